@@ -1,0 +1,157 @@
+"""Sessions and transactions. `commit` appears only in `farebox.core`.
+
+Three Postgres roles, none of which owns a table or bypasses row-level security:
+
+- `farebox_app`    one tenant at a time, set per transaction (`farebox.organization_id`, `farebox.user_id`);
+- `farebox_meter`  admission, settlement and the worker: all tenants, few tables;
+- the owner        runs migrations, and nothing else.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy import MetaData, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
+
+from farebox.core.errors import Unavailable
+
+Role = Literal["farebox_app", "farebox_meter"]
+
+COMMAND_TIMEOUT_SECONDS = 3.0
+CONNECT_TIMEOUT_SECONDS = 2.0
+POOL_TIMEOUT_SECONDS = 2.0
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+_SET_TENANT = text(
+    "SELECT set_config('farebox.organization_id', :organization, true),"
+    " set_config('farebox.user_id', :user, true)"
+)
+
+
+class Model(DeclarativeBase):
+    """What every table's class derives from; Alembic compares its metadata with the database."""
+
+    metadata = MetaData(naming_convention=NAMING)
+
+
+class Database:
+    """The way to Postgres for everything but the metering hot path (see `open_pool`)."""
+
+    def __init__(self, url: str, *, pool_size: int = 8) -> None:
+        self.url = url
+        self._engines = {
+            "farebox_app": _make_engine(url, "farebox_app", pool_size),
+            "farebox_meter": _make_engine(url, "farebox_meter", max(2, pool_size // 4)),
+        }
+        self._sessions = {
+            role: async_sessionmaker(engine, expire_on_commit=False) for role, engine in self._engines.items()
+        }
+
+    @asynccontextmanager
+    async def transaction(
+        self, *, organization_id: UUID | None = None, user_id: UUID | None = None
+    ) -> AsyncIterator[AsyncSession]:
+        """One transaction as `farebox_app`, seeing only the given organization's and user's rows.
+
+        Commits on a clean exit, rolls back on any exception. Raises Unavailable when Postgres is away.
+        """
+        async with self._begin("farebox_app") as session:
+            await session.execute(
+                _SET_TENANT,
+                {
+                    "organization": str(organization_id) if organization_id else "",
+                    "user": str(user_id) if user_id else "",
+                },
+            )
+            yield session
+
+    @asynccontextmanager
+    async def meter_transaction(self) -> AsyncIterator[AsyncSession]:
+        """One transaction as `farebox_meter`, for work that spans tenants (worker, operator commands)."""
+        async with self._begin("farebox_meter") as session:
+            yield session
+
+    @asynccontextmanager
+    async def _begin(self, role: Role) -> AsyncIterator[AsyncSession]:
+        try:
+            async with self._sessions[role].begin() as session:
+                yield session
+        except (PoolTimeout, InterfaceError, OSError, TimeoutError) as error:
+            raise Unavailable("The database is not reachable; please try again.") from error
+        except DBAPIError as error:
+            if error.connection_invalidated or _is_connection_loss(error.orig):
+                raise Unavailable("The database is not reachable; please try again.") from error
+            raise
+
+    async def close(self) -> None:
+        for engine in self._engines.values():
+            await engine.dispose()
+
+
+async def open_pool(url: str, role: Role, *, min_size: int = 2, max_size: int = 4) -> "asyncpg.Pool[Any]":
+    """A plain asyncpg pool for the statements whose cost decides requests per second."""
+    return await asyncpg.create_pool(
+        dsn=plain_dsn(url),
+        min_size=min_size,
+        max_size=max_size,
+        timeout=CONNECT_TIMEOUT_SECONDS,
+        command_timeout=COMMAND_TIMEOUT_SECONDS,
+        max_inactive_connection_lifetime=0,
+        server_settings=_server_settings(role),
+    )
+
+
+def plain_dsn(url: str) -> str:
+    """The URL without a SQLAlchemy driver, as asyncpg and libpq read it."""
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def _make_engine(url: str, role: Role, pool_size: int) -> AsyncEngine:
+    return create_async_engine(
+        make_url(url).set(drivername="postgresql+asyncpg"),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT_SECONDS,
+        pool_pre_ping=True,
+        connect_args={
+            "timeout": CONNECT_TIMEOUT_SECONDS,
+            "command_timeout": COMMAND_TIMEOUT_SECONDS,
+            "server_settings": _server_settings(role),
+        },
+    )
+
+
+def _server_settings(role: Role) -> dict[str, str]:
+    return {
+        "role": role,
+        "application_name": role,
+        "timezone": "UTC",
+        "jit": "off",
+        "idle_in_transaction_session_timeout": "10000",
+        "lock_timeout": "2500",
+    }
+
+
+def _is_connection_loss(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError):
+            return True
+        sqlstate = getattr(error, "sqlstate", None)
+        if sqlstate and (sqlstate.startswith(("08", "57P")) or sqlstate == "53300"):
+            return True
+        error = error.__cause__
+    return False

@@ -1,0 +1,123 @@
+"""Settings, read once at start from `FAREBOX_*` and an optional TOML file, then frozen."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+PREFIX = "FAREBOX_"
+
+
+class SettingsError(Exception):
+    """A setting is unknown, missing or malformed; the message says how to mend it."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every setting, its type and its default. `FAREBOX_PORT=9000` sets `port`.
+
+    Durations are in seconds. In development, `secret_key` may be absent: one is made in `data`.
+    """
+
+    env: Literal["development", "production"] = "development"
+    data: str = ".farebox"
+    host: str = "127.0.0.1"
+    port: int = 8000
+    base_url: str | None = None
+    database_url: str | None = None
+    database_admin_url: str | None = None
+    database_pool_size: int = 8
+    secret_key: str | None = None
+    smtp_url: str | None = None
+    mail_from: str = "farebox@localhost"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    currency: str = "USD"
+    default_input_price: str = "0.50"
+    default_cached_input_price: str = "0.25"
+    default_output_price: str = "1.50"
+    default_requests_per_minute: int = 600
+    default_tokens_per_minute: int = 200_000
+    default_concurrent_requests: int = 64
+    sign_up: Literal["open", "closed"] = "open"
+    demo_model: bool = True
+    engine_threads: int | None = None
+    engine_device: Literal["auto", "cpu", "cuda"] = "auto"
+    stalled_reader_seconds: float = 30.0
+    trusted_proxies: str = "127.0.0.1"
+
+    @property
+    def public_url(self) -> str:
+        """The address clients use, without a trailing slash; also the `iss` of every token."""
+        if self.base_url:
+            return self.base_url.rstrip("/")
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104  compared, not bound
+        return f"http://{host}:{self.port}"
+
+    @property
+    def data_dir(self) -> Path:
+        """Where the embedded Postgres, the settlement spool and development secrets live."""
+        return Path(self.data).resolve()
+
+    @property
+    def production(self) -> bool:
+        return self.env == "production"
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read settings; environment beats the TOML file named by `FAREBOX_CONFIG`.
+
+    Raises SettingsError on an unknown name, a bad value, or a production start without its secrets.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    if path := environ.get(f"{PREFIX}CONFIG"):
+        values |= _read_toml(Path(path))
+    for name, text in environ.items():
+        if name.startswith(PREFIX) and name != f"{PREFIX}CONFIG":
+            values[name.removeprefix(PREFIX).lower()] = text
+    try:
+        settings = msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"A setting is wrong: {error}. See `docs/operating.md` for the names.") from None
+    _check_ranges(settings)
+    if settings.production:
+        _check_production(settings)
+    return settings
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"FAREBOX_CONFIG names {path}, which cannot be read: {error}.") from None
+
+
+def _check_ranges(settings: Settings) -> None:
+    if not 0 <= settings.port <= 65535:
+        raise SettingsError(f"FAREBOX_PORT is {settings.port}; a port lies between 0 and 65535.")
+    if settings.secret_key is not None and len(settings.secret_key) < 32:
+        raise SettingsError(
+            "FAREBOX_SECRET_KEY is shorter than 32 characters; make one with `openssl rand -hex 32`."
+        )
+
+
+def _check_production(settings: Settings) -> None:
+    missing = [
+        f"FAREBOX_{name.upper()} ({why})"
+        for name, why in (
+            ("secret_key", "it encrypts the signing keys; make one with `openssl rand -hex 32`"),
+            ("database_url", "the embedded Postgres is for development"),
+            ("base_url", "the https address that clients use"),
+        )
+        if not getattr(settings, name)
+    ]
+    if missing:
+        raise SettingsError("FAREBOX_ENV=production also needs " + ", ".join(missing) + ".")
+    if settings.base_url and not settings.base_url.startswith("https://"):
+        raise SettingsError("FAREBOX_BASE_URL must start with https:// in production: cookies are Secure.")
+    if settings.secret_key and settings.secret_key.startswith("development-"):
+        raise SettingsError(
+            "FAREBOX_SECRET_KEY is a development secret; make one with `openssl rand -hex 32`."
+        )

@@ -1,0 +1,103 @@
+"""Holds, usage events and their hourly sums. Written by the functions in Postgres, read here."""
+
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import CHAR, REAL, BigInteger, CheckConstraint, DateTime, Index, Numeric, Text, func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from farebox.core.database import Model
+
+MONEY = Numeric(30, 12)
+UNIT_PRICE = Numeric(20, 6)
+MOMENT = DateTime(timezone=True)
+
+
+class Hold(Model):
+    """A reservation for a request in flight: worst-case tokens and amount, an owner and a lease.
+
+    The owner renews the lease and records what it has delivered; when the lease runs out, any
+    replica settles the hold at that. A hold is resolved once: settling it deletes it.
+    """
+
+    __tablename__ = "hold"
+    __table_args__ = (Index("ix_hold_organization_id", "organization_id"),)
+
+    request_id: Mapped[UUID] = mapped_column(primary_key=True)
+    owner: Mapped[UUID]
+    organization_id: Mapped[UUID]
+    project_id: Mapped[UUID]
+    api_key_id: Mapped[UUID]
+    model_id: Mapped[str] = mapped_column(Text)
+    price_id: Mapped[UUID]
+    input_per_million: Mapped[Decimal] = mapped_column(UNIT_PRICE)
+    cached_input_per_million: Mapped[Decimal] = mapped_column(UNIT_PRICE)
+    output_per_million: Mapped[Decimal] = mapped_column(UNIT_PRICE)
+    currency: Mapped[str] = mapped_column(CHAR(3))
+    tokens: Mapped[int] = mapped_column(BigInteger)
+    amount: Mapped[Decimal] = mapped_column(MONEY)
+    admitted_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
+    lease_expires_at: Mapped[datetime] = mapped_column(MOMENT)
+    delivered: Mapped[bool] = mapped_column(server_default="false")
+    input_tokens: Mapped[int] = mapped_column(server_default="0")
+    cached_input_tokens: Mapped[int] = mapped_column(server_default="0")
+    output_tokens: Mapped[int] = mapped_column(server_default="0")
+
+
+class UsageEvent(Model):
+    """One billed request, never changed. Token classes are disjoint; the price is frozen on it.
+
+    `created_at` is when it was settled, which decides its hour, its month and its partition.
+    """
+
+    __tablename__ = "usage_event"
+    __table_args__ = (
+        CheckConstraint("status IN ('completed', 'cancelled', 'failed', 'interrupted')", name="status"),
+        CheckConstraint(
+            "input_tokens >= 0 AND cached_input_tokens >= 0 AND output_tokens >= 0", name="tokens"
+        ),
+        Index("ix_usage_event_organization_id", "organization_id", "created_at"),
+        {"postgresql_partition_by": "RANGE (created_at)"},
+    )
+
+    request_id: Mapped[UUID] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(MOMENT, primary_key=True)
+    admitted_at: Mapped[datetime] = mapped_column(MOMENT)
+    organization_id: Mapped[UUID]
+    project_id: Mapped[UUID]
+    api_key_id: Mapped[UUID]
+    model_id: Mapped[str] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(Text)
+    input_tokens: Mapped[int]
+    cached_input_tokens: Mapped[int]
+    output_tokens: Mapped[int]
+    price_id: Mapped[UUID]
+    input_per_million: Mapped[Decimal] = mapped_column(UNIT_PRICE)
+    cached_input_per_million: Mapped[Decimal] = mapped_column(UNIT_PRICE)
+    output_per_million: Mapped[Decimal] = mapped_column(UNIT_PRICE)
+    amount: Mapped[Decimal] = mapped_column(MONEY)
+    currency: Mapped[str] = mapped_column(CHAR(3))
+    queue_seconds: Mapped[float | None] = mapped_column(REAL)
+    prefill_seconds: Mapped[float | None] = mapped_column(REAL)
+    decode_seconds: Mapped[float | None] = mapped_column(REAL)
+    first_token_seconds: Mapped[float | None] = mapped_column(REAL)
+    device_seconds: Mapped[float | None] = mapped_column(REAL)
+
+
+class UsageHour(Model):
+    """Sums of usage events by hour, project, key and model; kept by the settling transaction."""
+
+    __tablename__ = "usage_hour"
+
+    organization_id: Mapped[UUID] = mapped_column(primary_key=True)
+    hour: Mapped[datetime] = mapped_column(MOMENT, primary_key=True)
+    project_id: Mapped[UUID] = mapped_column(primary_key=True)
+    api_key_id: Mapped[UUID] = mapped_column(primary_key=True)
+    model_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    currency: Mapped[str] = mapped_column(CHAR(3), primary_key=True)
+    requests: Mapped[int] = mapped_column(BigInteger)
+    input_tokens: Mapped[int] = mapped_column(BigInteger)
+    cached_input_tokens: Mapped[int] = mapped_column(BigInteger)
+    output_tokens: Mapped[int] = mapped_column(BigInteger)
+    amount: Mapped[Decimal] = mapped_column(MONEY)

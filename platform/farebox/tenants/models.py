@@ -1,0 +1,150 @@
+"""Organizations, projects and the people in them."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Text,
+    UniqueConstraint,
+    func,
+)
+from sqlalchemy.dialects.postgresql import BYTEA, JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from farebox.core.database import Model
+
+MOMENT = DateTime(timezone=True)
+
+
+class Organization(Model):
+    """A tenant: it owns projects, a balance and an invoice."""
+
+    __tablename__ = "organization"
+    __table_args__ = (CheckConstraint("status IN ('active', 'suspended')", name="status"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(Text, server_default="active")
+    created_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
+
+
+class User(Model):
+    """A person; belongs to organizations through memberships."""
+
+    __tablename__ = "app_user"
+    __table_args__ = (CheckConstraint("email = lower(email)", name="email_lower"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    email: Mapped[str] = mapped_column(Text, unique=True)
+    name: Mapped[str] = mapped_column(Text)
+    password_hash: Mapped[str] = mapped_column(Text)
+    email_verified_at: Mapped[datetime | None] = mapped_column(MOMENT)
+    created_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
+
+
+class Membership(Model):
+    """A user's role in an organization: owner, admin or member."""
+
+    __tablename__ = "membership"
+    __table_args__ = (
+        CheckConstraint("role IN ('owner', 'admin', 'member')", name="role"),
+        Index("ix_membership_user_id", "user_id"),
+    )
+
+    organization_id: Mapped[UUID] = mapped_column(
+        ForeignKey("organization.id", ondelete="CASCADE"), primary_key=True
+    )
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("app_user.id", ondelete="CASCADE"), primary_key=True)
+    role: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
+
+
+class Project(Model):
+    """A part of an organization with keys, limits and usage of its own."""
+
+    __tablename__ = "project"
+    __table_args__ = (UniqueConstraint("organization_id", "id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organization.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
+    archived_at: Mapped[datetime | None] = mapped_column(MOMENT)
+
+
+class ServiceAccount(Model):
+    """A program that holds keys in a project, independent of any person."""
+
+    __tablename__ = "service_account"
+    __table_args__ = (
+        UniqueConstraint("organization_id", "id"),
+        ForeignKeyConstraint(
+            ["organization_id", "project_id"], ["project.organization_id", "project.id"], ondelete="CASCADE"
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    organization_id: Mapped[UUID]
+    project_id: Mapped[UUID]
+    name: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
+
+
+class AuditEvent(Model):
+    """Who did what in an organization; written in the transaction of the deed, never changed."""
+
+    __tablename__ = "audit_event"
+    __table_args__ = (Index("ix_audit_event_organization_id", "organization_id", "created_at"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organization.id", ondelete="CASCADE"))
+    actor_id: Mapped[UUID | None]
+    action: Mapped[str] = mapped_column(Text)
+    target: Mapped[str] = mapped_column(Text)
+    detail: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default="{}")
+    created_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
+
+
+class UserSession(Model):
+    """A signed-in browser. Only the SHA-256 of the cookie's token is stored."""
+
+    __tablename__ = "user_session"
+    __table_args__ = (Index("ix_user_session_user_id", "user_id"),)
+
+    token_sha256: Mapped[bytes] = mapped_column(BYTEA, primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("app_user.id", ondelete="CASCADE"))
+    created_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
+    last_seen_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
+    expires_at: Mapped[datetime] = mapped_column(MOMENT)
+
+
+class EmailToken(Model):
+    """A one-time link sent by e-mail, for verifying an address or resetting a password."""
+
+    __tablename__ = "email_token"
+    __table_args__ = (
+        CheckConstraint("purpose IN ('verify', 'reset')", name="purpose"),
+        Index("ix_email_token_user_id", "user_id"),
+    )
+
+    token_sha256: Mapped[bytes] = mapped_column(BYTEA, primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("app_user.id", ondelete="CASCADE"))
+    purpose: Mapped[str] = mapped_column(Text)
+    expires_at: Mapped[datetime] = mapped_column(MOMENT)
+
+
+class SignInThrottle(Model):
+    """Failed sign-ins of one account or one address; the subject is a hash of either."""
+
+    __tablename__ = "sign_in_throttle"
+
+    subject: Mapped[bytes] = mapped_column(BYTEA, primary_key=True)
+    failures: Mapped[int]
+    blocked_until: Mapped[datetime] = mapped_column(MOMENT)
+    updated_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())

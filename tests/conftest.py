@@ -1,0 +1,30 @@
+"""A real Postgres, migrated by Alembic, for the whole run; every test makes its own organization."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+
+from farebox.core.database import Database
+from farebox.core.embedded_postgres import EmbeddedPostgres
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The owner's URL of a fresh, migrated database."""
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data") as server:
+        config = Config(ROOT / "alembic.ini")
+        config.attributes["url"] = server.url
+        command.upgrade(config, "head")
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    yield database
+    await database.close()

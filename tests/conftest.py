@@ -13,13 +13,18 @@ from farebox.core.embedded_postgres import EmbeddedPostgres
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def migrate(url: str) -> None:
+    """Bring a database to the newest schema, as its owner. Not to be called where a loop runs."""
+    config = Config(ROOT / "alembic.ini")
+    config.attributes["url"] = url
+    command.upgrade(config, "head")
+
+
 @pytest.fixture(scope="session")
 def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The owner's URL of a fresh, migrated database."""
     with EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data") as server:
-        config = Config(ROOT / "alembic.ini")
-        config.attributes["url"] = server.url
-        command.upgrade(config, "head")
+        migrate(server.url)
         yield server.url
 
 

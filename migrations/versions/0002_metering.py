@@ -179,7 +179,7 @@ CREATE POLICY meter ON {table} TO farebox_meter USING (true) WITH CHECK (true);
 """
 
 GRANTS = """
-GRANT SELECT ON model, price, usage_event, usage_hour, ledger_transfer TO farebox_app;
+GRANT SELECT ON model, price, hold, usage_event, usage_hour, ledger_transfer TO farebox_app;
 GRANT SELECT ON meter_scope TO farebox_app;
 GRANT INSERT (id, organization_id, kind, balance) ON meter_scope TO farebox_app;
 GRANT UPDATE (requests_per_minute, tokens_per_minute, concurrent_requests, monthly_cap)

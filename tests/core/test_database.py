@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
-from farebox.core.database import Database, open_pool
+from farebox.core.database import Database, open_connection
 from farebox.core.ids import new_id
 from farebox.tenants.models import Organization, Project
 
@@ -102,9 +102,9 @@ async def test_the_tenant_does_not_leak_to_the_next_transaction_of_the_connectio
     await database.close()
 
 
-async def test_the_fast_pool_is_unprivileged_too(database_url: str) -> None:
-    pool = await open_pool(database_url, "farebox_meter", min_size=1, max_size=1)
-    assert await pool.fetchval("SELECT current_user") == "farebox_meter"
+async def test_the_fast_connection_is_unprivileged_too(database_url: str) -> None:
+    connection = await open_connection(database_url, "farebox_meter")
+    assert await connection.fetchval("SELECT current_user") == "farebox_meter"
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await pool.execute("DELETE FROM usage_event")
-    await pool.close()
+        await connection.execute("DELETE FROM usage_event")
+    await connection.close()

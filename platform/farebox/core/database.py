@@ -27,6 +27,7 @@ Role = Literal["farebox_app", "farebox_meter"]
 COMMAND_TIMEOUT_SECONDS = 3.0
 CONNECT_TIMEOUT_SECONDS = 2.0
 POOL_TIMEOUT_SECONDS = 2.0
+_AWAY_CLASSES = ("08", "40", "53", "55", "57", "58")
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_name)s",
@@ -49,7 +50,7 @@ class Model(DeclarativeBase):
 
 
 class Database:
-    """The way to Postgres for everything but the metering hot path (see `open_pool`)."""
+    """The way to Postgres for everything but the metering hot path (see `open_connection`)."""
 
     def __init__(self, url: str, *, pool_size: int = 8) -> None:
         self.url = url
@@ -93,7 +94,7 @@ class Database:
         except (PoolTimeout, InterfaceError, OSError, TimeoutError) as error:
             raise Unavailable("The database is not reachable; please try again.") from error
         except DBAPIError as error:
-            if error.connection_invalidated or _is_connection_loss(error.orig):
+            if error.connection_invalidated or is_away(error.orig):
                 raise Unavailable("The database is not reachable; please try again.") from error
             raise
 
@@ -102,17 +103,32 @@ class Database:
             await engine.dispose()
 
 
-async def open_pool(url: str, role: Role, *, min_size: int = 2, max_size: int = 4) -> "asyncpg.Pool[Any]":
-    """A plain asyncpg pool for the statements whose cost decides requests per second."""
-    return await asyncpg.create_pool(
+async def open_connection(url: str, role: Role) -> "asyncpg.Connection[Any]":
+    """A plain asyncpg connection, for the statements whose cost decides requests per second.
+
+    Not from a pool: asyncpg's pools spend a round trip on resetting each connection given back.
+    """
+    return await asyncpg.connect(
         dsn=plain_dsn(url),
-        min_size=min_size,
-        max_size=max_size,
         timeout=CONNECT_TIMEOUT_SECONDS,
         command_timeout=COMMAND_TIMEOUT_SECONDS,
-        max_inactive_connection_lifetime=0,
         server_settings=_server_settings(role),
     )
+
+
+def is_away(error: BaseException | None) -> bool:
+    """Whether an error means that Postgres cannot be worked with just now, not that we asked wrongly.
+
+    SQLSTATE classes: 08 connection, 40 rollback, 53 resources, 55 locks, 57 operator, 58 system.
+    """
+    while error is not None:
+        if isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError):
+            return True
+        sqlstate = getattr(error, "sqlstate", None)
+        if isinstance(sqlstate, str) and sqlstate[:2] in _AWAY_CLASSES:
+            return True
+        error = error.__cause__
+    return False
 
 
 def plain_dsn(url: str) -> str:
@@ -144,14 +160,3 @@ def _server_settings(role: Role) -> dict[str, str]:
         "idle_in_transaction_session_timeout": "10000",
         "lock_timeout": "2500",
     }
-
-
-def _is_connection_loss(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError):
-            return True
-        sqlstate = getattr(error, "sqlstate", None)
-        if sqlstate and (sqlstate.startswith(("08", "57P")) or sqlstate == "53300"):
-            return True
-        error = error.__cause__
-    return False

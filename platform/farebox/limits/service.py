@@ -1,0 +1,72 @@
+"""Reading and setting limits. Sessions come from `Database.transaction` of the organization."""
+
+from decimal import Decimal
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from farebox.core.errors import BadRequest, NotFound
+from farebox.limits.models import MeterScope
+
+MAX_LIMIT = 2_000_000_000
+
+
+class InvalidLimit(BadRequest):
+    code = "invalid_limit"
+
+
+class LimitChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What to change: UNSET leaves a limit as it is, None lifts it (a project falls back to the default)."""
+
+    requests_per_minute: int | None | UnsetType = UNSET
+    tokens_per_minute: int | None | UnsetType = UNSET
+    concurrent_requests: int | None | UnsetType = UNSET
+    monthly_cap: Decimal | None | UnsetType = UNSET
+
+
+async def get_limits(session: AsyncSession, organization_id: UUID, scope_id: UUID) -> MeterScope:
+    """The limits and their present state. Raises NotFound, also for another tenant's scope."""
+    scope = await session.scalar(
+        select(MeterScope).where(MeterScope.id == scope_id, MeterScope.organization_id == organization_id)
+    )
+    if scope is None:
+        raise NotFound("No such organization, project or key.", code="not_found")
+    return scope
+
+
+async def set_limits(
+    session: AsyncSession, organization_id: UUID, scope_id: UUID, change: LimitChange
+) -> MeterScope:
+    """Change limits; the next admission on any replica obeys. Raises NotFound, InvalidLimit."""
+    scope = await get_limits(session, organization_id, scope_id)
+    values = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not UNSET}
+    for name, value in values.items():
+        _check(scope, name, value)
+    if values:
+        await session.execute(
+            update(MeterScope)
+            .where(MeterScope.id == scope_id, MeterScope.organization_id == organization_id)
+            .values(values)
+        )
+        await session.refresh(scope)
+    return scope
+
+
+def _check(scope: MeterScope, name: str, value: int | Decimal | None) -> None:
+    if value is None:
+        return
+    if name == "monthly_cap":
+        if scope.kind == "key":
+            raise InvalidLimit("A spend cap belongs to an organization or a project.", param=name)
+        amount = Decimal(value)
+        if (
+            not amount.is_finite()
+            or not 0 <= amount <= MAX_LIMIT
+            or amount != amount.quantize(Decimal("0.01"))
+        ):
+            raise InvalidLimit(f"`{name}` is an amount in whole cents from 0 to {MAX_LIMIT}.", param=name)
+    elif not 0 <= value <= MAX_LIMIT:
+        raise InvalidLimit(f"`{name}` is a whole number from 0 to {MAX_LIMIT}.", param=name)

@@ -1,0 +1,157 @@
+"""Admission: may this request run, and what is set aside for it. See `farebox_admit` in Postgres."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from farebox.core.errors import FareboxError
+from farebox.core.money import charge
+from farebox.core.settings import Settings
+from farebox.keys.errors import InvalidApiKey
+from farebox.metering.errors import ModelNotFound, QuotaExceeded, RateLimitExceeded
+
+LEASE = timedelta(seconds=10)
+
+ADMIT = """
+SELECT * FROM farebox_admit($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A request as admission sees it. Its worst case is the whole prompt and the whole output.
+
+    `max_output_tokens` is summed over the choices asked for. Both counts are at least 0.
+    """
+
+    request_id: UUID
+    key_id: UUID
+    token_sha256: bytes
+    model_id: str
+    prompt_tokens: int
+    max_output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenPrice:
+    """The price row that applied at admission: amounts per million tokens of each class."""
+
+    id: UUID
+    input: Decimal
+    cached_input: Decimal
+    output: Decimal
+    currency: str
+
+    def charge(self, input_tokens: int, cached_input_tokens: int, output_tokens: int) -> Decimal:
+        """What the tokens cost, exactly."""
+        return (
+            charge(input_tokens, self.input)
+            + charge(cached_input_tokens, self.cached_input)
+            + charge(output_tokens, self.output)
+        )
+
+
+@dataclass(slots=True)
+class Grant:
+    """An admitted request: whose it is, its price, and what of it was delivered so far."""
+
+    request_id: UUID
+    organization_id: UUID
+    project_id: UUID
+    price: FrozenPrice
+    rate_limit_headers: list[tuple[bytes, bytes]]
+    delivered: bool = field(default=False, init=False)
+    input_tokens: int = field(default=0, init=False)
+    cached_input_tokens: int = field(default=0, init=False)
+    output_tokens: int = field(default=0, init=False)
+
+    @property
+    def cache_salt(self) -> bytes:
+        """Keys the prefix cache by tenant, so that nobody can time another's prompts."""
+        return self.organization_id.bytes
+
+    def record_delivery(self, input_tokens: int, cached_input_tokens: int, output_tokens: int) -> None:
+        """Note what has been handed to the client's socket, as running totals of disjoint classes.
+
+        If this process dies, another settles the request at the last checkpoint of these numbers.
+        """
+        self.delivered = True
+        self.input_tokens = input_tokens
+        self.cached_input_tokens = cached_input_tokens
+        self.output_tokens = output_tokens
+
+
+def admit_arguments(owner: UUID, settings: Settings, batch: Sequence[Admission]) -> tuple[Any, ...]:
+    """The arguments of ADMIT for a batch."""
+    return (
+        owner,
+        LEASE,
+        [a.request_id for a in batch],
+        [a.key_id for a in batch],
+        [a.token_sha256 for a in batch],
+        [a.model_id for a in batch],
+        [a.prompt_tokens for a in batch],
+        [a.max_output_tokens for a in batch],
+        settings.default_requests_per_minute,
+        settings.default_tokens_per_minute,
+        settings.default_concurrent_requests,
+    )
+
+
+def read_verdict(admission: Admission, row: Mapping[str, Any]) -> Grant | FareboxError:
+    """A row of ADMIT as a grant, or as the error that the client is told."""
+    headers = rate_limit_headers(row)
+    match row["verdict"]:
+        case "admitted":
+            price = FrozenPrice(
+                row["price_id"],
+                row["input_per_million"],
+                row["cached_input_per_million"],
+                row["output_per_million"],
+                row["currency"],
+            )
+            return Grant(admission.request_id, row["organization_id"], row["project_id"], price, headers)
+        case "bad_key":
+            return InvalidApiKey()
+        case "no_model":
+            return ModelNotFound(admission.model_id)
+    error: FareboxError
+    if row["verdict"] == "no_quota":
+        error = QuotaExceeded(row["failed_scope"], row["failed_limit"], row["limit_value"])
+    else:
+        error = RateLimitExceeded(
+            row["failed_scope"], row["failed_limit"], row["limit_value"], row["retry_after"]
+        )
+    error.headers |= {name.decode(): value.decode() for name, value in headers}
+    return error
+
+
+def rate_limit_headers(row: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
+    """OpenAI's six headers, for the tightest of the limits that apply; none where none applies."""
+    headers: list[tuple[bytes, bytes]] = []
+    for kind, limit, left in (
+        (b"requests", row["rpm"], row["rpm_left"]),
+        (b"tokens", row["tpm"], row["tpm_left"]),
+    ):
+        if limit is None:
+            continue
+        seconds = (limit - left) * 60 / limit if limit else 0.0
+        headers += [
+            (b"x-ratelimit-limit-" + kind, b"%d" % limit),
+            (b"x-ratelimit-remaining-" + kind, b"%d" % max(left, 0)),
+            (b"x-ratelimit-reset-" + kind, format_duration(seconds)),
+        ]
+    return headers
+
+
+def format_duration(seconds: float) -> bytes:
+    """A duration as OpenAI writes it: `20ms`, `1.5s`, `6m0s`."""
+    if seconds < 1:
+        return b"%dms" % (seconds * 1000)
+    minutes, rest = divmod(seconds, 60)
+    if minutes:
+        return b"%dm%ds" % (minutes, rest)
+    return f"{rest:.3f}".rstrip("0").rstrip(".").encode() + b"s"

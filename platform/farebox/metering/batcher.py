@@ -1,0 +1,80 @@
+"""Group commit: what arrives while a statement runs shares the next one. No timer, no delay at low load."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from farebox.core.errors import Unavailable
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Flush = Callable[[Sequence[Item]], Awaitable[Sequence[Result]]]
+
+
+class GroupCommit(Generic[Item, Result]):
+    """Runs `flush` over everything queued, one call at a time, and hands each caller its result.
+
+    `flush` gets at most `max_batch` items and answers in their order. If it raises Unavailable, all
+    who wait fail at once: those behind must not wait for a time-out of their own. Any other error
+    is narrowed down by halves until it reaches only the item that caused it, which takes it for
+    granted that a flush that failed has changed nothing.
+    """
+
+    def __init__(self, flush: Flush[Item, Result], *, max_batch: int = 256) -> None:
+        self._flush = flush
+        self._max_batch = max_batch
+        self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._runner: asyncio.Task[None] | None = None
+
+    def submit(self, item: Item) -> "asyncio.Future[Result]":
+        """Queue an item; the future resolves when its batch is committed, or raises what befell it."""
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._queue.append((item, future))
+        if self._runner is None:
+            self._runner = asyncio.create_task(self._run())
+        return future
+
+    async def drain(self) -> None:
+        """Return when nothing is queued and nothing runs."""
+        while self._runner is not None:
+            await asyncio.shield(self._runner)
+
+    async def _run(self) -> None:
+        # Between the last look at the queue and `_runner = None` nothing is awaited, so no
+        # submission can fall in between and find neither a runner nor a reader.
+        try:
+            while self._queue:
+                count = min(len(self._queue), self._max_batch)
+                await self._serve([self._queue.popleft() for _ in range(count)])
+        finally:
+            self._runner = None
+
+    async def _serve(self, batch: list[tuple[Item, "asyncio.Future[Result]"]]) -> None:
+        try:
+            results = await self._flush([item for item, _ in batch])
+        except Unavailable as error:
+            batch.extend(self._queue)
+            self._queue.clear()
+            _fail(batch, error)
+        except Exception as error:
+            if len(batch) == 1:
+                _fail(batch, error)
+            else:
+                middle = len(batch) // 2
+                await self._serve(batch[:middle])
+                await self._serve(batch[middle:])
+        except BaseException as error:
+            _fail(batch, error)
+            raise
+        else:
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
+
+
+def _fail(batch: Sequence[tuple[Item, "asyncio.Future[Result]"]], error: BaseException) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(error)

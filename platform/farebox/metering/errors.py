@@ -1,0 +1,66 @@
+"""What admission answers when it says no.
+
+ModelNotFound      404  unknown, removed, unpriced, or not allowed to this key: all look alike
+QuotaExceeded      402  prepaid balance or monthly cap; waiting does not help
+RateLimitExceeded  429  requests/min, tokens/min or concurrency; says which, and when it frees
+"""
+
+import math
+from decimal import Decimal
+
+from farebox.core.errors import InsufficientQuota, NotFound, RateLimited
+from farebox.core.money import plain
+
+_LIMIT_NAMES = {
+    "requests_per_minute": "requests per minute",
+    "tokens_per_minute": "tokens per minute",
+    "concurrent_requests": "concurrent requests",
+    "monthly_cap": "monthly spend cap",
+    "balance": "prepaid balance",
+}
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(
+            f"The model `{model_id[:100]}` does not exist or you do not have access to it.", param="model"
+        )
+
+
+class QuotaExceeded(InsufficientQuota):
+    """The worst case of the request (prompt and whole output) does not fit into what is left."""
+
+    def __init__(self, scope: str, limit: str, value: Decimal) -> None:
+        name = _LIMIT_NAMES[limit]
+        advice = "Add funds" if limit == "balance" else "Raise the cap"
+        super().__init__(
+            f"The {scope}'s {name} of {plain(value)} does not cover this request's maximum cost on top of "
+            f"what is spent and reserved. {advice}, or lower `max_tokens`.",
+            headers={"x-should-retry": "false"},
+        )
+        self.limit = limit
+
+
+class RateLimitExceeded(RateLimited):
+    """`retry_after` is in seconds; infinite when the request can never fit under the limit."""
+
+    def __init__(self, scope: str, limit: str, value: Decimal, retry_after: float) -> None:
+        head = f"The {scope}'s limit of {value} {_LIMIT_NAMES[limit]} is reached."
+        if math.isinf(retry_after):
+            super().__init__(
+                f"{head} This request is larger than the limit itself: retrying cannot help.",
+                headers={"x-should-retry": "false"},
+            )
+        else:
+            super().__init__(
+                f"{head} Try again in {retry_after:.1f} s.",
+                headers={
+                    "Retry-After": str(max(1, math.ceil(retry_after))),
+                    "retry-after-ms": str(math.ceil(retry_after * 1000)),
+                    "x-should-retry": "true",
+                },
+            )
+        self.limit = limit
+        self.retry_after = retry_after

@@ -1,0 +1,81 @@
+"""Settlement: a hold becomes a usage event, once. See `farebox_settle` in Postgres."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+
+from farebox.metering.admission import Grant
+
+SETTLE = """
+SELECT * FROM farebox_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+"""
+
+Status = Literal["completed", "cancelled", "failed"]
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request came to: tokens by class (disjoint) and the engine's times in seconds.
+
+    A request that was not completed and of which nothing was delivered costs nothing and leaves
+    no event: its hold is voided.
+    """
+
+    status: Status
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    queue_seconds: float | None = None
+    prefill_seconds: float | None = None
+    decode_seconds: float | None = None
+    first_token_seconds: float | None = None
+    device_seconds: float | None = None
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """What the request cost. `spooled` says that it is on disk but not yet in Postgres."""
+
+    amount: Decimal
+    currency: str
+    spooled: bool = False
+
+
+class Posting(msgspec.Struct, frozen=True):
+    """A settlement on its way to Postgres, by batch or by spool: one row of SETTLE's arguments."""
+
+    request_id: UUID
+    status: str
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    queue_seconds: float | None = None
+    prefill_seconds: float | None = None
+    decode_seconds: float | None = None
+    first_token_seconds: float | None = None
+    device_seconds: float | None = None
+
+
+def make_posting(grant: Grant, settlement: Settlement) -> Posting:
+    """The row that settles a grant; of an incomplete request only what was delivered is billed."""
+    counts = (settlement.input_tokens, settlement.cached_input_tokens, settlement.output_tokens)
+    status: str = settlement.status
+    if settlement.status != "completed":
+        counts = (grant.input_tokens, grant.cached_input_tokens, grant.output_tokens)
+        status = settlement.status if grant.delivered else "void"
+    return Posting(
+        grant.request_id,
+        status,
+        *counts,
+        settlement.queue_seconds,
+        settlement.prefill_seconds,
+        settlement.decode_seconds,
+        settlement.first_token_seconds,
+        settlement.device_seconds,
+    )
+
+
+def settle_arguments(batch: Sequence[Posting]) -> tuple[list[Any], ...]:
+    """The arguments of SETTLE for a batch: one array a column."""
+    return tuple([getattr(posting, name) for posting in batch] for name in Posting.__struct_fields__)

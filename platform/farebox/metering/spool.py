@@ -1,0 +1,92 @@
+"""The settlements that Postgres could not take: on disk, fsynced, until it can."""
+
+import fcntl
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+
+from farebox.metering.settlement import Posting
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Posting).decode
+
+
+class Spool:
+    """An append-only file of postings, one JSON line each, owned by this process through a lock.
+
+    All methods block; call them in a thread. A crash can leave a torn last line: its settlement
+    had not been confirmed to anyone, so it is skipped.
+    """
+
+    def __init__(self, directory: Path, owner: UUID) -> None:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._directory = directory
+        self.path = directory / f"{owner.hex}.jsonl"
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _sync_directory(directory)
+
+    def append(self, postings: Sequence[Posting]) -> None:
+        """Write and fsync. Raises OSError when the disk does not take it: then nothing is promised."""
+        data = b"".join(_encode(posting) + b"\n" for posting in postings)
+        end = os.fstat(self._descriptor).st_size
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+            os.fsync(self._descriptor)
+        except OSError:
+            os.ftruncate(self._descriptor, end)
+            raise
+
+    def read(self) -> list[Posting]:
+        """What this process has spooled and not yet cleared."""
+        return _parse(self.path.read_bytes())
+
+    def clear(self) -> None:
+        """Forget everything; to be called once Postgres has confirmed what `read` returned."""
+        os.ftruncate(self._descriptor, 0)
+        os.fsync(self._descriptor)
+
+    def adopt(self) -> list[tuple[Path, list[Posting]]]:
+        """The spools that dead processes left, path and postings of each.
+
+        The caller replays the postings and unlinks the path; two that do so at once do no harm, since
+        a hold is resolved once. A spool whose owner lives is locked by it and passed over.
+        """
+        found = []
+        for path in sorted(self._directory.glob("*.jsonl")):
+            if path == self.path:
+                continue
+            descriptor = os.open(path, os.O_RDWR)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                found.append((path, _parse(path.read_bytes())))
+            except BlockingIOError:
+                continue
+            finally:
+                os.close(descriptor)
+        return found
+
+    def close(self) -> None:
+        """Release the lock; remove the file if nothing is left in it."""
+        if os.fstat(self._descriptor).st_size == 0:
+            self.path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+
+def _parse(data: bytes) -> list[Posting]:
+    *lines, torn = data.split(b"\n")
+    del torn
+    return [_decode(line) for line in lines]
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,152 @@
+"""Tenants with keys, funds and models, made through the public doors."""
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import func, select
+
+from farebox.billing import service as billing
+from farebox.core.clock import utc_now
+from farebox.core.database import Database
+from farebox.core.ids import new_id
+from farebox.keys.models import ApiKey
+from farebox.limits.models import MeterScope
+from farebox.limits.service import LimitChange, set_limits
+from farebox.metering.admission import Admission
+from farebox.metering.models import Hold, UsageEvent, UsageHour
+from farebox.metering.settlement import Settlement
+from farebox.tenants.models import Organization, Project
+
+
+@dataclass(frozen=True)
+class Account:
+    """A funded organization with one project and one key."""
+
+    organization_id: UUID
+    project_id: UUID
+    key_id: UUID
+    digest: bytes
+    model_id: str
+
+    def admission(self, prompt: int = 10, output: int = 20, model: str | None = None) -> Admission:
+        return Admission(new_id(), self.key_id, self.digest, model or self.model_id, prompt, output)
+
+
+async def open_account(
+    database: Database, *, balance: str = "100", price: tuple[str, str, str] = ("1", "0.5", "2")
+) -> Account:
+    organization_id, project_id, key_id, digest = new_id(), new_id(), new_id(), os.urandom(32)
+    model_id = f"model-{key_id.hex[-12:]}"
+    async with database.transaction(organization_id=organization_id) as session:
+        session.add(Organization(id=organization_id, name="Acme"))
+        await session.flush()
+        session.add(Project(id=project_id, organization_id=organization_id, name="Default"))
+        await session.flush()
+        session.add(
+            ApiKey(
+                id=key_id,
+                organization_id=organization_id,
+                project_id=project_id,
+                name="test",
+                token_sha256=digest,
+                last_four="abcd",
+                scopes=["inference"],
+                expires_at=utc_now() + timedelta(days=1),
+            )
+        )
+    async with database.meter_transaction() as session:
+        await billing.add_model(
+            session, model_id=model_id, path="/nowhere", sha256="0", context_length=1024, owned_by="us"
+        )
+        await billing.set_price(
+            session,
+            model_id,
+            input_per_million=Decimal(price[0]),
+            cached_input_per_million=Decimal(price[1]),
+            output_per_million=Decimal(price[2]),
+            currency="USD",
+        )
+        if Decimal(balance):
+            await billing.top_up(
+                session,
+                organization_id=organization_id,
+                amount=Decimal(balance),
+                currency="USD",
+                reference="first",
+            )
+    return Account(organization_id, project_id, key_id, digest, model_id)
+
+
+async def limit(database: Database, account: Account, scope_id: UUID, change: LimitChange) -> None:
+    async with database.transaction(organization_id=account.organization_id) as session:
+        await set_limits(session, account.organization_id, scope_id, change)
+
+
+def used(input_tokens: int, output_tokens: int, *, cached: int = 0, status: str = "completed") -> Settlement:
+    return Settlement(
+        status=status,  # type: ignore[arg-type]
+        input_tokens=input_tokens,
+        cached_input_tokens=cached,
+        output_tokens=output_tokens,
+    )
+
+
+@dataclass(frozen=True)
+class Books:
+    """Everything Postgres holds on one organization, to be compared."""
+
+    scopes: dict[UUID, MeterScope]
+    holds: list[Hold]
+    events: list[UsageEvent]
+    rollup_requests: int
+    rollup_tokens: tuple[int, int, int]
+    rollup_amount: Decimal
+    ledger_balance: Decimal
+
+
+async def read_books(database: Database, organization_id: UUID) -> Books:
+    async with database.transaction(organization_id=organization_id) as session:
+        hours = (
+            await session.execute(
+                select(
+                    func.coalesce(func.sum(UsageHour.requests), 0),
+                    func.coalesce(func.sum(UsageHour.input_tokens), 0),
+                    func.coalesce(func.sum(UsageHour.cached_input_tokens), 0),
+                    func.coalesce(func.sum(UsageHour.output_tokens), 0),
+                    func.coalesce(func.sum(UsageHour.amount), 0),
+                )
+            )
+        ).one()
+        return Books(
+            scopes={scope.id: scope for scope in await session.scalars(select(MeterScope))},
+            holds=list(await session.scalars(select(Hold))),
+            events=list(await session.scalars(select(UsageEvent))),
+            rollup_requests=hours[0],
+            rollup_tokens=(hours[1], hours[2], hours[3]),
+            rollup_amount=hours[4],
+            ledger_balance=await billing.ledger_balance(session, organization_id),
+        )
+
+
+async def assert_books_close(database: Database, account: Account, *, funded: Decimal) -> Books:
+    """One number everywhere: events = rollups = ledger = balance, and reserved = holds."""
+    books = await read_books(database, account.organization_id)
+    spent = sum((event.amount for event in books.events), Decimal(0))
+    assert books.rollup_amount == spent
+    assert books.rollup_requests == len(books.events) == len({event.request_id for event in books.events})
+    assert books.rollup_tokens == (
+        sum(event.input_tokens for event in books.events),
+        sum(event.cached_input_tokens for event in books.events),
+        sum(event.output_tokens for event in books.events),
+    )
+    organization = books.scopes[account.organization_id]
+    assert organization.balance == books.ledger_balance == funded - spent
+    assert organization.balance >= 0
+    for scope in books.scopes.values():
+        assert scope.spent == spent
+        assert scope.active == len(books.holds)
+        assert scope.reserved == sum((hold.amount for hold in books.holds), Decimal(0))
+    return books

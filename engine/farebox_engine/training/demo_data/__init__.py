@@ -1,0 +1,1 @@
+"""Builds what the demo model is trained on: cleaned prose, and conversations written by templates."""

@@ -1,0 +1,69 @@
+"""Conversations: exchanges on several subjects, strung together as people do."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+
+from farebox_engine.training.corpus import Conversation, Message
+from farebox_engine.training.demo_data import smalltalk
+from farebox_engine.training.demo_data.facts import fact
+from farebox_engine.training.demo_data.sentences import SentenceTasks
+from farebox_engine.training.demo_data.smalltalk import Exchange, exchange, names_in_context
+from farebox_engine.training.demo_data.stories import poem, story_turns
+
+_SYSTEM_PROMPTS = (
+    "You are a helpful assistant.",
+    "You are a friendly assistant. Answer in short sentences.",
+    "You are the demo model of Farebox.",
+    "Answer the user's questions kindly.",
+    "Be brief.",
+)
+
+
+class DialogueWriter:
+    """Writes conversations from a seed; the same seed writes the same ones."""
+
+    def __init__(self, seed: int, tasks: SentenceTasks) -> None:
+        self._rng = random.Random(seed)  # noqa: S311 (variety, not secrecy)
+        self._subjects: list[tuple[float, Callable[[random.Random], list[Exchange]]]] = [
+            (0.38, lambda rng: [fact(rng)]),
+            (0.20, story_turns),
+            (0.09, lambda rng: [exchange(rng, smalltalk.SELF)]),
+            (0.08, lambda rng: [exchange(rng, smalltalk.FAREBOX)]),
+            (0.08, lambda rng: [exchange(rng, smalltalk.FEELINGS)]),
+            (0.05, names_in_context),
+            (0.04, lambda rng: [exchange(rng, smalltalk.UNKNOWN)]),
+            (0.05, lambda rng: [tasks.exchange(rng)]),
+            (0.03, lambda rng: [poem(rng)]),
+        ]
+
+    def write(self, count: int) -> Iterator[Conversation]:
+        """Yield ``count`` conversations of one to about eight turns."""
+        for _ in range(count):
+            yield self._conversation()
+
+    def _conversation(self) -> Conversation:
+        rng = self._rng
+        turns: list[Exchange] = []
+        if rng.random() < 0.25:
+            turns.append(exchange(rng, smalltalk.GREETINGS))
+        weights, subjects = zip(*self._subjects, strict=True)
+        for subject in rng.choices(
+            subjects, weights, k=rng.choice([0, 1, 1, 1, 2, 3] if turns else [1, 1, 1, 2, 3])
+        ):
+            turns += subject(rng)
+        if rng.random() < 0.2:
+            turns.append(exchange(rng, smalltalk.CLOSINGS))
+        messages = [Message("system", rng.choice(_SYSTEM_PROMPTS))] if rng.random() < 0.15 else []
+        for said, answered in turns:
+            messages += [Message("user", self._typed(said)), Message("assistant", answered)]
+        return Conversation(tuple(messages))
+
+    def _typed(self, text: str) -> str:
+        """What people do at a keyboard: no capital, no full stop."""
+        if self._rng.random() < 0.2:
+            text = text[:1].lower() + text[1:]
+        if self._rng.random() < 0.15:
+            text = text.rstrip(".?!")
+        return text

@@ -1,0 +1,85 @@
+"""The application: every part opened, wired to the routes, and closed in order. Composition only."""
+
+import gc
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any
+
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+
+from farebox.core.database import Database
+from farebox.core.errors import FareboxError
+from farebox.core.http import MAX_BODY_BYTES, Application, StrictRequest, error_response
+from farebox.core.settings import Settings
+from farebox.gateway import health
+from farebox.gateway import routes as inference
+from farebox.gateway.catalog import BackendFactory, Catalog
+from farebox.gateway.runs import Runs
+from farebox.gateway.service import Gateway
+from farebox.keys import routes as keys
+from farebox.keys.tokens import Keyring
+from farebox.metering import routes as metering
+from farebox.metering.meter import Meter
+
+# A model thread and the event loop share the interpreter: switching ten times as often as usual costs
+# the one little and spares the other waiting.
+SWITCH_SECONDS = 0.0005
+
+ROUTERS: tuple[Router, ...] = (inference.router, health.router, keys.router, metering.router)
+
+
+def create_app(settings: Settings, *, database_url: str, backend_factory: BackendFactory) -> Litestar:
+    """The whole server on a migrated database.
+
+    `backend_factory` loads an offered model (in a thread); by default the engine in this process does.
+    """
+    return Application(
+        route_handlers=ROUTERS,
+        request_class=StrictRequest,
+        request_max_body_size=MAX_BODY_BYTES,
+        exception_handlers={
+            FareboxError: error_response,
+            HTTPException: error_response,
+            Exception: error_response,
+        },
+        dependencies={name: _provided(name) for name in ("settings", "database", "keyring", "meter")},
+        lifespan=[partial(_opened, settings=settings, database_url=database_url, load=backend_factory)],
+        state=State({"settings": settings}),
+        logging_config=None,
+    )
+
+
+@asynccontextmanager
+async def _opened(
+    app: Litestar, *, settings: Settings, database_url: str, load: BackendFactory
+) -> AsyncIterator[None]:
+    sys.setswitchinterval(SWITCH_SECONDS)
+    async with AsyncExitStack() as stack:
+        database = Database(database_url, pool_size=settings.database_pool_size)
+        stack.push_async_callback(database.close)
+        keyring = await Keyring.load(database, settings)
+        await stack.enter_async_context(keyring.kept_fresh())
+        meter = await Meter.open(settings, database_url, settings.data_dir)
+        stack.push_async_callback(meter.close)
+        catalog = await stack.enter_async_context(Catalog(database, load).followed())
+        runs = await stack.enter_async_context(Runs(settings.stalled_reader_seconds).watched())
+        app.state.database = database
+        app.state.keyring = keyring
+        app.state.meter = meter
+        app.state.gateway = Gateway(database, meter, catalog, runs)
+        # What lives now lives to the end: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        yield
+
+
+def _provided(name: str) -> Provide:
+    def provide(state: State) -> Any:
+        return state[name]
+
+    return Provide(provide, sync_to_thread=False)

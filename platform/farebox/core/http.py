@@ -1,0 +1,192 @@
+"""What every HTTP route shares: request ids, strict bodies, one error envelope, one access line."""
+
+import asyncio
+import time
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import structlog
+from litestar import Litestar, Request, Response
+from litestar.exceptions import HTTPException
+from litestar.types import HTTPScope, Message, Scope, Send
+
+from farebox.core.errors import (
+    BadRequest,
+    FareboxError,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+)
+from farebox.core.ids import external, new_id
+from farebox.core.metrics import HTTP_REQUESTS
+from farebox.core.strict_json import StrictDecoder
+
+MAX_BODY_BYTES = 1_000_000
+# Above this, decoding takes milliseconds and moves to a thread.
+LARGE_BODY_BYTES = 32_768
+
+log = structlog.get_logger(__name__)
+
+
+class ClientGone(BadRequest):
+    """The client hung up while its request was being read; nobody sees this answer."""
+
+    code = "client_gone"
+
+
+class StrictRequest(Request[Any, Any, Any]):
+    """A request whose JSON body is read strictly (see `core.strict_json`) as the handler's `data`."""
+
+    async def stream(self) -> Any:
+        """As Litestar's, but a client that leaves meanwhile is no server error."""
+        try:
+            async for chunk in super().stream():
+                yield chunk
+        except HTTPException as error:
+            if error.status_code == 500:
+                raise ClientGone("The client disconnected.") from None
+            raise
+
+    async def body(self) -> bytes:
+        """The whole body. Raises UnsupportedMediaType first where a handler expects JSON and gets other."""
+        if "data" in self.route_handler.parsed_fn_signature.parameters:
+            self._require_known_media_type()
+        return await super().body()
+
+    async def json(self) -> Any:
+        """The body as the type of the handler's `data` parameter."""
+        body = await self.body()
+        kind = self.route_handler.parsed_fn_signature.parameters["data"].annotation
+        decoder = _decoder(kind)
+        if len(body) > LARGE_BODY_BYTES:
+            return await asyncio.to_thread(decoder.decode, body)
+        return decoder.decode(body)
+
+    def _require_known_media_type(self) -> None:
+        expected = _media_type(self.route_handler)
+        for name, value in self.scope["headers"]:
+            if name == b"content-type":
+                if value.split(b";", 1)[0].strip().lower() == expected:
+                    return
+                break
+        raise UnsupportedMediaType(
+            f"The body must be sent as `Content-Type: {expected.decode()}`.", code="unsupported_media_type"
+        )
+
+
+@cache
+def _decoder(kind: Any) -> StrictDecoder[Any]:
+    return StrictDecoder(kind)
+
+
+@cache
+def _media_type(handler: Any) -> bytes:
+    definition = handler.parsed_fn_signature.parameters["data"].kwarg_definition
+    media_type = getattr(definition, "media_type", None) or "application/json"
+    return str(getattr(media_type, "value", media_type)).encode()
+
+
+class Application(Litestar):
+    """Litestar with a request id on every response, whoever made it, and one access line for each."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        exchange = Exchange(new_id(), send)
+        scope.setdefault("state", {})["exchange"] = exchange
+        structlog.contextvars.bind_contextvars(request_id=exchange.external_id)
+        try:
+            await super().__call__(scope, receive, exchange.send)
+        finally:
+            exchange.finish(scope)
+
+
+class Exchange:
+    """One request and its response. `facts` (ids, counts, durations, never text) join the access line."""
+
+    __slots__ = ("_send", "external_id", "facts", "request_id", "started", "status")
+
+    def __init__(self, request_id: UUID, send: Send) -> None:
+        self.request_id = request_id
+        self.external_id = external("req", request_id)
+        self.started = time.perf_counter()
+        self.status = 0
+        self.facts: dict[str, Any] = {}
+        self._send = send
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on to the server; puts the request id on the response's start."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.external_id.encode())]
+        await self._send(message)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the request's head arrived."""
+        return time.perf_counter() - self.started
+
+    def finish(self, scope: HTTPScope) -> None:
+        """Write the access line and count the request."""
+        route = scope.get("path_template") or "unmatched"
+        HTTP_REQUESTS.labels(scope["method"] if route != "unmatched" else "", route, self.status).inc()
+        log.info(
+            "request.completed",
+            method=scope["method"],
+            route=route,
+            status=self.status,
+            seconds=round(self.elapsed, 6),
+            **self.facts,
+        )
+
+
+def exchange_of(scope: Scope) -> Exchange:
+    """The exchange that `Application` opened for this request."""
+    exchange: Exchange = scope["state"]["exchange"]
+    return exchange
+
+
+def error_response(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The one exception handler: OpenAI's envelope for whatever was raised."""
+    known = as_farebox_error(error)
+    if known.status >= 500 and not isinstance(error, FareboxError):
+        log.error("request.failed", exc_info=error)
+    exchange = exchange_of(request.scope)
+    exchange.facts["error"] = known.code
+    return Response(
+        msgspec.json.encode(known.envelope(exchange.external_id)),
+        status_code=known.status,
+        headers=known.headers,
+        media_type="application/json",
+    )
+
+
+def as_farebox_error(error: Exception) -> FareboxError:
+    """What the client is told of an exception; anything unforeseen becomes a bare server error."""
+    if isinstance(error, FareboxError):
+        return error
+    if not isinstance(error, HTTPException) or error.status_code >= 500:
+        return FareboxError("The server had an error while processing your request.", code="internal_error")
+    headers = dict(error.headers or {})
+    match error.status_code:
+        case 404:
+            return NotFound("There is nothing at this address.", code="not_found")
+        case 405:
+            return MethodNotAllowed(
+                "This address does not take this method.", code="method_not_allowed", headers=headers
+            )
+        case 413:
+            return PayloadTooLarge(
+                f"The body is larger than {MAX_BODY_BYTES} bytes.", code="request_too_large"
+            )
+    return BadRequest(_describe(error), code="invalid_request", headers=headers)
+
+
+def _describe(error: HTTPException) -> str:
+    faults = error.extra if isinstance(error.extra, list) else []
+    parts = [f"`{f.get('key', '?')}`: {f.get('message', 'invalid')}" for f in faults if isinstance(f, dict)]
+    return "; ".join(parts) or error.detail or "The request is invalid."

@@ -1,0 +1,34 @@
+"""What is told of a settled request: the access line's facts and the metrics. Counts, never text."""
+
+from farebox.core.http import Exchange
+from farebox.core.ids import external
+from farebox.core.metrics import FIRST_TOKEN_SECONDS, REQUEST_SECONDS, TOKENS
+from farebox.gateway.jobs import Job
+from farebox.metering.admission import Grant
+from farebox.metering.settlement import Settled, Settlement
+
+
+def record(exchange: Exchange, job: Job, grant: Grant, settlement: Settlement, settled: Settled) -> None:
+    """Note a settlement. A request of which nothing was delivered, and that failed, counts no tokens."""
+    billed = settlement.status == "completed" or grant.delivered
+    tokens = {
+        "input": settlement.input_tokens if billed else 0,
+        "cached_input": settlement.cached_input_tokens if billed else 0,
+        "output": settlement.output_tokens if billed else 0,
+    }
+    model = job.model.id
+    exchange.facts |= {
+        "outcome": settlement.status,
+        "organization": external("org", grant.organization_id),
+        "model": model,
+        "choices": job.choices,
+        "amount": settled.amount,
+        "first_token_seconds": settlement.first_token_seconds,
+        "device_seconds": settlement.device_seconds,
+    }
+    for kind, count in tokens.items():
+        exchange.facts[f"{kind}_tokens"] = count
+        TOKENS.labels(model, kind).inc(count)
+    REQUEST_SECONDS.labels(model).observe(exchange.elapsed)
+    if settlement.first_token_seconds is not None:
+        FIRST_TOKEN_SECONDS.labels(model).observe(settlement.first_token_seconds)

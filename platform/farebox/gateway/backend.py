@@ -1,0 +1,62 @@
+"""The seam between the gateway and whatever runs a model: the only door to an engine."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+from farebox_engine.outputs import Chunk, EngineStats
+from farebox_engine.params import GenerationRequest, SamplingParams
+
+__all__ = ["Chunk", "EngineStats", "Generation", "GenerationRequest", "InferenceBackend", "SamplingParams"]
+
+
+class Generation(Protocol):
+    """One answer under way: iterate it for its chunks. The last one has `finish_reason` and `usage`.
+
+    A chunk holds all that became deliverable since the one before was taken: a consumer that is slow
+    gets fewer and larger ones.
+    """
+
+    def __aiter__(self) -> AsyncIterator[Chunk]: ...
+
+    def cancel(self) -> None:
+        """End it at the next step. The iteration still ends with a last chunk, reason `cancelled`."""
+        ...
+
+
+class InferenceBackend(Protocol):
+    """A loaded model. `render_chat` and `encode` block (call them in a thread when the text is long)."""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that prompt and answer may have together."""
+        ...
+
+    @property
+    def model_hash(self) -> str:
+        """SHA-256 of the weights, in hex."""
+        ...
+
+    def render_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """The prompt of a conversation. Control tokens come from the template alone, never from content.
+
+        Raises farebox_engine.errors.TemplateError when the model's template refuses the messages.
+        """
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text. What looks like a control token is text."""
+        ...
+
+    def start(self) -> None:
+        """Begin to serve, on the running event loop."""
+        ...
+
+    def generate(self, request: GenerationRequest) -> Generation:
+        """Queue a request; to be called on the event loop. Raises EngineError."""
+        ...
+
+    def stats(self) -> EngineStats: ...
+
+    async def close(self) -> None:
+        """Cancel what runs and release the device."""
+        ...

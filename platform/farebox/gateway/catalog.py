@@ -1,0 +1,170 @@
+"""The models this process serves, following the `model` table."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+
+import asyncpg
+import structlog
+from sqlalchemy import select
+
+from farebox.billing.models import ModelOffer
+from farebox.core.database import Database, open_connection
+from farebox.core.errors import Unavailable
+from farebox.gateway.backend import InferenceBackend
+
+CHANNEL = "farebox_model"
+POLL_SECONDS = 30.0
+RECONNECT_SECONDS = 1.0
+
+BackendFactory = Callable[[ModelOffer], InferenceBackend]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class ServedModel:
+    """A loaded model. It is closed when it has left the catalog and nobody uses it any more."""
+
+    id: str
+    created: int
+    owned_by: str
+    version: tuple[str, str]
+    backend: InferenceBackend
+    users: int = 0
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def fingerprint(self) -> str:
+        """What clients see of the weights' hash."""
+        return f"fp_{self.backend.model_hash[:12]}"
+
+    @contextmanager
+    def in_use(self) -> Iterator[InferenceBackend]:
+        """Keep the model loaded while the context is open."""
+        self.users += 1
+        self.idle.clear()
+        try:
+            yield self.backend
+        finally:
+            self.users -= 1
+            if not self.users:
+                self.idle.set()
+
+
+class Catalog:
+    """Loads the models that are offered, in a thread, and lets go of those that are not any more.
+
+    Postgres's NOTIFY tells of changes at once, a slow poll of what a lost connection missed. A model
+    that fails to load is in `failures` with the reason, and is tried again when its row changes.
+    """
+
+    def __init__(self, database: Database, load: BackendFactory) -> None:
+        self.failures: dict[str, str] = {}
+        self._database = database
+        self._load = load
+        self._served: dict[str, ServedModel] = {}
+        self._failed: dict[str, tuple[str, str]] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+
+    @asynccontextmanager
+    async def followed(self) -> AsyncIterator["Catalog"]:
+        """Load what is offered, then follow changes while the context is open; close all at its end."""
+        await self.refresh()
+        task = asyncio.create_task(self._follow(), name="catalog")
+        try:
+            yield self
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            for task in self._retiring:
+                task.cancel()
+            for served in self._served.values():
+                await served.backend.close()
+
+    def find(self, model_id: str) -> ServedModel | None:
+        return self._served.get(model_id)
+
+    def all(self) -> list[ServedModel]:
+        """Every model that can be called now, by id."""
+        return [self._served[model_id] for model_id in sorted(self._served)]
+
+    async def refresh(self) -> None:
+        """Make what is served equal what is offered. Raises Unavailable when Postgres is away."""
+        async with self._database.transaction() as session:
+            query = select(ModelOffer).where(ModelOffer.removed_at.is_(None)).order_by(ModelOffer.id)
+            offers = {offer.id: offer for offer in await session.scalars(query)}
+        for model_id in self._served.keys() - offers.keys():
+            self._retire(self._served.pop(model_id))
+        for model_id in self._failed.keys() - offers.keys():
+            self._forget_failure(model_id)
+        for offer in offers.values():
+            await self._adopt(offer)
+
+    async def _adopt(self, offer: ModelOffer) -> None:
+        version = (offer.path, offer.sha256)
+        present = self._served.get(offer.id)
+        if (present and present.version == version) or self._failed.get(offer.id) == version:
+            return
+        try:
+            backend = await asyncio.to_thread(self._load, offer)
+            backend.start()
+        except Exception as error:
+            # One bad folder must not take the others down: the reason is logged and shown in /readyz.
+            log.exception("model.load_failed", model=offer.id)
+            self._failed[offer.id] = version
+            self.failures[offer.id] = str(error)
+            return
+        self._forget_failure(offer.id)
+        created = int(offer.created_at.timestamp())
+        self._served[offer.id] = ServedModel(offer.id, created, offer.owned_by, version, backend)
+        log.info("model.loaded", model=offer.id, sha256=offer.sha256)
+        if present:
+            self._retire(present)
+
+    def _forget_failure(self, model_id: str) -> None:
+        self._failed.pop(model_id, None)
+        self.failures.pop(model_id, None)
+
+    def _retire(self, served: ServedModel) -> None:
+        task = asyncio.create_task(_close_when_idle(served), name=f"retire-{served.id}")
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self._listen()
+            except (
+                OSError,
+                TimeoutError,
+                asyncpg.PostgresError,
+                asyncpg.InterfaceError,
+                Unavailable,
+            ) as error:
+                log.warning("catalog.database_away", reason=str(error))
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _listen(self) -> None:
+        connection = await open_connection(self._database.url, "farebox_app")
+        try:
+            await connection.add_listener(CHANNEL, lambda *_: self._changed.set())
+            connection.add_termination_listener(lambda *_: self._changed.set())
+            while not connection.is_closed():
+                self._changed.clear()
+                await self.refresh()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_SECONDS):
+                        await self._changed.wait()
+        finally:
+            connection.terminate()
+
+
+async def _close_when_idle(served: ServedModel) -> None:
+    while served.users:
+        await served.idle.wait()
+    await served.backend.close()
+    log.info("model.unloaded", model=served.id)

@@ -1,0 +1,55 @@
+"""What the gateway answers when a request cannot be run.
+
+UnsupportedParameter   400  OpenAI defines it, it would change the result, Farebox cannot do it
+ContextLengthExceeded  400  prompt and answer do not fit into the model's context
+InvalidParameter       400  fields that contradict each other, or a value this model refuses
+GenerationFailed       500  the engine failed; nothing, or only what was delivered, is billed
+ShuttingDown           503  the server is draining
+"""
+
+from farebox.core.errors import BadRequest, FareboxError, Unavailable
+
+
+class InvalidParameter(BadRequest):
+    code = "invalid_value"
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message, param=param)
+
+
+class UnsupportedParameter(BadRequest):
+    code = "unsupported_parameter"
+
+    def __init__(self, param: str, hint: str = "") -> None:
+        super().__init__(
+            f"Unsupported parameter: `{param}` is not supported by this server.{hint}", param=param
+        )
+
+
+class ContextLengthExceeded(BadRequest):
+    """`limit`, `prompt_tokens` and `output_tokens` are counts of tokens; all are named to the client."""
+
+    code = "context_length_exceeded"
+
+    def __init__(self, limit: int, prompt_tokens: int, output_tokens: int | None, param: str) -> None:
+        message = f"This model's maximum context length is {limit} tokens."
+        if output_tokens is None:
+            message += f" Your prompt has {prompt_tokens} tokens, which leaves none for the answer."
+        else:
+            message += (
+                f" You requested {prompt_tokens + output_tokens} tokens"
+                f" ({prompt_tokens} in the prompt, {output_tokens} for the answer)."
+            )
+        super().__init__(message, param=param)
+
+
+class GenerationFailed(FareboxError):
+    code = "generation_failed"
+
+    def __init__(self) -> None:
+        super().__init__("The model failed while answering; please try again.")
+
+
+class ShuttingDown(Unavailable):
+    def __init__(self) -> None:
+        super().__init__("The server is shutting down; please try again.", retry_after_seconds=5)

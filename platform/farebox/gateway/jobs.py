@@ -1,0 +1,187 @@
+"""From a request body to what the engine and the meter are asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from farebox.gateway.backend import InferenceBackend
+from farebox.gateway.catalog import ServedModel
+from farebox.gateway.errors import ContextLengthExceeded, InvalidParameter, UnsupportedParameter
+from farebox.gateway.requests import (
+    MAX_CHOICES,
+    MAX_PROMPTS,
+    ChatCompletionRequest,
+    CompletionRequest,
+    Message,
+    Sampling,
+    refuse_unsupported,
+)
+from farebox_engine.errors import RequestError, TemplateError
+from farebox_engine.params import SamplingParams
+
+# What a request gets that names no max_tokens, as far as the context has room: without a bound, the
+# worst case that admission reserves would be the whole context.
+DEFAULT_MAX_TOKENS = 1024
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Answers to generate: `n` for each prompt. Choice i*n + j is the j-th answer to prompt i.
+
+    `max_tokens` bounds each answer. `prompts` are token ids.
+    """
+
+    model: ServedModel
+    prompts: list[list[int]]
+    n: int
+    max_tokens: int
+    params: SamplingParams
+    stream: bool
+    include_usage: bool
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Each prompt counts once, however many answers it gets."""
+        return sum(map(len, self.prompts))
+
+    @property
+    def choices(self) -> int:
+        return len(self.prompts) * self.n
+
+    def params_of(self, choice: int) -> SamplingParams:
+        """The parameters of one choice: with a seed, each answer to a prompt has its own next one."""
+        step = choice % self.n
+        if not step or self.params.seed is None:
+            return self.params
+        return replace(self.params, seed=(self.params.seed + step) % 2**63)
+
+
+def check_request(request: Sampling) -> None:
+    """Refuse what is not supported, and fields that contradict each other. Raises BadRequest."""
+    refuse_unsupported(request)
+    if request.stream_options is not None and not request.stream:
+        raise InvalidParameter("`stream_options` goes with `stream: true` only.", "stream_options")
+    if isinstance(request, ChatCompletionRequest):
+        if request.top_logprobs is not None and not request.logprobs:
+            raise InvalidParameter("`top_logprobs` goes with `logprobs: true` only.", "top_logprobs")
+        limits = {request.max_tokens, request.max_completion_tokens} - {None}
+        if len(limits) == 2:
+            raise InvalidParameter(
+                "`max_tokens` and `max_completion_tokens` differ; send one of them.", "max_tokens"
+            )
+    elif isinstance(request, CompletionRequest) and request.best_of not in (None, request.n or 1):
+        raise UnsupportedParameter("best_of", " It may only equal `n`.")
+
+
+def render_chat(backend: InferenceBackend, messages: Sequence[Message]) -> list[list[int]]:
+    """The prompt of a conversation. Raises InvalidParameter when the model's template refuses it."""
+    try:
+        return [backend.render_chat([_plain(message) for message in messages])]
+    except TemplateError as error:
+        raise InvalidParameter(f"This model cannot take these messages: {error}", "messages") from None
+
+
+def encode_prompts(backend: InferenceBackend, prompt: str | list[str | int | list[int]]) -> list[list[int]]:
+    """The prompts of a completion request: text, token ids, or a list of either. Raises InvalidParameter."""
+    if isinstance(prompt, str):
+        return [backend.encode(prompt)]
+    if all(isinstance(item, int) for item in prompt):
+        return [prompt]  # type: ignore[list-item]  # just checked
+    if len(prompt) > MAX_PROMPTS:
+        raise InvalidParameter(f"`prompt` has {len(prompt)} prompts; at most {MAX_PROMPTS}.", "prompt")
+    prompts = []
+    for item in prompt:
+        if isinstance(item, int):
+            raise InvalidParameter("`prompt` mixes token ids with prompts.", "prompt")
+        prompts.append(backend.encode(item) if isinstance(item, str) else item)
+    return prompts
+
+
+def make_job(request: Sampling, model: ServedModel, prompts: list[list[int]]) -> Job:
+    """Check the request against the model. Raises ContextLengthExceeded and InvalidParameter."""
+    n = request.n or 1
+    if len(prompts) * n > max(MAX_CHOICES, MAX_PROMPTS):
+        raise InvalidParameter(f"{len(prompts)} prompts times n={n} are too many answers.", "n")
+    options = request.stream_options
+    max_tokens = _max_tokens(request, model.backend.context_length, prompts)
+    return Job(
+        model=model,
+        prompts=prompts,
+        n=n,
+        max_tokens=max_tokens,
+        params=_sampling_params(request, max_tokens),
+        stream=bool(request.stream),
+        include_usage=bool(options and options.include_usage),
+    )
+
+
+def _plain(message: Message) -> dict[str, str]:
+    role = message.__struct_config__.tag
+    content = message.content
+    if not isinstance(content, str):
+        content = "\n".join(part.text for part in content)
+    return {"role": "system" if role == "developer" else str(role), "content": content}
+
+
+def _max_tokens(request: Sampling, context_length: int, prompts: list[list[int]]) -> int:
+    chat = isinstance(request, ChatCompletionRequest)
+    longest = max(map(len, prompts))
+    if not min(map(len, prompts)):
+        raise InvalidParameter("A prompt needs one token at least.", "messages" if chat else "prompt")
+    asked, name = request.max_tokens, "max_tokens"
+    if isinstance(request, ChatCompletionRequest) and request.max_completion_tokens is not None:
+        asked, name = request.max_completion_tokens, "max_completion_tokens"
+    room = context_length - longest
+    if asked is None:
+        if room < 1:
+            raise ContextLengthExceeded(context_length, longest, None, "messages" if chat else "prompt")
+        return min(room, DEFAULT_MAX_TOKENS)
+    if asked > room:
+        raise ContextLengthExceeded(context_length, longest, asked, name)
+    return asked
+
+
+def _sampling_params(request: Sampling, max_tokens: int) -> SamplingParams:
+    stop = request.stop or ()
+    try:
+        return SamplingParams(
+            max_tokens=max_tokens,
+            temperature=_or(request.temperature, 1.0),
+            top_p=_or(request.top_p, 1.0),
+            top_k=max(_or(request.top_k, 0), 0),
+            min_p=_or(request.min_p, 0.0),
+            seed=request.seed,
+            presence_penalty=_or(request.presence_penalty, 0.0),
+            frequency_penalty=_or(request.frequency_penalty, 0.0),
+            repetition_penalty=_or(request.repetition_penalty, 1.0),
+            logit_bias=_logit_bias(request.logit_bias),
+            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            logprobs=_logprobs(request),
+        )
+    except RequestError as error:
+        raise InvalidParameter(str(error), error.param) from None
+
+
+def _or(value: T | None, default: T) -> T:
+    return default if value is None else value
+
+
+def _logprobs(request: Sampling) -> int | None:
+    if isinstance(request, ChatCompletionRequest):
+        return (request.top_logprobs or 0) if request.logprobs else None
+    return request.logprobs if isinstance(request, CompletionRequest) else None
+
+
+def _logit_bias(bias: dict[str, float] | None) -> dict[int, float]:
+    try:
+        return {int(token): value for token, value in (bias or {}).items() if _is_token_id(token)}
+    except ValueError:
+        raise InvalidParameter("The keys of `logit_bias` are token ids.", "logit_bias") from None
+
+
+def _is_token_id(text: str) -> bool:
+    if not (text.isascii() and text.isdigit() and len(text) <= 10):
+        raise ValueError(text)
+    return True

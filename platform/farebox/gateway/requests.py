@@ -1,0 +1,181 @@
+"""Request bodies, in OpenAI's shapes. Every number is bounded and every unknown field refused.
+
+Fields that OpenAI defines fall into three kinds, which docs/api.md lists: acted on; accepted and
+ignored, because they cannot change the result (`IGNORED` here); and refused unless they hold a
+value that asks for nothing (`INERT` here).
+"""
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from farebox.gateway.errors import UnsupportedParameter
+
+MAX_CHOICES = 16
+MAX_PROMPTS = 64
+
+Text = str | None
+Flag = bool | None
+Count = Annotated[int, Meta(ge=1, le=2**53)] | None
+Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None
+Penalty = Annotated[float, Meta(ge=-2, le=2)] | None
+Temperature = Annotated[float, Meta(ge=0, le=2)] | None
+Share = Annotated[float, Meta(ge=0, le=1)] | None
+Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Bias = dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None
+StopText = Annotated[str, Meta(min_length=1, max_length=1024)]
+Stop = StopText | Annotated[list[StopText], Meta(max_length=16)] | None
+ModelName = Annotated[str, Meta(min_length=1, max_length=256, examples=["demo"])]
+
+
+class StreamOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """How to stream. `include_obfuscation` is accepted and ignored."""
+
+    include_usage: Flag = None
+    include_obfuscation: Flag = None
+
+
+class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What both endpoints share. `top_k`, `min_p` and `repetition_penalty` are Farebox's additions."""
+
+    model: ModelName
+    stream: Flag = None
+    stream_options: StreamOptions | None = None
+    n: Choices = None
+    max_tokens: Count = None
+    temperature: Temperature = None
+    top_p: Share = None
+    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    min_p: Share = None
+    presence_penalty: Penalty = None
+    frequency_penalty: Penalty = None
+    repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
+    logit_bias: Bias = None
+    seed: Seed = None
+    stop: Stop = None
+    user: Text = None
+
+
+class TextPart(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="text"):
+    """A piece of text; the pieces of a message are joined by line breaks."""
+
+    text: str
+
+
+Content = str | Annotated[list[TextPart], Meta(min_length=1)]
+
+
+class SystemMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_field="role", tag="system"):
+    content: Content
+    name: Text = None
+
+
+class DeveloperMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_field="role", tag="developer"):
+    """The same as a system message."""
+
+    content: Content
+    name: Text = None
+
+
+class UserMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_field="role", tag="user"):
+    content: Content
+    name: Text = None
+
+
+class AssistantMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_field="role", tag="assistant"):
+    """An earlier answer. What clients send back of one beside its text must be empty."""
+
+    content: Content
+    name: Text = None
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: Annotated[list[Any], Meta(max_length=0)] | None = None
+    annotations: Annotated[list[Any], Meta(max_length=0)] | None = None
+
+
+Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage
+
+
+class ChatCompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /v1/chat/completions`."""
+
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    max_completion_tokens: Count = None
+    logprobs: Flag = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+
+    metadata: dict[str, str] | None = None
+    store: Flag = None
+    safety_identifier: Text = None
+    prompt_cache_key: Text = None
+    prompt_cache_retention: Text = None
+    service_tier: Text = None
+    parallel_tool_calls: Flag = None
+
+    audio: Any = None
+    function_call: Any = None
+    functions: Any = None
+    modalities: Any = None
+    moderation: Any = None
+    prediction: Any = None
+    prompt_cache_options: Any = None
+    reasoning_effort: Any = None
+    response_format: Any = None
+    tool_choice: Any = None
+    tools: Any = None
+    verbosity: Any = None
+    web_search_options: Any = None
+
+
+class CompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /v1/completions`. A prompt is text, token ids, or a list of either."""
+
+    prompt: str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1)]
+    logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
+    best_of: Choices = None
+
+    echo: Any = None
+    suffix: Any = None
+
+
+IGNORED = (
+    "user",
+    "metadata",
+    "store",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "service_tier",
+    "parallel_tool_calls",
+)
+
+INERT: dict[str, tuple[Any, ...]] = {
+    "audio": (),
+    "function_call": ("none",),
+    "functions": ([],),
+    "modalities": (["text"],),
+    "moderation": (),
+    "prediction": (),
+    "prompt_cache_options": (),
+    "reasoning_effort": ("none",),
+    "response_format": ({"type": "text"},),
+    "tool_choice": ("none",),
+    "tools": ([],),
+    "verbosity": ("medium",),
+    "web_search_options": (),
+    "echo": (False,),
+    "suffix": ("",),
+}
+_REFUSED_IN_CHAT = tuple(name for name in INERT if name in ChatCompletionRequest.__struct_fields__)
+_REFUSED_IN_COMPLETIONS = tuple(name for name in INERT if name in CompletionRequest.__struct_fields__)
+
+
+def refuse_unsupported(request: Sampling) -> None:
+    """Raise UnsupportedParameter for the first field that asks for something Farebox cannot do."""
+    chat = isinstance(request, ChatCompletionRequest)
+    for name in _REFUSED_IN_CHAT if chat else _REFUSED_IN_COMPLETIONS:
+        value = getattr(request, name)
+        if value is not None and value not in INERT[name]:
+            raise UnsupportedParameter(name)

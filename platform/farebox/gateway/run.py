@@ -1,0 +1,219 @@
+"""One admitted inference request, from the engine's first step to its settlement."""
+
+import asyncio
+from typing import Literal
+
+import msgspec
+import structlog
+
+from farebox.core.errors import FareboxError
+from farebox.core.http import as_farebox_error
+from farebox.gateway.accounting import record
+from farebox.gateway.backend import Chunk, Generation, GenerationRequest, InferenceBackend
+from farebox.gateway.errors import GenerationFailed, InvalidParameter, ShuttingDown
+from farebox.gateway.interleaving import interleave
+from farebox.gateway.jobs import Job
+from farebox.gateway.tally import Tally
+from farebox.gateway.wire import Headers, Wire
+from farebox.gateway.writers import DONE, Gathered, Writer, error_event
+from farebox.metering.admission import Grant
+from farebox.metering.meter import Meter
+from farebox_engine.errors import ClosedError, RequestError
+from farebox_engine.outputs import FinishReason
+
+Status = Literal["completed", "cancelled", "failed"]
+
+JSON: Headers = [(b"content-type", b"application/json")]
+EVENT_STREAM: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+log = structlog.get_logger(__name__)
+
+
+class Run:
+    """Generates, delivers and settles. `execute` runs as a task of its own and never raises."""
+
+    def __init__(self, job: Job, grant: Grant, meter: Meter, wire: Wire, writer: Writer) -> None:
+        self._job = job
+        self._grant = grant
+        self._meter = meter
+        self._wire = wire
+        self._writer = writer
+        self._tally = Tally(job.prompt_tokens, job.n)
+        self._gathered = [Gathered() for _ in range(0 if job.stream else job.choices)]
+        self._generations: list[Generation] = []
+        self._ended_well = 0
+        self._handed_before = 0
+        self._unwritten = 0
+        self._deadline: asyncio.Timeout | None = None
+
+    @property
+    def blocked_seconds(self) -> float:
+        """For how long the client has not been reading what is written to it."""
+        return self._wire.blocked_seconds
+
+    async def execute(self) -> None:
+        """The whole life of the request, errors told to the client included."""
+        try:
+            with self._job.model.in_use() as backend:
+                await self._generate_and_settle(backend)
+            await self._finish()
+        except Exception as error:
+            await self._report(error)
+
+    def leave(self) -> None:
+        """The client has left: stop at the next step."""
+        self._wire.leave()
+        self._cancel()
+
+    def cut(self) -> None:
+        """The client has stopped reading: drop the connection and stop."""
+        if self._deadline is not None:
+            self._deadline.reschedule(asyncio.get_running_loop().time())
+
+    async def _generate_and_settle(self, backend: InferenceBackend) -> None:
+        status: Status = "failed"
+        try:
+            self._submit(backend)
+            await self._generate()
+            handed_over = not self._job.stream or self._tally.handed == self._tally.completion_tokens
+            done = self._ended_well == self._job.choices
+            # A whole answer is handed over after it is settled, if there is somebody to take it.
+            left = self._wire.gone and not self._job.stream
+            status = "completed" if done and handed_over and not left else "cancelled"
+        finally:
+            self._cancel()
+            await self._settle(status)
+
+    def _submit(self, backend: InferenceBackend) -> None:
+        job = self._job
+        request_id = self._wire.exchange.external_id
+        try:
+            for index in range(job.choices):
+                self._generations.append(
+                    backend.generate(
+                        GenerationRequest(
+                            f"{request_id}-{index}",
+                            job.prompts[index // job.n],
+                            job.params_of(index),
+                            self._grant.cache_salt,
+                        )
+                    )
+                )
+        except RequestError as error:
+            raise InvalidParameter(str(error), error.param) from None
+        except ClosedError:
+            raise ShuttingDown from None
+
+    async def _generate(self) -> None:
+        chunks = interleave(self._generations)
+        try:
+            async with asyncio.timeout(None) as self._deadline:
+                async for index, chunk in chunks:
+                    await self._take(index, chunk)
+        except TimeoutError:
+            log.warning("request.stalled_reader", seconds=round(self.blocked_seconds, 1))
+            self._wire.cut()
+            self._take_back()
+            self._cancel()
+            async for index, chunk in chunks:
+                self._note(index, chunk)
+        finally:
+            self._deadline = None
+            await chunks.aclose()
+
+    async def _take(self, index: int, chunk: Chunk) -> None:
+        self._note(index, chunk)
+        if not self._job.stream:
+            self._gathered[index].add(chunk)
+        elif not self._wire.gone:
+            await self._deliver(index, chunk)
+
+    def _note(self, index: int, chunk: Chunk) -> None:
+        if chunk.usage is not None:
+            self._tally.usages[index] = chunk.usage
+        if chunk.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
+            self._ended_well += 1
+        elif chunk.finish_reason is FinishReason.ERROR:
+            log.error("generation.failed", model=self._job.model.id, reason=chunk.error)
+            raise GenerationFailed
+
+    async def _deliver(self, index: int, chunk: Chunk) -> None:
+        if chunk.finish_reason is FinishReason.CANCELLED:
+            return
+        self._unwritten += chunk.delivered_tokens
+        data = self._writer.events(index, chunk)
+        if not data:
+            return
+        if not self._wire.started:
+            await self._wire.start_stream([*EVENT_STREAM, *self._headers()])
+        if await self._wire.write(data):
+            self._handed_before = self._tally.handed
+            self._tally.handed += self._unwritten
+            self._unwritten = 0
+            self._record_delivery()
+        else:
+            self._take_back()
+
+    def _take_back(self) -> None:
+        """The client left while a write waited for it: the chunk before had not left the buffer whole."""
+        if self._grant.delivered:
+            self._tally.handed = self._handed_before
+            self._record_delivery()
+
+    def _record_delivery(self) -> None:
+        tally = self._tally
+        self._grant.record_delivery(tally.input_tokens, tally.cached_tokens, tally.handed)
+
+    async def _settle(self, status: Status) -> None:
+        if self._grant.delivered:
+            self._record_delivery()
+        settlement = self._tally.settlement(status)
+        settled = await self._meter.settle(self._grant, settlement)
+        record(self._wire.exchange, self._job, self._grant, settlement, settled)
+
+    async def _finish(self) -> None:
+        if self._wire.gone:
+            return
+        usage = self._tally.completion_usage()
+        if self._job.stream:
+            await self._wire.write(self._writer.usage_event(usage) + DONE, last=True)
+            return
+        await self._send_whole(200, self._writer.document(self._gathered, usage), self._headers())
+
+    def _headers(self) -> Headers:
+        milliseconds = int(self._wire.exchange.elapsed * 1000)
+        return [(b"openai-processing-ms", b"%d" % milliseconds), *self._grant.rate_limit_headers]
+
+    async def _report(self, error: Exception) -> None:
+        known: FareboxError = as_farebox_error(error)
+        if known is not error:
+            log.error("request.failed", exc_info=error)
+        self._wire.exchange.facts["error"] = known.code
+        try:
+            await self._send_error(known)
+        except Exception:
+            log.exception("request.error_unsent")
+        finally:
+            if not self._wire.complete:
+                self._wire.cut()
+
+    async def _send_error(self, error: FareboxError) -> None:
+        envelope = error.envelope(self._wire.exchange.external_id)
+        if self._wire.started:
+            await self._wire.write(error_event(envelope), last=True)
+        else:
+            headers = [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
+            await self._send_whole(error.status, msgspec.json.encode(envelope), headers)
+
+    async def _send_whole(self, status: int, body: bytes, headers: Headers) -> None:
+        if not self._wire.gone:
+            await self._wire.start(status, [*JSON, (b"content-length", b"%d" % len(body)), *headers])
+            await self._wire.write(body, last=True)
+
+    def _cancel(self) -> None:
+        for generation in self._generations:
+            generation.cancel()

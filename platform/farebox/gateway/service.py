@@ -1,0 +1,132 @@
+"""The gateway of one process: what its routes work with, and the way of a request through it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from litestar.types import Receive, Scope, Send
+
+from farebox.core.database import Database
+from farebox.core.errors import FareboxError
+from farebox.gateway.catalog import Catalog, ServedModel
+from farebox.gateway.errors import ShuttingDown
+from farebox.gateway.jobs import Job, check_request, encode_prompts, make_job, render_chat
+from farebox.gateway.requests import ChatCompletionRequest, CompletionRequest
+from farebox.gateway.run import Run
+from farebox.gateway.runs import Runs
+from farebox.gateway.wire import Wire
+from farebox.gateway.writers import ChatWriter, CompletionWriter, Heading, Writer
+from farebox.keys.service import authenticate
+from farebox.keys.tokens import KeyClaims
+from farebox.metering.admission import Admission
+from farebox.metering.errors import ModelNotFound
+from farebox.metering.meter import Meter
+
+# Below this, tokenising takes less time than the way to a thread and back.
+INLINE_CHARACTERS = 2_000
+
+R = TypeVar("R")
+InferenceRequest = ChatCompletionRequest | CompletionRequest
+
+
+@dataclass(slots=True)
+class Gateway:
+    """Opened by the application's lifespan, found by the routes in `app.state.gateway`."""
+
+    database: Database
+    meter: Meter
+    catalog: Catalog
+    runs: Runs
+    tokenizers: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenize")
+    )
+
+    async def prepare(self, request: InferenceRequest, claims: KeyClaims) -> Job:
+        """Check a request and tokenise its prompts.
+
+        Raises BadRequest and ModelNotFound; InvalidApiKey before either, if the key is no good any
+        more: what is wrong with a request is nothing a stranger should learn.
+        """
+        try:
+            if self.runs.draining:
+                raise ShuttingDown
+            check_request(request)
+            model = self.catalog.find(request.model)
+            if model is None:
+                raise ModelNotFound(request.model)
+            return make_job(request, model, await self._tokenise(request, model))
+        except FareboxError:
+            await authenticate(self.database, claims)
+            raise
+
+    async def _tokenise(self, request: InferenceRequest, model: ServedModel) -> list[list[int]]:
+        backend = model.backend
+        if isinstance(request, ChatCompletionRequest):
+            messages = request.messages
+            size = sum(len(message.content) for message in messages)
+            return await self._off_loop(size, lambda: render_chat(backend, messages))
+        prompt = request.prompt
+        size = (
+            len(prompt) if isinstance(prompt, str) else sum(len(p) for p in prompt if not isinstance(p, int))
+        )
+        return await self._off_loop(size, lambda: encode_prompts(backend, prompt))
+
+    async def _off_loop(self, size: int, work: Callable[[], R]) -> R:
+        if size < INLINE_CHARACTERS:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self.tokenizers, work)
+
+
+class Answer:
+    """The response of an inference route, as an ASGI application: admits, runs, and waits for the end."""
+
+    def __init__(
+        self, gateway: Gateway, job: Job, claims: KeyClaims, writer: type[ChatWriter | CompletionWriter]
+    ):
+        self._gateway = gateway
+        self._job = job
+        self._claims = claims
+        self._writer = writer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises what admission raises; from then on, errors are told to the client by the run."""
+        wire = Wire(scope)
+        job, claims = self._job, self._claims
+        grant = await self._gateway.meter.admit(
+            Admission(
+                request_id=wire.exchange.request_id,
+                key_id=claims.key_id,
+                token_sha256=claims.digest,
+                model_id=job.model.id,
+                prompt_tokens=job.prompt_tokens,
+                max_output_tokens=job.max_tokens * job.choices,
+            )
+        )
+        run = Run(job, grant, self._gateway.meter, wire, self._make_writer(wire))
+        task = self._gateway.runs.start(run)
+        try:
+            # The server answers `http.disconnect` when the client has left, or once the response is
+            # complete: so this one wait, and no task of its own, sees the client go.
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        finally:
+            if not wire.complete:
+                run.leave()
+        await asyncio.shield(task)
+
+    def _make_writer(self, wire: Wire) -> Writer:
+        job = self._job
+        prefix = "chatcmpl-" if self._writer is ChatWriter else "cmpl-"
+        return self._writer(
+            Heading(
+                id=prefix + wire.exchange.request_id.hex,
+                created=int(time.time()),
+                model=job.model.id,
+                fingerprint=job.model.fingerprint,
+                include_usage=job.include_usage,
+                with_logprobs=job.params.logprobs is not None,
+            )
+        )

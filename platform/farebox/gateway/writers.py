@@ -1,0 +1,203 @@
+"""How an answer looks on the wire: one writer per endpoint, whole or as server-sent events."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+import msgspec
+from msgspec import UNSET
+
+from farebox.gateway.responses import (
+    AssistantAnswer,
+    ChatChoice,
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChoiceDelta,
+    ChoiceLogprobs,
+    ChunkChoice,
+    Completion,
+    CompletionChoice,
+    CompletionUsage,
+    LegacyLogprobs,
+    TokenLogprob,
+    TopLogprob,
+)
+from farebox_engine.outputs import Chunk
+from farebox_engine.outputs import TokenLogprob as RawLogprob
+
+DONE = b"data: [DONE]\n\n"
+
+_encode = msgspec.json.Encoder().encode
+_OPENING = ChoiceDelta(content="", role="assistant", refusal=None)
+_CLOSING = ChoiceDelta()
+
+Event: TypeAlias = ChatCompletionChunk | Completion
+
+
+@dataclass(slots=True)
+class Gathered:
+    """The chunks of one choice, put together."""
+
+    texts: list[str] = field(default_factory=list)
+    logprobs: list[RawLogprob] = field(default_factory=list)
+    finish_reason: str | None = None
+
+    def add(self, chunk: Chunk) -> None:
+        self.texts.append(chunk.text)
+        if chunk.logprobs:
+            self.logprobs.extend(chunk.logprobs)
+        if chunk.finish_reason is not None:
+            self.finish_reason = chunk.finish_reason.value
+
+
+class Writer(Protocol):
+    """Turns what the engine says into bytes."""
+
+    def events(self, index: int, chunk: Chunk) -> bytes:
+        """The server-sent events of a chunk of choice `index`; empty if there is nothing to show yet."""
+        ...
+
+    def usage_event(self, usage: CompletionUsage) -> bytes:
+        """The event after the last choice's end, if usage was asked for; else empty."""
+        ...
+
+    def document(self, choices: Sequence[Gathered], usage: CompletionUsage) -> bytes:
+        """The whole answer as one JSON document."""
+        ...
+
+
+@dataclass(slots=True)
+class Heading:
+    """What every event of an answer repeats. `created` is in Unix seconds."""
+
+    id: str
+    created: int
+    model: str
+    fingerprint: str
+    include_usage: bool
+    with_logprobs: bool
+
+
+class ChatWriter:
+    """`POST /v1/chat/completions`."""
+
+    def __init__(self, heading: Heading) -> None:
+        self._heading = heading
+        self._usage = None if heading.include_usage else UNSET
+        self._opened: set[int] = set()
+
+    def events(self, index: int, chunk: Chunk) -> bytes:
+        choices = []
+        if index not in self._opened:
+            self._opened.add(index)
+            choices.append(ChunkChoice(index, _OPENING))
+        if chunk.text or chunk.logprobs:
+            logprobs = _chat_logprobs(chunk.logprobs) if chunk.logprobs else None
+            choices.append(ChunkChoice(index, ChoiceDelta(content=chunk.text), logprobs))
+        if chunk.finish_reason is not None:
+            choices.append(ChunkChoice(index, _CLOSING, None, chunk.finish_reason.value))  # type: ignore[arg-type]
+        return b"".join([_event(self._chunk([choice])) for choice in choices])
+
+    def usage_event(self, usage: CompletionUsage) -> bytes:
+        if not self._heading.include_usage:
+            return b""
+        chunk = self._chunk([])
+        return _event(msgspec.structs.replace(chunk, usage=usage))
+
+    def document(self, choices: Sequence[Gathered], usage: CompletionUsage) -> bytes:
+        heading = self._heading
+        return _encode(
+            ChatCompletion(
+                id=heading.id,
+                created=heading.created,
+                model=heading.model,
+                choices=[self._choice(index, choice) for index, choice in enumerate(choices)],
+                usage=usage,
+                system_fingerprint=heading.fingerprint,
+            )
+        )
+
+    def _choice(self, index: int, choice: Gathered) -> ChatChoice:
+        logprobs = _chat_logprobs(choice.logprobs) if self._heading.with_logprobs else None
+        answer = AssistantAnswer("".join(choice.texts))
+        return ChatChoice(index, answer, logprobs, choice.finish_reason)  # type: ignore[arg-type]
+
+    def _chunk(self, choices: list[ChunkChoice]) -> ChatCompletionChunk:
+        heading = self._heading
+        return ChatCompletionChunk(
+            heading.id, heading.created, heading.model, choices, heading.fingerprint, self._usage
+        )
+
+
+class CompletionWriter:
+    """`POST /v1/completions`."""
+
+    def __init__(self, heading: Heading) -> None:
+        self._heading = heading
+        self._usage = None if heading.include_usage else UNSET
+        self._offsets: dict[int, int] = {}
+
+    def events(self, index: int, chunk: Chunk) -> bytes:
+        if not (chunk.text or chunk.logprobs or chunk.finish_reason):
+            return b""
+        offset = self._offsets.get(index, 0)
+        self._offsets[index] = offset + len(chunk.text)
+        logprobs = _legacy_logprobs(chunk.logprobs or (), offset) if self._heading.with_logprobs else None
+        reason = None if chunk.finish_reason is None else chunk.finish_reason.value
+        choice = CompletionChoice(index, chunk.text, logprobs, reason)  # type: ignore[arg-type]
+        return _event(self._completion([choice], self._usage))
+
+    def usage_event(self, usage: CompletionUsage) -> bytes:
+        return _event(self._completion([], usage)) if self._heading.include_usage else b""
+
+    def document(self, choices: Sequence[Gathered], usage: CompletionUsage) -> bytes:
+        return _encode(
+            self._completion([self._choice(index, choice) for index, choice in enumerate(choices)], usage)
+        )
+
+    def _choice(self, index: int, choice: Gathered) -> CompletionChoice:
+        logprobs = _legacy_logprobs(choice.logprobs, 0) if self._heading.with_logprobs else None
+        return CompletionChoice(index, "".join(choice.texts), logprobs, choice.finish_reason)  # type: ignore[arg-type]
+
+    def _completion(
+        self, choices: list[CompletionChoice], usage: CompletionUsage | None | msgspec.UnsetType
+    ) -> Completion:
+        heading = self._heading
+        return Completion(heading.id, heading.created, heading.model, choices, heading.fingerprint, usage)
+
+
+def error_event(envelope: object) -> bytes:
+    """What a stream that fails half-way says; the official client raises its APIError on it."""
+    return b"data: " + _encode(envelope) + b"\n\n"
+
+
+def _event(chunk: Event) -> bytes:
+    return b"data: " + _encode(chunk) + b"\n\n"
+
+
+def _chat_logprobs(tokens: Iterable[RawLogprob]) -> ChoiceLogprobs:
+    return ChoiceLogprobs(
+        [
+            TokenLogprob(
+                token.token,
+                token.logprob,
+                list(token.bytes),
+                [TopLogprob(other.token, other.logprob, list(other.bytes)) for other in token.top],
+            )
+            for token in tokens
+        ]
+    )
+
+
+def _legacy_logprobs(tokens: Iterable[RawLogprob], offset: int) -> LegacyLogprobs:
+    tokens = list(tokens)
+    offsets = []
+    for token in tokens:
+        offsets.append(offset)
+        offset += len(token.token)
+    return LegacyLogprobs(
+        tokens=[token.token for token in tokens],
+        token_logprobs=[token.logprob for token in tokens],
+        top_logprobs=[{other.token: other.logprob for other in token.top} for token in tokens],
+        text_offset=offsets,
+    )

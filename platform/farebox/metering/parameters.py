@@ -1,0 +1,161 @@
+"""The query parameters of the usage pages: every one bounded, an unknown one refused by its name."""
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any, Literal, TypeVar
+from uuid import UUID
+
+import msgspec
+from litestar.connection import Request
+from litestar.openapi.spec import Operation, Parameter, Schema
+from msgspec import Meta
+
+from farebox.core.errors import BadRequest, NotFound
+from farebox.core.ids import internal
+
+WIDTHS = {"1m": timedelta(minutes=1), "1h": timedelta(hours=1), "1d": timedelta(days=1)}
+_DEFAULT_LIMITS = {"1m": 60, "1h": 24, "1d": 7}
+_MAX_LIMITS = {"1m": 1440, "1h": 168, "1d": 31}
+_LATEST = 253_402_214_400  # the last day that a datetime can hold: 9999-12-31
+
+# No NUL, which Postgres refuses.
+_Name = Annotated[str, Meta(min_length=1, max_length=300, pattern=r"^[^\x00]*$")]
+_Names = Annotated[list[_Name], Meta(max_length=100)]
+_Moment = Annotated[int, Meta(ge=0, le=_LATEST)]
+
+
+class CompletionsParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What GET /v1/organization/usage/completions takes; times are Unix seconds."""
+
+    start_time: Annotated[_Moment, Meta(description="Start of the range, Unix seconds, inclusive.")]
+    end_time: Annotated[
+        _Moment | None, Meta(description="End of the range, Unix seconds, exclusive; by default now.")
+    ] = None
+    bucket_width: Annotated[Literal["1m", "1h", "1d"], Meta(description="Width of a bucket, in UTC.")] = "1d"
+    group_by: Annotated[
+        list[Literal["project_id", "user_id", "api_key_id", "model"]],
+        Meta(max_length=4, description="Split each bucket by these."),
+    ] = []
+    project_ids: Annotated[_Names, Meta(description="Only usage of these projects.")] = []
+    user_ids: Annotated[_Names, Meta(description="Only usage of keys held by these users.")] = []
+    api_key_ids: Annotated[_Names, Meta(description="Only usage of these keys.")] = []
+    models: Annotated[_Names, Meta(description="Only usage of these models.")] = []
+    limit: Annotated[
+        Annotated[int, Meta(ge=1, le=1440)] | None,
+        Meta(description="Buckets on a page. 1d: 7 up to 31; 1h: 24 up to 168; 1m: 60 up to 1440."),
+    ] = None
+    page: Annotated[_Name | None, Meta(description="`next_page` of the answer before.")] = None
+
+    def page_limit(self) -> int:
+        """Buckets on a page. Raises BadRequest where this width allows fewer."""
+        largest = _MAX_LIMITS[self.bucket_width]
+        if self.limit is not None and self.limit > largest:
+            raise _invalid("limit", f"must be at most {largest} for `bucket_width` {self.bucket_width}")
+        return self.limit or _DEFAULT_LIMITS[self.bucket_width]
+
+
+class CostsParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What GET /v1/organization/costs takes; times are Unix seconds."""
+
+    start_time: Annotated[_Moment, Meta(description="Start of the range, Unix seconds, inclusive.")]
+    end_time: Annotated[
+        _Moment | None, Meta(description="End of the range, Unix seconds, exclusive; by default now.")
+    ] = None
+    bucket_width: Annotated[Literal["1d"], Meta(description="Width of a bucket: a day in UTC.")] = "1d"
+    group_by: Annotated[
+        list[Literal["project_id", "user_id", "api_key_id", "line_item"]],
+        Meta(max_length=4, description="Split each day by these."),
+    ] = []
+    project_ids: Annotated[_Names, Meta(description="Only costs of these projects.")] = []
+    api_key_ids: Annotated[_Names, Meta(description="Only costs of these keys.")] = []
+    line_items: Annotated[_Names, Meta(description="Only these, e.g. `my-model, output_tokens`.")] = []
+    limit: Annotated[int, Meta(ge=1, le=180, description="Days on a page.")] = 7
+    page: Annotated[_Name | None, Meta(description="`next_page` of the answer before.")] = None
+
+
+Parameters = TypeVar("Parameters", CompletionsParameters, CostsParameters)
+
+
+def parse(request: Request[Any, Any, Any], kind: type[Parameters]) -> Parameters:
+    """The request's query string as `kind`; a list is spelled `name=a&name=b` or `name[]=a&name[]=b`.
+
+    Raises BadRequest that names the parameter at fault.
+    """
+    lists = {field.name for field in msgspec.structs.fields(kind) if field.default_factory is list}
+    values: dict[str, Any] = {}
+    for spelled, text in request.query_params.multi_items():
+        name = spelled.removesuffix("[]")
+        if name in lists:
+            values.setdefault(name, []).append(text)
+        elif spelled not in kind.__struct_fields__:
+            raise BadRequest(
+                f"Unsupported parameter: `{spelled[:60]}`.", param=spelled[:60], code="unsupported_parameter"
+            )
+        elif name in values:
+            raise _invalid(name, "must be given once")
+        else:
+            values[name] = text
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _translate(error) from None
+
+
+def uuids(name: str, prefix: str, texts: list[str]) -> list[UUID]:
+    """The ids behind a filter. Raises BadRequest naming it for what is no id of that kind."""
+    try:
+        return [internal(prefix, text) for text in texts]
+    except NotFound:
+        raise _invalid(name, f"must hold ids that begin with `{prefix}_`") from None
+
+
+def _translate(error: msgspec.ValidationError) -> BadRequest:
+    reason, _, path = str(error).partition(" - at `$.")
+    if missing := re.fullmatch(r"Object missing required field `(\w+)`", reason):
+        return BadRequest(
+            f"Missing required parameter: `{missing[1]}`.",
+            param=missing[1],
+            code="missing_required_parameter",
+        )
+    name = re.split(r"\W", path)[0]
+    return _invalid(name, f"is wrong: {reason[0].lower()}{reason[1:]}")
+
+
+def _invalid(name: str, what: str) -> BadRequest:
+    return BadRequest(f"`{name}` {what}.", param=name, code="invalid_value")
+
+
+def operation(kind: type[CompletionsParameters | CostsParameters]) -> type[Operation]:
+    """An OpenAPI operation that lists the struct's fields as query parameters."""
+    _, components = msgspec.json.schema_components([kind])
+    described = components[kind.__name__]
+
+    @dataclass
+    class UsageOperation(Operation):
+        def __post_init__(self) -> None:
+            self.parameters = [
+                Parameter(
+                    name=f"{name}[]" if schema.get("type") == "array" else name,
+                    param_in="query",
+                    description=schema.get("description"),
+                    required=name in described["required"],
+                    schema=_schema(schema),
+                )
+                for name, schema in described["properties"].items()
+            ]
+
+    return UsageOperation
+
+
+def _schema(described: dict[str, Any]) -> Schema:
+    # A parameter that may be absent is no parameter that may be null.
+    kinds = [kind for kind in described.get("anyOf", [described]) if kind.get("type") != "null"]
+    names = {"minLength": "min_length", "maxLength": "max_length", "maxItems": "max_items"}
+    fields = {names.get(key, key): value for key, value in kinds[0].items()}
+    fields.pop("description", None)
+    if "items" in fields:
+        fields["items"] = _schema(fields["items"])
+    if described.get("default") is None:
+        fields.pop("default", None)
+    return Schema(**fields)

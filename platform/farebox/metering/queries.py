@@ -1,0 +1,191 @@
+"""Questions to the usage tables, one tenant at a time, under row-level security.
+
+Whole hours and days are read from the hourly sums, minutes and line items from the events themselves.
+Every query names its organization even though the policy would hide the others: two locks, one door.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, literal_column, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
+
+from farebox.keys.models import ApiKey
+from farebox.metering.models import UsageEvent, UsageHour
+from farebox.tenants.models import Project
+
+Dimension = Literal["project_id", "user_id", "api_key_id", "model", "currency"]
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsageFilter:
+    """Which usage counts; an empty list means any. Ids of other tenants match nothing."""
+
+    project_ids: Sequence[UUID] = ()
+    user_ids: Sequence[UUID] = ()
+    api_key_ids: Sequence[UUID] = ()
+    models: Sequence[str] = ()
+    currency: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsageSum:
+    """Requests, tokens by disjoint class, and their amount, in one bucket of one group.
+
+    `bucket` is where the bucket begins; a dimension that was not asked for is None.
+    """
+
+    bucket: datetime
+    requests: int
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    amount: Decimal
+    project_id: UUID | None = None
+    user_id: UUID | None = None
+    api_key_id: UUID | None = None
+    model: str | None = None
+    currency: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestCost:
+    """One request with the price that was frozen on it: tokens times price is its amount."""
+
+    request_id: UUID
+    created_at: datetime
+    status: str
+    model: str
+    project: str
+    api_key: str
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    input_per_million: Decimal
+    cached_input_per_million: Decimal
+    output_per_million: Decimal
+    amount: Decimal
+    currency: str
+    first_token_seconds: float | None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The same columns, from the events or from their hourly sums."""
+
+    table: type[UsageEvent] | type[UsageHour]
+    moment: InstrumentedAttribute[datetime]
+    requests: ColumnElement[int]
+
+
+_EVENTS = _Source(UsageEvent, UsageEvent.created_at, func.count())
+_HOURS = _Source(UsageHour, UsageHour.hour, func.sum(UsageHour.requests))
+
+
+async def usage_by_bucket(
+    session: AsyncSession,
+    organization_id: UUID,
+    *,
+    start: datetime,
+    end: datetime,
+    width: timedelta,
+    group_by: Sequence[Dimension] = (),
+    where: UsageFilter | None = None,
+) -> list[UsageSum]:
+    """Sums of the usage in [start, end), by bucket and group; a bucket without usage has no row.
+
+    Buckets are `width` wide and counted from 1970 in UTC; `start` and `end` should lie on their
+    edges, since an hourly sum cannot be cut.
+    """
+    source = _HOURS if width % HOUR == timedelta(0) else _EVENTS
+    table = source.table
+    dimensions = {
+        "project_id": table.project_id,
+        "user_id": ApiKey.user_id,
+        "api_key_id": table.api_key_id,
+        "model": table.model_id,
+        "currency": table.currency,
+    }
+    groups = [dimensions[name].label(name) for name in group_by]
+    sums = [
+        cast(source.requests, BigInteger).label("requests"),
+        _total(table.input_tokens, "input_tokens"),
+        _total(table.cached_input_tokens, "cached_input_tokens"),
+        _total(table.output_tokens, "output_tokens"),
+        func.sum(table.amount).label("amount"),
+    ]
+    # A bound parameter would make Postgres see two different expressions in SELECT and GROUP BY.
+    step: ColumnElement[timedelta] = literal_column(f"interval '{int(width.total_seconds())} seconds'")
+    bucket = func.date_bin(step, source.moment, literal_column("timestamptz 'epoch'")).label("bucket")
+    query: Select[Any] = (
+        select(bucket, *groups, *sums)
+        .where(table.organization_id == organization_id, source.moment >= start, source.moment < end)
+        .group_by(bucket, *groups)
+        .order_by(bucket, *groups)
+    )
+    where = where or UsageFilter()
+    if "user_id" in group_by or where.user_ids:
+        query = query.join(ApiKey, ApiKey.id == table.api_key_id, isouter=True)
+    rows = await session.execute(query.where(*_conditions(dimensions, where)))
+    return [UsageSum(**row) for row in rows.mappings()]
+
+
+async def newest_requests(
+    session: AsyncSession, organization_id: UUID, *, project_id: UUID | None = None, limit: int = 20
+) -> list[RequestCost]:
+    """The requests settled last, newest first, of one project or of all."""
+    query = (
+        select(
+            UsageEvent.request_id,
+            UsageEvent.created_at,
+            UsageEvent.status,
+            UsageEvent.model_id.label("model"),
+            Project.name.label("project"),
+            ApiKey.name.label("api_key"),
+            UsageEvent.input_tokens,
+            UsageEvent.cached_input_tokens,
+            UsageEvent.output_tokens,
+            UsageEvent.input_per_million,
+            UsageEvent.cached_input_per_million,
+            UsageEvent.output_per_million,
+            UsageEvent.amount,
+            UsageEvent.currency,
+            UsageEvent.first_token_seconds,
+        )
+        .join(Project, Project.id == UsageEvent.project_id)
+        .join(ApiKey, ApiKey.id == UsageEvent.api_key_id)
+        .where(UsageEvent.organization_id == organization_id)
+        .order_by(UsageEvent.created_at.desc(), UsageEvent.request_id.desc())
+        .limit(limit)
+    )
+    if project_id is not None:
+        query = query.where(UsageEvent.project_id == project_id)
+    return [RequestCost(**row) for row in (await session.execute(query)).mappings()]
+
+
+def bucket_floor(moment: datetime, width: timedelta) -> datetime:
+    """The edge at or before `moment`: buckets are counted from 1970, so days begin at 00:00 UTC."""
+    return moment - (moment - EPOCH) % width
+
+
+def _total(column: InstrumentedAttribute[int], name: str) -> ColumnElement[int]:
+    # Postgres's sum of bigint is numeric, which would come back as a Decimal.
+    return cast(func.sum(column), BigInteger).label(name)
+
+
+def _conditions(columns: dict[str, Any], where: UsageFilter) -> list[ColumnElement[bool]]:
+    wanted: dict[str, Sequence[object]] = {
+        "project_id": where.project_ids,
+        "user_id": where.user_ids,
+        "api_key_id": where.api_key_ids,
+        "model": where.models,
+        "currency": [where.currency] if where.currency else [],
+    }
+    return [columns[name].in_(values) for name, values in wanted.items() if values]

@@ -1,0 +1,68 @@
+"""GET /v1/organization/usage/completions and /v1/organization/costs, in OpenAI's shape.
+
+They take a key with the scope `admin` and answer for the whole organization of that key.
+"""
+
+from typing import Any, TypeVar
+
+import msgspec
+from litestar import MediaType, Response, Router, get
+from litestar.connection import Request
+from litestar.di import NamedDependency, Provide
+
+from farebox.core.database import Database
+from farebox.keys.dependencies import require_scope
+from farebox.keys.service import Principal
+from farebox.metering.parameters import CompletionsParameters, CostsParameters, operation, parse
+from farebox.metering.reports import completions_report, costs_report
+from farebox.metering.schemas import CompletionsPage, CostsPage
+
+T = TypeVar("T")
+
+# A Decimal becomes a JSON number digit by digit; through a float, cents would go astray.
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class _ExactJson(Response[T]):
+    def render(self, content: Any, *_: Any, **__: Any) -> bytes:
+        return _encode(content)
+
+
+@get(
+    "/usage/completions",
+    operation_class=operation(CompletionsParameters),
+    summary="Token usage of the organization, in time buckets",
+)
+async def completions_usage(
+    request: Request[Any, Any, Any],
+    database: NamedDependency[Database],
+    principal: NamedDependency[Principal],
+) -> Response[CompletionsPage]:
+    asked = parse(request, CompletionsParameters)
+    async with database.transaction(organization_id=principal.organization_id) as session:
+        page = await completions_report(session, principal.organization_id, asked)
+    return _ExactJson(page, media_type=MediaType.JSON)
+
+
+@get(
+    "/costs",
+    operation_class=operation(CostsParameters),
+    summary="Costs of the organization, by day",
+)
+async def costs(
+    request: Request[Any, Any, Any],
+    database: NamedDependency[Database],
+    principal: NamedDependency[Principal],
+) -> Response[CostsPage]:
+    asked = parse(request, CostsParameters)
+    async with database.transaction(organization_id=principal.organization_id) as session:
+        page = await costs_report(session, principal.organization_id, asked)
+    return _ExactJson(page, media_type=MediaType.JSON)
+
+
+router = Router(
+    path="/v1/organization",
+    route_handlers=[completions_usage, costs],
+    dependencies={"principal": Provide(require_scope("admin"))},
+    tags=["Usage"],
+)

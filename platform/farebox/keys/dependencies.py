@@ -1,0 +1,52 @@
+"""Litestar dependencies for routes that an API key opens. They need `database` and `keyring`."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from litestar.connection import Request
+from litestar.di import NamedDependency
+
+from farebox.core.database import Database
+from farebox.keys.errors import InsufficientScope, InvalidApiKey
+from farebox.keys.service import Principal, authenticate
+from farebox.keys.tokens import Keyring
+
+
+def bearer_token(authorization: str | None) -> str:
+    """The token in an Authorization header (RFC 6750). Raises InvalidApiKey when there is none."""
+    scheme, _, token = (authorization or "").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise InvalidApiKey
+    return token
+
+
+async def provide_principal(
+    request: Request[Any, Any, Any], database: NamedDependency[Database], keyring: NamedDependency[Keyring]
+) -> Principal:
+    """Whoever calls with `Authorization: Bearer fb_live_…`, judged by the key's row.
+
+    Raises InvalidApiKey, one 401 for all causes; Unavailable when Postgres is away.
+    """
+    claims = await keyring.resolve(bearer_token(request.headers.get("authorization")))
+    return await authenticate(database, claims)
+
+
+def require_scope(scope: str) -> Callable[..., Awaitable[Principal]]:
+    """`provide_principal` that also demands a scope: `{"principal": Provide(require_scope("admin"))}`.
+
+    A dependency rather than a Litestar guard: guards run before dependencies and would have to find
+    the key's row a second time. Raises InsufficientScope.
+    """
+
+    async def provide_scoped_principal(
+        request: Request[Any, Any, Any],
+        database: NamedDependency[Database],
+        keyring: NamedDependency[Keyring],
+    ) -> Principal:
+        principal = await provide_principal(request, database, keyring)
+        if scope not in principal.scopes:
+            raise InsufficientScope(scope)
+        return principal
+
+    return provide_scoped_principal

@@ -1,0 +1,25 @@
+"""The public keys, for whoever wants to check a signature of this Farebox."""
+
+from typing import Any
+
+from litestar import Response, Router, get
+from litestar.di import NamedDependency
+
+from farebox.keys.tokens import Keyring
+
+# Long enough to spare the server, short enough that a retired key is soon gone everywhere.
+_MAX_AGE_SECONDS = 300
+
+
+@get(
+    "/.well-known/jwks.json",
+    media_type="application/jwk-set+json",
+    summary="Public signing keys",
+    tags=["Keys"],
+)
+async def jwks(keyring: NamedDependency[Keyring]) -> Response[dict[str, Any]]:
+    """The JWK set (RFC 7517) of the Ed25519 keys that verify, the signing one first."""
+    return Response(keyring.jwks(), headers={"Cache-Control": f"public, max-age={_MAX_AGE_SECONDS}"})
+
+
+router = Router(path="/", route_handlers=[jwks])

@@ -1,0 +1,245 @@
+"""API keys: made, listed, revoked, and judged by their row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from farebox.core.clock import utc_now
+from farebox.core.database import Database
+from farebox.core.errors import BadRequest, NotFound
+from farebox.core.ids import external, new_id
+from farebox.keys.errors import InvalidApiKey
+from farebox.keys.models import ApiKey
+from farebox.keys.tokens import KeyClaims, Keyring, digest_of
+from farebox.tenants.audit import record
+from farebox.tenants.models import Membership, Organization, Project, ServiceAccount
+from farebox.tenants.organizations import open_project
+from farebox.tenants.text import clean_name
+
+SCOPES = frozenset({"inference", "admin"})
+DEFAULT_LIFETIME = timedelta(days=365)
+MAX_LIFETIME = timedelta(days=3650)
+_USED_RECENTLY = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class MintedKey:
+    """A new key. `token` is shown once: only its SHA-256 and last four characters are kept."""
+
+    row: ApiKey
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls, by the row of the key: the holder, and what the key may do."""
+
+    key_id: UUID
+    organization_id: UUID
+    project_id: UUID
+    user_id: UUID | None
+    service_account_id: UUID | None
+    scopes: frozenset[str]
+    models: frozenset[str] | None
+
+
+async def create_key(
+    session: AsyncSession,
+    keyring: Keyring,
+    *,
+    organization_id: UUID,
+    project_id: UUID,
+    name: str,
+    user_id: UUID | None = None,
+    service_account_id: UUID | None = None,
+    scopes: Sequence[str] = ("inference",),
+    models: Sequence[str] | None = None,
+    lifetime: timedelta = DEFAULT_LIFETIME,
+    actor_id: UUID | None = None,
+) -> MintedKey:
+    """Make a key in a project, held by a user, a service account or (by the operator) nobody.
+
+    `models` is the allow-list, None for all. `actor_id` is who makes it, by default its user.
+    Raises NotFound for a project, user or service account that is absent or another organization's,
+    BadRequest for a bad name, scope, allow-list or lifetime.
+    """
+    name = clean_name(name)
+    _check_powers(scopes, models, lifetime)
+    await open_project(session, organization_id, project_id)
+    await _check_holder(session, organization_id, project_id, user_id, service_account_id)
+    key_id, expires_at = new_id(), (utc_now() + lifetime).replace(microsecond=0)
+    token = keyring.mint(
+        key_id=key_id,
+        organization_id=organization_id,
+        project_id=project_id,
+        subject=_subject(key_id, user_id, service_account_id),
+        expires_at=expires_at,
+    )
+    row = ApiKey(
+        id=key_id,
+        organization_id=organization_id,
+        project_id=project_id,
+        user_id=user_id,
+        service_account_id=service_account_id,
+        name=name,
+        token_sha256=digest_of(token),
+        last_four=token[-4:],
+        scopes=sorted(set(scopes)),
+        models=None if models is None else sorted(set(models)),
+        expires_at=expires_at,
+    )
+    session.add(row)
+    await session.flush()
+    await record(
+        session,
+        organization_id=organization_id,
+        actor_id=actor_id or user_id,
+        action="key.created",
+        target=external("key", key_id),
+        detail={
+            "name": name,
+            "project": external("proj", project_id),
+            "scopes": row.scopes,
+            "models": row.models,
+        },
+    )
+    return MintedKey(row, token)
+
+
+async def list_keys(
+    session: AsyncSession, *, organization_id: UUID, project_id: UUID | None = None
+) -> list[ApiKey]:
+    """The organization's keys, or one project's, newest first, revoked and expired ones included."""
+    query = select(ApiKey).where(ApiKey.organization_id == organization_id).order_by(ApiKey.id.desc())
+    if project_id is not None:
+        query = query.where(ApiKey.project_id == project_id)
+    return list(await session.scalars(query))
+
+
+async def revoke_key(
+    session: AsyncSession, *, organization_id: UUID, key_id: UUID, actor_id: UUID | None
+) -> None:
+    """End a key; it fails from the next request on, on every replica. Twice changes nothing.
+
+    Raises NotFound for a key that is absent or another organization's.
+    """
+    revoked = await session.scalar(
+        update(ApiKey)
+        .where(ApiKey.organization_id == organization_id, ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
+        .values(revoked_at=func.now())
+        .returning(ApiKey.id)
+    )
+    if revoked is not None:
+        await record(
+            session,
+            organization_id=organization_id,
+            actor_id=actor_id,
+            action="key.revoked",
+            target=external("key", key_id),
+        )
+        return
+    known = select(ApiKey.id).where(ApiKey.organization_id == organization_id, ApiKey.id == key_id)
+    if await session.scalar(known) is None:
+        raise NotFound("No such API key.", code="not_found")
+
+
+async def authenticate(database: Database, claims: KeyClaims) -> Principal:
+    """Ask the row, for routes other than inference (whose admission asks it in its own statement).
+
+    Raises InvalidApiKey when the row is gone, of another token, revoked or expired, its project
+    archived or its organization suspended.
+    """
+    async with database.transaction(organization_id=claims.organization_id) as session:
+        key = await session.scalar(
+            select(ApiKey)
+            .join(Project, Project.id == ApiKey.project_id)
+            .join(Organization, Organization.id == ApiKey.organization_id)
+            .where(
+                ApiKey.id == claims.key_id,
+                ApiKey.organization_id == claims.organization_id,
+                ApiKey.project_id == claims.project_id,
+                ApiKey.token_sha256 == claims.digest,
+                ApiKey.revoked_at.is_(None),
+                ApiKey.expires_at > func.now(),
+                Project.archived_at.is_(None),
+                Organization.status == "active",
+            )
+        )
+        if key is None:
+            raise InvalidApiKey
+        await _note_use(session, key)
+    return Principal(
+        key_id=key.id,
+        organization_id=key.organization_id,
+        project_id=key.project_id,
+        user_id=key.user_id,
+        service_account_id=key.service_account_id,
+        scopes=frozenset(key.scopes),
+        models=None if key.models is None else frozenset(key.models),
+    )
+
+
+async def _note_use(session: AsyncSession, key: ApiKey) -> None:
+    stale = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < func.now() - _USED_RECENTLY)
+    if key.last_used_at is None or key.last_used_at < utc_now() - _USED_RECENTLY:
+        await session.execute(
+            update(ApiKey)
+            .where(ApiKey.id == key.id, ApiKey.organization_id == key.organization_id, stale)
+            .values(last_used_at=func.now())
+            .execution_options(synchronize_session=False)
+        )
+
+
+def _check_powers(scopes: Sequence[str], models: Sequence[str] | None, lifetime: timedelta) -> None:
+    if not scopes or not SCOPES.issuperset(scopes):
+        known = ", ".join(sorted(SCOPES))
+        raise BadRequest(
+            f"A key needs one or more of the scopes {known}.", code="invalid_scope", param="scopes"
+        )
+    if models is not None and not (1 <= len(models) <= 100 and all(_is_model_name(name) for name in models)):
+        raise BadRequest(
+            "A key's allow-list names 1 to 100 models; leave it out to allow all.",
+            code="invalid_models",
+            param="models",
+        )
+    if not timedelta(minutes=1) <= lifetime <= MAX_LIFETIME:
+        raise BadRequest(
+            f"A key lives for one minute to {MAX_LIFETIME.days} days.",
+            code="invalid_lifetime",
+            param="lifetime",
+        )
+
+
+def _is_model_name(name: str) -> bool:
+    return 1 <= len(name) <= 256 and name.isprintable()
+
+
+async def _check_holder(
+    session: AsyncSession,
+    organization_id: UUID,
+    project_id: UUID,
+    user_id: UUID | None,
+    service_account_id: UUID | None,
+) -> None:
+    if user_id is not None and service_account_id is not None:
+        raise BadRequest(
+            "A key is held by a user or by a service account, not by both.", code="invalid_holder"
+        )
+    if user_id is not None and await session.get(Membership, (organization_id, user_id)) is None:
+        raise NotFound("No such user.", code="not_found")
+    if service_account_id is not None:
+        account = await session.get(ServiceAccount, service_account_id)
+        if account is None or (account.organization_id, account.project_id) != (organization_id, project_id):
+            raise NotFound("No such service account.", code="not_found")
+
+
+def _subject(key_id: UUID, user_id: UUID | None, service_account_id: UUID | None) -> str:
+    if user_id is not None:
+        return external("user", user_id)
+    if service_account_id is not None:
+        return external("svc", service_account_id)
+    return external("key", key_id)

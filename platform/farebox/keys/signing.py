@@ -1,0 +1,130 @@
+"""The Ed25519 key pairs that sign API keys: made, rotated, retired, resealed.
+
+A pair signs from its creation until a newer one exists, verifies until it is retired, and stays in
+the table for the record. Operators call these under `Database.transaction()`.
+"""
+
+import base64
+import hashlib
+from dataclasses import dataclass
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from sqlalchemy import Select, func, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from farebox.core.errors import Conflict, NotFound
+from farebox.keys.models import SigningKey
+from farebox.keys.sealing import SecretBox
+
+PURPOSE = "api_key"
+
+_log = structlog.get_logger(__name__)
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('farebox.signing_key', 0))")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """An unretired pair; `private` is None for all but the one that signs."""
+
+    kid: str
+    public: Ed25519PublicKey
+    private: Ed25519PrivateKey | None
+
+
+async def load_key_pairs(session: AsyncSession, box: SecretBox) -> list[KeyPair]:
+    """Every pair that verifies, the signing one first; makes the first pair if there is none.
+
+    Raises SettingsError when the signing pair was sealed under another secret.
+    """
+    rows = await _active(session)
+    if not rows:
+        await session.execute(_LOCK)  # replicas that start together must agree on one first pair
+        rows = await _active(session) or [await _add(session, box)]
+    return [
+        KeyPair(
+            kid=row.kid,
+            public=Ed25519PublicKey.from_public_bytes(row.public_key),
+            private=_unseal(row, box) if row is rows[0] else None,
+        )
+        for row in rows
+    ]
+
+
+async def rotate(session: AsyncSession, box: SecretBox) -> SigningKey:
+    """Add a pair, which signs from now on; the former ones verify until retired."""
+    await session.execute(_LOCK)
+    row = await _add(session, box)
+    _log.info("signing_key.rotated", kid=row.kid)
+    return row
+
+
+async def retire(session: AsyncSession, kid: str) -> None:
+    """Let a pair verify no longer; every API key it signed dies on each replica within seconds.
+
+    Raises NotFound for an unknown kid and Conflict for the pair that signs (rotate first).
+    Retiring twice changes nothing.
+    """
+    await session.execute(_LOCK)
+    row = await session.get(SigningKey, kid)
+    if row is None or row.purpose != PURPOSE:
+        raise NotFound("No such signing key.", code="not_found")
+    if row.retired_at is None:
+        if (await _active(session))[0].kid == kid:
+            raise Conflict(
+                "This signing key is in use; rotate before retiring it.", code="signing_key_in_use"
+            )
+        row.retired_at = await session.scalar(select(func.now()))
+        _log.info("signing_key.retired", kid=kid)
+
+
+async def reseal(session: AsyncSession, former: SecretBox, present: SecretBox) -> int:
+    """Seal every private key anew after `FAREBOX_SECRET_KEY` changed; returns how many."""
+    await session.execute(_LOCK)
+    rows = (await session.scalars(select(SigningKey))).all()
+    for row in rows:
+        row.private_key_sealed = present.seal(former.unseal(row.private_key_sealed, row.kid), row.kid)
+    return len(rows)
+
+
+async def list_signing_keys(session: AsyncSession) -> list[SigningKey]:
+    """All pairs, retired ones too, newest first."""
+    return list(await session.scalars(_newest_first()))
+
+
+async def _active(session: AsyncSession) -> list[SigningKey]:
+    return list(await session.scalars(_newest_first().where(SigningKey.retired_at.is_(None))))
+
+
+def _newest_first() -> Select[SigningKey]:
+    by_age = (SigningKey.created_at.desc(), SigningKey.kid)
+    return select(SigningKey).where(SigningKey.purpose == PURPOSE).order_by(*by_age)
+
+
+async def _add(session: AsyncSession, box: SecretBox) -> SigningKey:
+    private = Ed25519PrivateKey.generate()
+    public = private.public_key().public_bytes_raw()
+    kid = thumbprint(public)
+    row = SigningKey(
+        kid=kid,
+        purpose=PURPOSE,
+        public_key=public,
+        private_key_sealed=box.seal(private.private_bytes_raw(), kid),
+    )
+    session.add(row)
+    await session.flush()
+    return row
+
+
+def _unseal(row: SigningKey, box: SecretBox) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(box.unseal(row.private_key_sealed, row.kid))
+
+
+def thumbprint(public: bytes) -> str:
+    """The RFC 7638 thumbprint of a raw Ed25519 public key (RFC 8037, appendix A.3), used as `kid`.
+
+    A kid thus names one key for ever: what was verified under it stays verified.
+    """
+    x = base64.urlsafe_b64encode(public).rstrip(b"=").decode()
+    jwk = f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'
+    return base64.urlsafe_b64encode(hashlib.sha256(jwk.encode()).digest()).rstrip(b"=").decode()

@@ -1,0 +1,69 @@
+"""A person and the organization they found, made in one transaction."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from farebox.core.ids import new_id
+from farebox.tenants.models import User
+from farebox.tenants.organizations import create_organization
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccount:
+    """`is_new` is False when the address had an account already; then nothing was made or changed.
+
+    `organization_id` and `project_id` are those of the new account, and void otherwise.
+    """
+
+    user_id: UUID
+    organization_id: UUID
+    project_id: UUID
+    is_new: bool
+
+
+async def create_account(
+    session: AsyncSession,
+    *,
+    organization_id: UUID,
+    email: str,
+    password_hash: str,
+    name: str,
+    organization: str,
+    verified: bool = False,
+) -> NewAccount:
+    """Make a user, an organization of theirs and its first project, unless the address is taken.
+
+    The transaction must be that of `organization_id`, a fresh id. For a known address the same
+    statements run and are rolled back to a savepoint: how long a sign-up takes must not tell whether
+    somebody has an account.
+    """
+    user_id, is_new = await _add_user(session, email, password_hash, name)
+    async with session.begin_nested() as savepoint:
+        founded = await create_organization(
+            session, organization_id=organization_id, name=organization, owner_id=user_id
+        )
+        if not is_new:
+            await savepoint.rollback()
+    if is_new and verified:
+        await session.execute(update(User).where(User.id == user_id).values(email_verified_at=func.now()))
+    return NewAccount(user_id, founded.organization_id, founded.project_id, is_new)
+
+
+async def _add_user(session: AsyncSession, email: str, password_hash: str, name: str) -> tuple[UUID, bool]:
+    fresh = new_id()
+    values = {"id": fresh, "email": email, "password_hash": password_hash, "name": name}
+    # The update changes nothing but returns the row in either case, and costs what the insert costs.
+    upsert = (
+        insert(User).values(values).on_conflict_do_update(index_elements=["email"], set_={"email": email})
+    )
+    user_id = (await session.execute(upsert.returning(User.id))).scalar_one()
+    return user_id, user_id == fresh
+
+
+async def find_user(session: AsyncSession, email: str) -> User | None:
+    """The user of an address in its clean form."""
+    return await session.scalar(select(User).where(User.email == email))

@@ -1,0 +1,150 @@
+"""Organizations, their members, projects and service accounts.
+
+Every function works inside the caller's transaction, which must be the organization's
+(`Database.transaction(organization_id=…)`).
+"""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from farebox.core.errors import NotFound
+from farebox.core.ids import external, new_id
+from farebox.tenants.audit import record
+from farebox.tenants.models import Membership, Organization, Project, ServiceAccount
+from farebox.tenants.text import clean_name
+
+
+@dataclass(frozen=True, slots=True)
+class NewOrganization:
+    organization_id: UUID
+    project_id: UUID
+
+
+async def create_organization(
+    session: AsyncSession, *, organization_id: UUID, name: str, owner_id: UUID | None = None
+) -> NewOrganization:
+    """Found an organization with a project named Default, owned by the given user or by nobody yet."""
+    name = clean_name(name, "organization")
+    session.add(Organization(id=organization_id, name=name))
+    await session.flush()
+    if owner_id is not None:
+        session.add(Membership(organization_id=organization_id, user_id=owner_id, role="owner"))
+    await record(
+        session,
+        organization_id=organization_id,
+        actor_id=owner_id,
+        action="organization.created",
+        target=external("org", organization_id),
+        detail={"name": name},
+    )
+    project = await create_project(
+        session, organization_id=organization_id, name="Default", actor_id=owner_id
+    )
+    return NewOrganization(organization_id, project.id)
+
+
+async def create_project(
+    session: AsyncSession, *, organization_id: UUID, name: str, actor_id: UUID | None
+) -> Project:
+    project = Project(id=new_id(), organization_id=organization_id, name=clean_name(name))
+    session.add(project)
+    await session.flush()
+    await record(
+        session,
+        organization_id=organization_id,
+        actor_id=actor_id,
+        action="project.created",
+        target=external("proj", project.id),
+        detail={"name": project.name},
+    )
+    return project
+
+
+async def list_projects(
+    session: AsyncSession, organization_id: UUID, *, with_archived: bool = False
+) -> list[Project]:
+    """The organization's projects, oldest first."""
+    query = select(Project).where(Project.organization_id == organization_id).order_by(Project.id)
+    if not with_archived:
+        query = query.where(Project.archived_at.is_(None))
+    return list(await session.scalars(query))
+
+
+async def archive_project(
+    session: AsyncSession, *, organization_id: UUID, project_id: UUID, actor_id: UUID | None
+) -> None:
+    """Close a project for good; its keys fail from the next request on. Twice changes nothing.
+
+    Raises NotFound for a project that is absent or another organization's.
+    """
+    project = await _project(session, organization_id, project_id)
+    if project.archived_at is None:
+        project.archived_at = await session.scalar(select(func.now()))
+        await record(
+            session,
+            organization_id=organization_id,
+            actor_id=actor_id,
+            action="project.archived",
+            target=external("proj", project_id),
+        )
+
+
+async def open_project(session: AsyncSession, organization_id: UUID, project_id: UUID) -> Project:
+    """The project, to make something in it. Raises NotFound when absent, foreign or archived."""
+    project = await _project(session, organization_id, project_id)
+    if project.archived_at is not None:
+        raise _no_project()
+    return project
+
+
+async def create_service_account(
+    session: AsyncSession, *, organization_id: UUID, project_id: UUID, name: str, actor_id: UUID | None
+) -> ServiceAccount:
+    """Raises NotFound when the project is absent, foreign or archived."""
+    await open_project(session, organization_id, project_id)
+    account = ServiceAccount(
+        id=new_id(), organization_id=organization_id, project_id=project_id, name=clean_name(name)
+    )
+    session.add(account)
+    await session.flush()
+    await record(
+        session,
+        organization_id=organization_id,
+        actor_id=actor_id,
+        action="service_account.created",
+        target=external("svc", account.id),
+        detail={"name": account.name, "project": external("proj", project_id)},
+    )
+    return account
+
+
+async def list_service_accounts(
+    session: AsyncSession, organization_id: UUID, project_id: UUID
+) -> list[ServiceAccount]:
+    """The project's service accounts, oldest first; none for a project that is not one's own."""
+    query = (
+        select(ServiceAccount)
+        .where(ServiceAccount.organization_id == organization_id, ServiceAccount.project_id == project_id)
+        .order_by(ServiceAccount.id)
+    )
+    return list(await session.scalars(query))
+
+
+async def _project(session: AsyncSession, organization_id: UUID, project_id: UUID) -> Project:
+    # Locked: a key made while the project is being archived would outlive it unseen.
+    query = (
+        select(Project)
+        .where(Project.organization_id == organization_id, Project.id == project_id)
+        .with_for_update(key_share=True)
+    )
+    project = await session.scalar(query)
+    if project is None:
+        raise _no_project()
+    return project
+
+
+def _no_project() -> NotFound:
+    return NotFound("No such project.", code="not_found")

@@ -1,8 +1,7 @@
 """Admission, settlement, checkpoints and sweeping: one statement for all requests at hand.
 
 Every function locks the scope rows it needs in the order of their ids, then the holds in the order of
-theirs, so that no two of them can deadlock. The planner is kept to index lookups: a plan cached
-while the tables are small must still be right when they are large.
+theirs, so that no two of them can deadlock.
 """
 
 from alembic import op
@@ -24,7 +23,6 @@ CREATE FUNCTION farebox_admit(
     currency text,
     rpm integer, rpm_left double precision, tpm bigint, tpm_left double precision
 ) LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -229,7 +227,6 @@ CREATE FUNCTION farebox_settle(
     p_queue real[], p_prefill real[], p_decode real[], p_first real[], p_device real[],
     p_only_expired boolean DEFAULT false
 ) RETURNS TABLE (outcome text, amount numeric, currency text) LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -339,7 +336,6 @@ CREATE FUNCTION farebox_checkpoint(
     p_lease interval,
     p_request uuid[], p_delivered boolean[], p_input integer[], p_cached integer[], p_output integer[]
 ) RETURNS SETOF uuid LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 BEGIN
     PERFORM 1 FROM hold WHERE request_id = ANY (p_request) ORDER BY request_id FOR UPDATE;

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import sys
 from datetime import timedelta
 from decimal import Decimal
@@ -31,6 +33,34 @@ async def expire_leases(database: Database, organization_id: UUID) -> None:
             text("UPDATE hold SET lease_expires_at = now() - interval '1 s' WHERE organization_id = :id"),
             {"id": organization_id},
         )
+
+
+class Outage:
+    """A Postgres of its own, to be stopped and started."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.server = EmbeddedPostgres(directory)
+
+    def stop(self) -> None:
+        self.server.stop()
+
+    def kill(self) -> None:
+        """As a power cut would: no checkpoint, no flush."""
+        pid = int((self.directory / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGQUIT)
+        while Path(f"/proc/{pid}").exists():
+            os.sched_yield()
+
+    def start(self) -> None:
+        self.server = EmbeddedPostgres(self.directory)
+
+
+@pytest.fixture
+def outage(tmp_path: Path) -> Outage:
+    outage = Outage(tmp_path / "pg")
+    migrate(outage.server.url)
+    return outage
 
 
 async def test_the_event_says_what_was_used_and_at_which_price(database: Database, meter: Meter) -> None:
@@ -112,6 +142,34 @@ async def test_a_dead_owners_request_is_settled_at_its_last_checkpoint(
     await dead.close()
 
 
+async def test_a_confirmed_admission_survives_a_crash_of_postgres(
+    outage: Outage, settings: Settings, tmp_path: Path
+) -> None:
+    """An admission is on disk before the first byte; one that Postgres lost delivers nothing."""
+    database = Database(outage.server.url)
+    account = await open_account(database)
+    meter = await Meter.open(settings, outage.server.url, tmp_path / "data", turn_seconds=None)
+    confirmed = await meter.admit(account.admission())
+    await meter.confirm(confirmed)
+    lost = await meter.admit(account.admission())
+    async with database.meter_transaction() as session:
+        await session.execute(text("DELETE FROM hold WHERE request_id = :id"), {"id": lost.request_id})
+    with pytest.raises(Unavailable, match="reservation"):
+        await meter.confirm(lost)
+    with pytest.raises(Unavailable, match="reservation"):
+        await meter.settle(lost, used(10, 5))
+    await database.close()
+    await asyncio.to_thread(outage.kill)
+    await asyncio.to_thread(outage.start)
+    await meter.settle(confirmed, used(10, 5))
+    await meter.close()
+    database = Database(outage.server.url)
+    (event,) = (await read_books(database, account.organization_id)).events
+    assert event.request_id == confirmed.request_id
+    await database.close()
+    await asyncio.to_thread(outage.stop)
+
+
 async def test_a_live_owners_lease_is_renewed(database: Database, meter: Meter) -> None:
     account = await open_account(database)
     grant = await meter.admit(account.admission())
@@ -171,35 +229,18 @@ async def test_a_month_has_a_partition_or_the_default_takes_it(database: Databas
     assert place.startswith("usage_event_")
 
 
-class Outage:
-    """A Postgres of its own, to be stopped and started."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.server = EmbeddedPostgres(directory)
-
-    def stop(self) -> None:
-        self.server.stop()
-
-    def start(self) -> None:
-        self.server = EmbeddedPostgres(self.directory)
-
-
-@pytest.fixture
-def outage(tmp_path: Path) -> Outage:
-    outage = Outage(tmp_path / "pg")
-    migrate(outage.server.url)
-    return outage
-
-
 async def test_with_postgres_away_work_under_way_is_spooled_and_settled_later(
     outage: Outage, settings: Settings, tmp_path: Path
 ) -> None:
     """Promise: new work gets 503 within 5 s, work under way is settled from an fsynced spool."""
     database = Database(outage.server.url)
     account = await open_account(database)
-    meter = await Meter.open(settings, outage.server.url, tmp_path / "data", turn_seconds=None)
+    meter = await Meter.open(
+        settings, outage.server.url, tmp_path / "data", turn_seconds=None, restart_grace=timedelta()
+    )
     grants = [await meter.admit(account.admission()) for _ in range(5)]
+    await meter.turn()
+    fresh = await meter.admit(account.admission())
     await database.close()
     await asyncio.to_thread(outage.stop)
     started = asyncio.get_running_loop().time()
@@ -210,6 +251,10 @@ async def test_with_postgres_away_work_under_way_is_spooled_and_settled_later(
     settled = await asyncio.gather(*(meter.settle(grant, used(10, 5)) for grant in grants[:3]))
     assert all(s.spooled and s.amount == Decimal("0.00002") for s in settled)
     assert meter.spooled_settlements == 3
+    with pytest.raises(Unavailable, match="reservation"):
+        await meter.settle(fresh, used(10, 5))
+    with pytest.raises(Unavailable):
+        await meter.confirm(fresh)
     (spool,) = (tmp_path / "data" / "spool").glob("*.jsonl")
     assert len([json.loads(line) for line in spool.read_text().splitlines()]) == 3
     await asyncio.to_thread(outage.start)
@@ -217,8 +262,11 @@ async def test_with_postgres_away_work_under_way_is_spooled_and_settled_later(
     await meter.turn()
     assert meter.spooled_settlements == 0
     database = Database(outage.server.url)
+    await expire_leases(database, account.organization_id)
+    await meter.turn()
     books = await assert_books_close(database, account, funded=Decimal(100))
     assert len(books.events) == 5
+    assert books.holds == [], "the one that could not be confirmed was voided"
     await meter.settle(await meter.admit(account.admission()), used(10, 5))
     await meter.close()
     assert list((tmp_path / "data" / "spool").iterdir()) == []
@@ -267,10 +315,11 @@ async def test_when_neither_postgres_nor_the_disk_takes_it_nothing_is_confirmed(
 ) -> None:
     account = await open_account(database)
     grant = await meter.admit(account.admission())
+    grant.batch = 0  # on disk, as far as the stranded process knows
     owner = new_id()
     (tmp_path / f"{owner.hex}.jsonl").symlink_to("/dev/full")
     stranded = Meter(settings, "postgresql:///nobody?host=/nonexistent", Spool(tmp_path, owner), owner)
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match="Neither"):
         await stranded.settle(grant, used(10, 5))
     assert stranded.spooled_settlements == 0
     await meter.settle(grant, used(10, 5))

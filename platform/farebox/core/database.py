@@ -103,16 +103,17 @@ class Database:
             await engine.dispose()
 
 
-async def open_connection(url: str, role: Role) -> "asyncpg.Connection[Any]":
+async def open_connection(url: str, role: Role, **server_settings: str) -> "asyncpg.Connection[Any]":
     """A plain asyncpg connection, for the statements whose cost decides requests per second.
 
     Not from a pool: asyncpg's pools spend a round trip on resetting each connection given back.
+    `server_settings` are Postgres parameters of this connection, beside those that all have.
     """
     return await asyncpg.connect(
         dsn=plain_dsn(url),
         timeout=CONNECT_TIMEOUT_SECONDS,
         command_timeout=COMMAND_TIMEOUT_SECONDS,
-        server_settings=_server_settings(role),
+        server_settings=_server_settings(role) | server_settings,
     )
 
 

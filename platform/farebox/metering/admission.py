@@ -63,10 +63,12 @@ class Grant:
     project_id: UUID
     price: FrozenPrice
     rate_limit_headers: list[tuple[bytes, bytes]]
+    batch: int = field(default=0, init=False)
     delivered: bool = field(default=False, init=False)
     input_tokens: int = field(default=0, init=False)
     cached_input_tokens: int = field(default=0, init=False)
     output_tokens: int = field(default=0, init=False)
+    settling: bool = field(default=False, init=False)
 
     @property
     def cache_salt(self) -> bytes:

@@ -1,6 +1,6 @@
 """Keeping the holds of live requests, and settling those of the dead."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -8,6 +8,7 @@ import structlog
 
 from farebox.metering.admission import LEASE, Grant
 from farebox.metering.connection import MeterConnection
+from farebox.metering.durability import Durability
 
 SWEEP_LIMIT = 500
 
@@ -25,10 +26,15 @@ class Leases:
     """
 
     def __init__(
-        self, connection: MeterConnection, grants: Mapping[UUID, Grant], restart_grace: timedelta
+        self,
+        connection: MeterConnection,
+        grants: Mapping[UUID, Grant],
+        durability: Durability,
+        restart_grace: timedelta,
     ) -> None:
         self._connection = connection
         self._grants = grants
+        self._durability = durability
         self._restart_grace = restart_grace
 
     async def checkpoint(self) -> None:
@@ -36,18 +42,9 @@ class Leases:
         grants = list(self._grants.values())
         if not grants:
             return
-        rows = await self._connection.fetch(
-            CHECKPOINT,
-            LEASE,
-            [g.request_id for g in grants],
-            [g.delivered for g in grants],
-            [g.input_tokens for g in grants],
-            [g.cached_input_tokens for g in grants],
-            [g.output_tokens for g in grants],
-        )
-        kept = {row["request_id"] for row in rows}
+        kept = await checkpoint(self._connection, grants, self._durability)
         for grant in grants:
-            if grant.request_id not in kept and grant.request_id in self._grants:
+            if grant.request_id not in kept and not grant.settling:
                 log.error("metering.lease_lost", request_id=str(grant.request_id))
 
     async def sweep(self) -> None:
@@ -62,3 +59,22 @@ class Leases:
                 )
             if len(rows) < SWEEP_LIMIT:
                 return
+
+
+async def checkpoint(
+    connection: MeterConnection, grants: Sequence[Grant], durability: Durability
+) -> set[UUID]:
+    """Renew leases and record deliveries in one statement; the requests whose holds still stand."""
+    newest = durability.newest
+    rows = await connection.fetch(
+        CHECKPOINT,
+        LEASE,
+        [g.request_id for g in grants],
+        [g.delivered for g in grants],
+        [g.input_tokens for g in grants],
+        [g.cached_input_tokens for g in grants],
+        [g.output_tokens for g in grants],
+    )
+    if rows:
+        durability.advance(newest)
+    return {row["request_id"] for row in rows}

@@ -14,14 +14,14 @@ from farebox.core.errors import FareboxError, Unavailable
 from farebox.core.ids import new_id
 from farebox.core.settings import Settings
 from farebox.metering.admission import ADMIT, LEASE, Admission, Grant, admit_arguments, read_verdict
+from farebox.metering.backlog import Backlog, find_lost
 from farebox.metering.batcher import GroupCommit
 from farebox.metering.connection import MeterConnection
-from farebox.metering.leases import Leases
+from farebox.metering.durability import Durability
+from farebox.metering.leases import Leases, checkpoint
 from farebox.metering.settlement import SETTLE, Posting, Settled, Settlement, make_posting, settle_arguments
 from farebox.metering.spool import Spool
 
-FIND_EVENTS = "SELECT request_id FROM usage_event WHERE request_id = ANY ($1)"
-REPLAY_BATCH = 500
 TURN_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
@@ -30,8 +30,14 @@ log = structlog.get_logger(__name__)
 class Meter:
     """Admission and settlement for one process; any number of processes share one Postgres.
 
-    Three connections, each running one statement at a time: admissions, settlements, and the
-    once-a-second turn of checkpoints, spool replay and sweeping.
+    Four connections, each running one statement at a time: admissions, confirmations, settlements,
+    and the once-a-second turn of checkpoints, spool replay and sweeping.
+
+    An admission counts for every replica at once but is not yet on disk when `admit` returns, which
+    spares the client the wait for an fsync. Nothing may be delivered on it before it is durable:
+    `settle` sees to that before a whole answer is sent, `confirm` before the first byte of a stream.
+    If Postgres crashes in between, the hold is gone and both say so: nothing was delivered, nothing
+    is owed.
     """
 
     def __init__(
@@ -45,16 +51,17 @@ class Meter:
     ) -> None:
         self._settings = settings
         self._owner = owner
-        self._spool = spool
-        self._spool_lock = asyncio.Lock()
-        self._spooled: dict[UUID, Posting] = {}
         self._grants: dict[UUID, Grant] = {}
-        self._admitting = MeterConnection(database_url)
+        self._admitting = MeterConnection(database_url, durable=False)
+        self._confirming = MeterConnection(database_url)
         self._settling = MeterConnection(database_url)
         self._turning = MeterConnection(database_url)
         self._admissions = GroupCommit[Admission, Grant | FareboxError](self._flush_admissions)
-        self._settlements = GroupCommit[tuple[Grant, Posting], Settled](self._flush_settlements)
-        self._leases = Leases(self._turning, self._grants, restart_grace)
+        self._confirmations = GroupCommit[Grant, bool](self._flush_confirmations)
+        self._settlements = GroupCommit[tuple[Grant, Posting], Settled | None](self._flush_settlements)
+        self._durability = Durability()
+        self._leases = Leases(self._turning, self._grants, self._durability, restart_grace)
+        self._backlog = Backlog(spool, self._turning)
         self._turns: asyncio.Task[None] | None = None
 
     @classmethod
@@ -76,7 +83,7 @@ class Meter:
         owner = new_id()
         spool = await asyncio.to_thread(Spool, data_dir / "spool", owner)
         meter = cls(settings, database_url, spool, owner, restart_grace=restart_grace)
-        await meter._adopt_spools()
+        await meter._backlog.adopt()
         if turn_seconds is not None:
             meter._turns = asyncio.create_task(meter._take_turns(turn_seconds))
         return meter
@@ -86,15 +93,15 @@ class Meter:
         if self._turns is not None:
             self._turns.cancel()
             await asyncio.gather(self._turns, return_exceptions=True)
-        await self._admissions.drain()
-        await self._settlements.drain()
+        for queue in (self._admissions, self._confirmations, self._settlements):
+            await queue.drain()
         try:
-            await self._replay()
+            await self._backlog.replay()
         except Unavailable:
-            log.warning("metering.spool_left", settlements=len(self._spooled))
-        for connection in (self._admitting, self._settling, self._turning):
+            log.warning("metering.spool_left", settlements=len(self._backlog))
+        for connection in (self._admitting, self._confirming, self._settling, self._turning):
             await connection.close()
-        self._spool.close()
+        self._backlog.close()
 
     @property
     def live_requests(self) -> int:
@@ -104,7 +111,7 @@ class Meter:
     @property
     def spooled_settlements(self) -> int:
         """Settlements on disk that Postgres has not taken yet."""
-        return len(self._spooled)
+        return len(self._backlog)
 
     async def admit(self, admission: Admission) -> Grant:
         """Reserve the request's worst case under every limit at once, or refuse.
@@ -123,15 +130,33 @@ class Meter:
             return outcome
         raise outcome
 
+    async def confirm(self, grant: Grant) -> None:
+        """Make the admission durable; to be awaited before the first byte of a stream is sent.
+
+        Start it when generation starts: the fsync then costs no time. Raises Unavailable when
+        Postgres is away or lost the hold in a crash.
+        """
+        if self._durability.covers(grant.batch):
+            return
+        if not await asyncio.shield(self._confirmations.submit(grant)):
+            raise Unavailable("The request's reservation was lost; please try again.")
+
     async def settle(self, grant: Grant, settlement: Settlement) -> Settled:
         """Resolve the grant's hold; the charge is durable when this returns.
 
-        With Postgres away it is durable in the spool. Raises Unavailable when neither takes it:
-        then nothing more may be sent to the client. Once queued, it goes through even if the
-        caller is cancelled.
+        With Postgres away it is durable in the spool. Raises Unavailable when neither takes it, or
+        when the hold was lost or may be: then nothing more may be sent to the client. Once queued,
+        it goes through even if the caller is cancelled.
         """
-        posting = make_posting(grant, settlement)
-        return await asyncio.shield(self._settlements.submit((grant, posting)))
+        grant.settling = True
+        future = self._settlements.submit((grant, make_posting(grant, settlement)))
+        # Whatever comes of it, this process no longer renews the lease, so that a sweep can settle
+        # what could not be settled here. A spooled request is kept until it is replayed.
+        future.add_done_callback(lambda done: self._let_go(grant, done))
+        settled = await asyncio.shield(future)
+        if settled is None:
+            raise Unavailable("The request's reservation was lost; please try again.")
+        return settled
 
     async def turn(self) -> None:
         """Renew leases and record deliveries, replay the spool, settle what dead replicas left.
@@ -139,7 +164,8 @@ class Meter:
         Raises Unavailable when Postgres is away.
         """
         await self._leases.checkpoint()
-        await self._replay()
+        for request_id in await self._backlog.replay():
+            self._grants.pop(request_id, None)
         await self._leases.sweep()
 
     async def _take_turns(self, seconds: float) -> None:
@@ -148,88 +174,69 @@ class Meter:
             try:
                 await self.turn()
             except Unavailable:
-                log.warning("metering.database_away", live=len(self._grants), spooled=len(self._spooled))
+                log.warning("metering.database_away", live=len(self._grants), spooled=len(self._backlog))
             except Exception:
                 log.exception("metering.turn_failed")
 
     async def _flush_admissions(self, batch: Sequence[Admission]) -> list[Grant | FareboxError]:
         rows = await self._admitting.fetch(ADMIT, *admit_arguments(self._owner, self._settings, batch))
         outcomes = [read_verdict(admission, row) for admission, row in zip(batch, rows, strict=True)]
+        number = self._durability.number_batch()
         for outcome in outcomes:
             if isinstance(outcome, Grant):
+                outcome.batch = number
                 self._grants[outcome.request_id] = outcome
         return outcomes
 
-    async def _flush_settlements(self, batch: Sequence[tuple[Grant, Posting]]) -> list[Settled]:
+    async def _flush_confirmations(self, batch: Sequence[Grant]) -> list[bool]:
+        kept = await checkpoint(self._confirming, batch, self._durability)
+        return [grant.request_id in kept for grant in batch]
+
+    async def _flush_settlements(self, batch: Sequence[tuple[Grant, Posting]]) -> list[Settled | None]:
         postings = [posting for _, posting in batch]
+        newest = self._durability.newest
         try:
             rows = await self._settling.fetch(SETTLE, *settle_arguments(postings))
+            if any(row["outcome"] != "absent" for row in rows):
+                self._durability.advance(newest)
+            lost = await find_lost(self._settling, postings, rows)
         except Unavailable:
-            await self._spool_postings(postings)
-            return [Settled(_charge(grant, p), grant.price.currency, spooled=True) for grant, p in batch]
-        results = []
-        for (grant, posting), row in zip(batch, rows, strict=True):
+            return await self._settle_later(batch)
+        return [
+            None if grant.request_id in lost else _read_settled(grant, posting, row)
+            for (grant, posting), row in zip(batch, rows, strict=True)
+        ]
+
+    async def _settle_later(self, batch: Sequence[tuple[Grant, Posting]]) -> list[Settled | None]:
+        """Spool what can be billed later for certain: a hold that is not on disk may be gone by then."""
+        durable = [self._durability.covers(grant.batch) for grant, _ in batch]
+        if any(durable):
+            await self._backlog.add(
+                [p for (_, p), is_durable in zip(batch, durable, strict=True) if is_durable]
+            )
+        return [
+            Settled(_charge(grant, posting), grant.price.currency, spooled=True) if is_durable else None
+            for (grant, posting), is_durable in zip(batch, durable, strict=True)
+        ]
+
+    def _let_go(self, grant: Grant, future: "asyncio.Future[Settled | None]") -> None:
+        settled = None if future.cancelled() or future.exception() else future.result()
+        if settled is None or not settled.spooled:
             self._grants.pop(grant.request_id, None)
-            amount = row["amount"] if row["outcome"] == "settled" else _charge(grant, posting)
-            results.append(Settled(amount, grant.price.currency))
-        await _explain_absent(self._settling, postings, rows)
-        return results
 
     def _void_unclaimed(self, future: "asyncio.Future[Grant | FareboxError]") -> None:
         if not future.cancelled() and not future.exception() and isinstance(grant := future.result(), Grant):
+            grant.settling = True
             nothing = Settlement(status="cancelled", input_tokens=0, cached_input_tokens=0, output_tokens=0)
-            self._settlements.submit((grant, make_posting(grant, nothing)))
-
-    async def _spool_postings(self, postings: Sequence[Posting]) -> None:
-        async with self._spool_lock:
-            try:
-                await asyncio.to_thread(self._spool.append, postings)
-            except OSError as error:
-                log.exception("metering.spool_failed")
-                raise Unavailable("Neither the database nor the spool takes settlements.") from error
-            self._spooled |= {posting.request_id: posting for posting in postings}
-        log.warning("metering.spooled", settlements=len(postings))
-
-    async def _replay(self) -> None:
-        """Post the spool. The holds' leases are kept meanwhile: the grants stay in `_grants`."""
-        if not self._spooled:
-            return
-        async with self._spool_lock:
-            postings = list(self._spooled.values())
-            await self._post(postings)
-            await asyncio.to_thread(self._spool.clear)
-            for posting in postings:
-                self._spooled.pop(posting.request_id)
-                self._grants.pop(posting.request_id, None)
-        log.info("metering.replayed", settlements=len(postings))
-
-    async def _adopt_spools(self) -> None:
-        for path, postings in await asyncio.to_thread(self._spool.adopt):
-            await self._post(postings)
-            await asyncio.to_thread(path.unlink, missing_ok=True)
-            log.info("metering.adopted", settlements=len(postings))
-
-    async def _post(self, postings: Sequence[Posting]) -> None:
-        for start in range(0, len(postings), REPLAY_BATCH):
-            batch = postings[start : start + REPLAY_BATCH]
-            rows = await self._turning.fetch(SETTLE, *settle_arguments(batch))
-            await _explain_absent(self._turning, batch, rows)
+            voided = self._settlements.submit((grant, make_posting(grant, nothing)))
+            voided.add_done_callback(lambda done: self._let_go(grant, done))
 
 
 def _charge(grant: Grant, posting: Posting) -> Decimal:
     return grant.price.charge(posting.input_tokens, posting.cached_input_tokens, posting.output_tokens)
 
 
-async def _explain_absent(
-    connection: MeterConnection, postings: Sequence[Posting], rows: Sequence[Mapping[str, Any]]
-) -> None:
-    """A hold that is gone was settled before: by a try whose answer got lost, or by a sweep."""
-    absent = [p.request_id for p, row in zip(postings, rows, strict=True) if row["outcome"] == "absent"]
-    if not absent:
-        return
-    events = {row["request_id"] for row in await connection.fetch(FIND_EVENTS, absent)}
-    for request_id in absent:
-        if request_id in events:
-            log.warning("metering.settled_before", request_id=str(request_id))
-        else:
-            log.error("metering.hold_lost", request_id=str(request_id))
+def _read_settled(grant: Grant, posting: Posting, row: Mapping[str, Any]) -> Settled:
+    # A hold settled before says no amount; the same tokens at the same frozen price are the same.
+    amount = row["amount"] if row["outcome"] == "settled" else _charge(grant, posting)
+    return Settled(amount, grant.price.currency)

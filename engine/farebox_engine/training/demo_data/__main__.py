@@ -20,7 +20,7 @@ from farebox_engine.training.corpus import END_OF_TEXT
 from farebox_engine.training.demo_data.books import documents
 from farebox_engine.training.demo_data.card import attribution, data_card
 from farebox_engine.training.demo_data.dialogue import DialogueWriter
-from farebox_engine.training.demo_data.sentences import SentenceTasks, read_pairs
+from farebox_engine.training.demo_data.sentences import read_pairs
 from farebox_engine.training.demo_data.stories import tale
 
 _BOOKS = ("grimms-fairy-tales.txt", "little-women.txt", "twain.txt")
@@ -50,14 +50,14 @@ def build(texts: Path, out: Path, conversations: int, tales: int, seed: int) -> 
     rng = random.Random(seed)  # noqa: S311 (variety, not secrecy)
     sentences, authors = read_pairs((texts / _PAIRS).read_text(encoding="utf-8"))
     rng.shuffle(sentences)
-    prose = [document for name in _BOOKS for document in documents((texts / name).read_text("utf-8"))]
+    books = [document for name in _BOOKS for document in documents((texts / name).read_text("utf-8"))]
     groups = range(0, len(sentences), _SENTENCES_PER_DOCUMENT)
-    prose += ["\n".join(sentences[start : start + _SENTENCES_PER_DOCUMENT]) for start in groups]
+    prose = books + ["\n".join(sentences[start : start + _SENTENCES_PER_DOCUMENT]) for start in groups]
     prose += [tale(rng).text for _ in range(tales)]
     out.mkdir(parents=True, exist_ok=True)
     (out / "prose.txt").write_text(f"\n{END_OF_TEXT}\n".join(prose) + "\n", encoding="utf-8")
     with (out / "chat.jsonl").open("w", encoding="utf-8") as lines:
-        for conversation in DialogueWriter(seed, SentenceTasks(sentences)).write(conversations):
+        for conversation in DialogueWriter(seed, sentences, books).write(conversations):
             lines.write(json.dumps(asdict(conversation)) + "\n")
     (out / "DATA.md").write_text(
         data_card(len(sentences), len(authors), conversations, tales), encoding="utf-8"

@@ -6,7 +6,8 @@ import random
 from collections.abc import Callable, Iterator
 
 from farebox_engine.training.corpus import Conversation, Message
-from farebox_engine.training.demo_data import smalltalk
+from farebox_engine.training.demo_data import everyday, smalltalk
+from farebox_engine.training.demo_data.continuation import ContinuationTasks
 from farebox_engine.training.demo_data.facts import fact
 from farebox_engine.training.demo_data.sentences import SentenceTasks
 from farebox_engine.training.demo_data.smalltalk import Exchange, exchange, names_in_context
@@ -21,21 +22,35 @@ _SYSTEM_PROMPTS = (
 )
 
 
+Subject = Callable[[random.Random], list[Exchange]]
+
+
 class DialogueWriter:
     """Writes conversations from a seed; the same seed writes the same ones."""
 
-    def __init__(self, seed: int, tasks: SentenceTasks) -> None:
+    def __init__(self, seed: int, sentences: list[str], documents: list[str]) -> None:
         self._rng = random.Random(seed)  # noqa: S311 (variety, not secrecy)
-        self._subjects: list[tuple[float, Callable[[random.Random], list[Exchange]]]] = [
-            (0.38, lambda rng: [fact(rng)]),
-            (0.20, story_turns),
-            (0.09, lambda rng: [exchange(rng, smalltalk.SELF)]),
-            (0.08, lambda rng: [exchange(rng, smalltalk.FAREBOX)]),
-            (0.08, lambda rng: [exchange(rng, smalltalk.FEELINGS)]),
-            (0.05, names_in_context),
-            (0.04, lambda rng: [exchange(rng, smalltalk.UNKNOWN)]),
-            (0.05, lambda rng: [tasks.exchange(rng)]),
-            (0.03, lambda rng: [poem(rng)]),
+        words, books = SentenceTasks(sentences), ContinuationTasks(documents)
+        # Weights by how much there is to learn: what has few wordings needs few repetitions.
+        self._subjects: list[tuple[int, Subject]] = [
+            (30, lambda rng: [fact(rng)]),
+            (18, story_turns),
+            (8, lambda rng: [exchange(rng, smalltalk.SELF)]),
+            (8, lambda rng: [exchange(rng, smalltalk.FAREBOX)]),
+            (6, lambda rng: [exchange(rng, smalltalk.FEELINGS)]),
+            (4, names_in_context),
+            (3, lambda rng: [exchange(rng, smalltalk.UNKNOWN)]),
+            (4, lambda rng: [words.exchange(rng)]),
+            (2, lambda rng: [poem(rng)]),
+            (5, everyday.reason),
+            (2, everyday.ability),
+            (4, everyday.opinion),
+            (3, everyday.description),
+            (2, everyday.letter),
+            (2, everyday.shopping),
+            (5, lambda rng: everyday.statement(rng, sentences)),
+            (2, lambda rng: everyday.echo(rng, sentences)),
+            (5, books.exchange),
         ]
 
     def write(self, count: int) -> Iterator[Conversation]:

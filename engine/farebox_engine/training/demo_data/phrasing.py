@@ -6,6 +6,8 @@ import random
 import re
 
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
+# Where a sentence begins: at the start, after one that ended, or as speech. Not after `?" ` (asked she).
+_SENTENCE_START = re.compile(r'(^"?|[.!?]\s+"?|\."\s+|(?:said|thought|asked), ")([a-z])')
 
 
 def vary(template: str, rng: random.Random, **slots: object) -> str:
@@ -13,15 +15,25 @@ def vary(template: str, rng: random.Random, **slots: object) -> str:
 
     The result starts with a capital letter.
     """
+    return capitalise(vary_within(template, rng, **slots))
+
+
+def vary_within(template: str, rng: random.Random, **slots: object) -> str:
+    """Do what `vary` does for the middle of a sentence: the first letter stays as it is."""
     text = template
     while match := _CHOICE.search(text):
         text = text[: match.start()] + rng.choice(match[1].split("|")) + text[match.end() :]
-    return capitalise(text.format(**slots))
+    return text.format(**slots)
 
 
 def capitalise(text: str) -> str:
     """Raise the first letter only; `str.capitalize` would lower the rest."""
     return text[:1].upper() + text[1:]
+
+
+def capitalise_sentences(text: str) -> str:
+    """Raise the first letter of every sentence, spoken ones included."""
+    return _SENTENCE_START.sub(lambda match: match[1] + match[2].upper(), text)
 
 
 def article(noun: str) -> str:

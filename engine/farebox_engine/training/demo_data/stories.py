@@ -7,10 +7,10 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from farebox_engine.training.demo_data.phrasing import article, capitalise, vary
+from farebox_engine.training.demo_data.phrasing import article, capitalise, capitalise_sentences, vary
 from farebox_engine.training.demo_data.smalltalk import Exchange
 
-_ANIMALS = "fox bear owl mouse rabbit cat dog frog duck goose wolf horse goat hen bird deer".split()
+_ANIMALS = "fox bear owl mouse rabbit cat dog frog duck goose wolf horse goat hen bird deer pig sheep lion elephant monkey turtle snail cow crow swan squirrel hedgehog dragon".split()
 _PEOPLE = [
     "girl",
     "boy",
@@ -24,23 +24,38 @@ _PEOPLE = [
     "baker",
     "sailor",
 ]
-_FEMALE = {"girl", "queen", "princess", "hen", "duck", "goose", "cat", "owl"}
-_NAMES = {
-    True: "Anna Clara Emma Rosa Lucy Mina Nora Bella Daisy Ida Lotta Tilly".split(),
-    False: "Hans Tom Felix Oscar Ben Max Leo Otto Jack Peter Bruno Sam".split(),
+_FEMALE = {
+    "girl",
+    "queen",
+    "princess",
+    "hen",
+    "duck",
+    "goose",
+    "cat",
+    "owl",
+    "witch",
+    "fairy",
+    "cow",
+    "sheep",
+    "old woman",
+    "teacher",
 }
-_TRAITS = "little clever brave kind poor lazy young old happy hungry curious lonely proud gentle".split()
+_NAMES = {
+    True: "Anna Clara Emma Rosa Lucy Mina Nora Bella Daisy Ida Lotta Tilly Maria Sophie Greta Alma Julia Olivia".split(),
+    False: "Hans Tom Felix Oscar Ben Max Leo Otto Jack Peter Bruno Sam Karl Fritz Hugo Theo Anton Rupert".split(),
+}
+_TRAITS = "little clever brave kind poor lazy young old happy hungry curious lonely proud gentle quiet merry shy wise small strong".split()
 _PLACES = (
     "in a small house by the forest|at the edge of a deep forest|near a quiet lake|on a green hill|in a little "
-    "village by the sea|in an old castle|at the foot of a high mountain|on a small farm|beside a wide river"
+    "village by the sea|under a great oak tree|behind a high wall|in a narrow valley|at the end of a long road|in a house with a red door|in an old castle|at the foot of a high mountain|on a small farm|beside a wide river"
 ).split("|")
 _SEEKER_THINGS = (
     "a golden apple|a silver key|a magic ring|a lost lamb|a warm coat|a good friend|a blue feather|a sweet "
-    "pear|a bright star|a red ball"
+    "pear|a bright star|a red ball|a lost brother|a book of songs|a golden ring|a new home|a warm fire|a white rose|a wooden flute|a little boat|a map of the world|the end of the rainbow"
 ).split("|")
 _HELPERS = (
     "an old woman|a white bird|a wise owl|a small mouse|a kind old man|a grey goose|a friendly dwarf|a green "
-    "frog|a poor shepherd"
+    "frog|a poor shepherd|a black cat|a young fisherman|a tired soldier|a silver fish|a little girl|an old horse|a brown bear|a blind man"
 ).split("|")
 _TROUBLES = [
     "But the way was long, and soon it grew dark, and {he} was lost among the trees.",
@@ -68,6 +83,43 @@ _ENDS = [
     "When the sun rose, {name} saw {thing} at last and laughed for joy.",
     "At last {he} found {thing}, and everybody was happy.",
     "Before the evening came {name} had {thing} and was home again.",
+]
+# Every plot names hero, place, thing and helper, so that the questions fit all of them.
+_OPENING = (
+    "[once upon a time there was|there was once|in old times there lived|long ago there was] {a_hero} "
+    "[named|called] {name}[ who lived|, and {he} lived] {place}."
+)
+_OTHER_PLOTS = [
+    [
+        _OPENING,
+        "{name} [had only one wish: to find|dreamed every night of|wanted nothing so much as] {thing}.",
+        "[one evening|one night|one rainy day] {helper} knocked at the door [and asked for shelter|and was wet and cold].",
+        '"[come in|you are welcome|sit down by the fire]," said {name}, and gave {his} guest [warm soup|bread and milk|the best bed in the house].',
+        'In the morning the guest said, "[you have a good heart|you were kind to me]. [go to the old tree and dig|look under the old stone|open the box by the door]."',
+        "{name} [did so|ran there at once|did as {he} was told], and there was {thing}!",
+        "[{he} laughed and danced for joy.|{he} could hardly believe {his} eyes.|never had {he} been so glad.] {helper} had helped {him}.",
+        "[so it is good to open the door to a stranger.|and they stayed friends as long as they lived.|and {name} shared it with everybody.]",
+    ],
+    [
+        _OPENING,
+        "All the others [laughed at {him}|said that {he} was too small|did not want to play with {him}], because {he} was [slow|shy|different].",
+        'One day {name} [said|thought], "I will go out into the world and find {thing}. [then they will like me.|then they will see who I am.]"',
+        "{he} walked [for three days and three nights|over the hills and through the woods|until {his} feet were sore].",
+        "[by the road|under a tree|beside a well] sat {helper}, who was [hungry|hurt|weeping], and {name} stopped to help.",
+        '"[since you helped me, I will help you|one good turn deserves another]," said {the_helper}, and [showed {him} the way|took {him} by the hand].',
+        "[before long|soon|the next day] {name} found {thing} and came home full of pride.",
+        "[from then on nobody laughed at {him}.|now everybody wanted to be {his} friend.|the others were ashamed and asked {him} to forgive them.]",
+    ],
+    [
+        _OPENING,
+        "{he} had lost {thing}, and [was very sad|wept all day|could not sleep].",
+        "{name} looked [under the bed and behind the door|in the garden and in the barn|everywhere], but {he} could not find it.",
+        'Then {helper} came by and asked, "[why are you so sad|what are you looking for|what is the matter]?"',
+        '"I have lost {thing}," said {name}. "[please help me to look for it.|I do not know what to do.]"',
+        '"[two see more than one|let us look together|do not lose heart]," said {the_helper}, and they began to search.',
+        "[when the moon rose|at last|just before dark] {name} [saw something shining in the grass|looked under a bush]. It was {thing}!",
+        "[they were both as happy as could be.|how glad they were!|they sang all the way home.] [and that is the end of the story.|the trouble was over.]",
+    ],
 ]
 _MORALS = [
     "From that day on {name} was never alone again.",
@@ -101,8 +153,15 @@ def tale(rng: random.Random, hero: str | None = None) -> Tale:
         "thing": thing, "helper": helper, "the_helper": f"the {helper.split(' ', 1)[1]}",
         "he": "she" if female else "he", "him": "her" if female else "him", "his": "her" if female else "his",
     }  # fmt: skip
+    parts = _quest(rng) if rng.random() < 0.6 else rng.choice(_OTHER_PLOTS)
+    text = capitalise_sentences(" ".join(vary(part, rng, **words) for part in parts))
+    return Tale(hero, trait, name, female, place, thing, helper, text)
+
+
+def _quest(rng: random.Random) -> list[str]:
+    """Somebody looks for something, meets trouble and is helped."""
     parts = [
-        "[once upon a time there was|there was once|long ago there lived] {a_hero} [named|called|whose name was] {name}"
+        "[once upon a time there was|there was once|long ago there lived] {a_hero} [named|called] {name}"
         "[ who lived|, who lived] {place}.",
         "[one day|one morning|one fine day in spring|one cold winter day] {name} [went out to look for|set out to find|wanted to find] {thing}.",
         rng.choice(_TROUBLES),
@@ -116,8 +175,7 @@ def tale(rng: random.Random, hero: str | None = None) -> Tale:
     ]
     if rng.random() < 0.3:
         del parts[5]
-    text = " ".join(vary(part, rng, **words) for part in parts)
-    return Tale(hero, trait, name, female, place, thing, helper, text)
+    return parts
 
 
 def story_turns(rng: random.Random) -> list[Exchange]:

@@ -22,7 +22,7 @@ PATIENCE_SECONDS = COMMAND_TIMEOUT_SECONDS + 1.0
 class MeterConnection:
     """A `farebox_meter` connection, opened at first use and again after a loss.
 
-    One statement at a time; the caller sees to that (group commit does). Unless `durable`, what it
+    One statement at a time, in the order of asking. Unless `durable`, what it
     commits can be seen at once but survives a crash of Postgres only once a later durable commit,
     of any connection, has followed it.
     """
@@ -30,6 +30,7 @@ class MeterConnection:
     def __init__(self, database_url: str, *, durable: bool = True) -> None:
         self._url = database_url
         self._settings = PLANNER if durable else PLANNER | {"synchronous_commit": "off"}
+        self._turn = asyncio.Lock()
         self._connection: asyncpg.Connection[Any] | None = None
 
     async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
@@ -39,7 +40,7 @@ class MeterConnection:
         then unknown.
         """
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with self._turn, asyncio.timeout(PATIENCE_SECONDS):
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await open_connection(self._url, "farebox_meter", **self._settings)
                 rows: list[asyncpg.Record] = await self._connection.fetch(statement, *arguments)

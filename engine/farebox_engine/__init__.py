@@ -1,0 +1,44 @@
+"""Farebox's inference engine: Transformers from a Hugging Face folder, served and measured.
+
+engine = Engine.load("path/to/checkpoint")
+engine.start(asyncio.get_running_loop())
+prompt = await asyncio.to_thread(engine.render_chat, [{"role": "user", "content": "Hello"}])
+async for chunk in engine.generate(GenerationRequest("request-1", prompt)):
+    ...
+engine.close()
+"""
+
+from farebox_engine.engine import Engine
+from farebox_engine.errors import ClosedError, EngineError, LoadError, RequestError, TemplateError
+from farebox_engine.generation import Generation
+from farebox_engine.loader import load_model
+from farebox_engine.options import EngineConfig
+from farebox_engine.outputs import (
+    Chunk,
+    EngineStats,
+    FinishReason,
+    TokenAlternative,
+    TokenLogprob,
+    Usage,
+)
+from farebox_engine.params import GenerationRequest, SamplingParams
+
+__all__ = [
+    "Chunk",
+    "ClosedError",
+    "Engine",
+    "EngineConfig",
+    "EngineError",
+    "EngineStats",
+    "FinishReason",
+    "Generation",
+    "GenerationRequest",
+    "LoadError",
+    "RequestError",
+    "SamplingParams",
+    "TemplateError",
+    "TokenAlternative",
+    "TokenLogprob",
+    "Usage",
+    "load_model",
+]

@@ -96,6 +96,11 @@ class LlamaForCausalLM(nn.Module):
                 )
 
     @property
+    def lengths_matter(self) -> bool:
+        """Whether `forward` looks at ``lengths``."""
+        return self.rotary.lengths_matter
+
+    @property
     def device(self) -> torch.device:
         return self.embed_tokens.weight.device
 

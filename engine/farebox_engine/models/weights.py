@@ -55,12 +55,12 @@ def load_weights(model: LlamaForCausalLM, tensors: Mapping[str, Tensor]) -> None
     with torch.no_grad():
         for source, slot in slots.items():
             target = parameters[slot.name][slot.start : slot.stop]
-            if tensors[source].shape != target.shape:
+            tensor = tensors[source]
+            if tensor.shape != target.shape:
                 raise ConfigError(
-                    f"{source} has shape {list(tensors[source].shape)}, "
-                    f"but config.json implies {list(target.shape)}."
+                    f"{source} has shape {list(tensor.shape)}, but config.json implies {list(target.shape)}."
                 )
-            target.copy_(tensors[source])
+            target.copy_(tensor)
 
 
 def named_weights(model: LlamaForCausalLM) -> Iterator[tuple[str, Tensor]]:

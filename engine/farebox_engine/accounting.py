@@ -1,0 +1,102 @@
+"""Who used how much of the device: a step's time split among the requests in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+
+from farebox_engine.config import DecoderConfig
+from farebox_engine.sequence import Span
+
+
+@dataclass(frozen=True, slots=True)
+class CostModel:
+    """Estimates what a span costs, in bytes of memory traffic.
+
+    A step reads the weights once, whoever is in it: its sequences share that equally. To
+    that each adds the keys and values it reads and its operations, turned into bytes by
+    `operations_per_byte`, the machine's ratio of arithmetic to bandwidth. Only the
+    proportions matter: the shares are scaled to the measured time.
+    """
+
+    weight_bytes: int
+    parameters: int
+    kv_bytes_per_token: int
+    attention_width: int
+    operations_per_byte: float
+
+    @classmethod
+    def of(cls, config: DecoderConfig, *, parameters: int, item_bytes: int, on_gpu: bool) -> CostModel:
+        return cls(
+            weight_bytes=parameters * item_bytes,
+            parameters=parameters,
+            kv_bytes_per_token=2 * config.num_layers * config.num_kv_heads * config.head_dim * item_bytes,
+            attention_width=config.num_layers * config.num_heads * config.head_dim,
+            # Rounded figures of an H200 (bf16) and of a server's CPU core (fp32).
+            operations_per_byte=200.0 if on_gpu else 10.0,
+        )
+
+    def cost(self, span: Span, spans_in_step: int) -> float:
+        """The span's estimated cost in a step of `spans_in_step`."""
+        # Two operations per weight and token; four per unit of width and pair of positions.
+        pairs = span.length * (span.start + span.stop + 1) / 2
+        operations = 2 * self.parameters * span.length + 4 * self.attention_width * pairs
+        traffic = self.weight_bytes / spans_in_step + self.kv_bytes_per_token * span.stop
+        return traffic + operations / self.operations_per_byte
+
+
+class DeviceLedger:
+    """Charges each step's busy seconds to its sequences, or to the operator.
+
+    The shares of a step sum to the step. Work done a second time, after a preemption, is
+    the operator's: no tenant asked for it.
+    """
+
+    def __init__(self, model: CostModel) -> None:
+        self.busy_seconds = 0.0
+        self.operator_seconds = 0.0
+        self._model = model
+
+    def charge(self, spans: Seq[Span], busy_seconds: float) -> None:
+        """Split `busy_seconds` among `spans`; call before they are committed."""
+        self.busy_seconds += busy_seconds
+        costs = [self._model.cost(span, len(spans)) for span in spans]
+        total = sum(costs)
+        for span, cost in zip(spans, costs, strict=True):
+            share = busy_seconds * cost / total
+            repeated = min(span.stop, span.sequence.furthest) - span.start
+            wasted = share * max(0, repeated) / span.length
+            span.sequence.device_seconds += share - wasted
+            self.operator_seconds += wasted
+
+    def write_off(self, busy_seconds: float) -> None:
+        """A failed step is the operator's."""
+        self.busy_seconds += busy_seconds
+        self.operator_seconds += busy_seconds
+
+
+class TokenRate:
+    """Tokens per second over the last five seconds."""
+
+    _WINDOW = 5
+
+    def __init__(self) -> None:
+        # One slot per second, reused in a ring: a reader on another thread never sees a resize.
+        self._seconds = [-1] * (self._WINDOW + 2)
+        self._tokens = [0] * (self._WINDOW + 2)
+
+    def add(self, now: float, tokens: int) -> None:
+        slot = int(now) % len(self._seconds)
+        if self._seconds[slot] != int(now):
+            self._seconds[slot], self._tokens[slot] = int(now), 0
+        self._tokens[slot] += tokens
+
+    def per_second(self, now: float) -> float:
+        """The rate over the last whole seconds."""
+        oldest = int(now) - self._WINDOW
+        counted = sum(
+            tokens
+            for second, tokens in zip(self._seconds, self._tokens, strict=True)
+            if oldest <= second < int(now)
+        )
+        return counted / self._WINDOW

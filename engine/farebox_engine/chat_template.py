@@ -1,0 +1,171 @@
+"""Chat templates: programs that come with a checkpoint, so they run in a sandbox and within bounds."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from jinja2 import TemplateError as JinjaError
+from jinja2 import nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from farebox_engine.errors import LoadError, TemplateError
+
+MAX_SECONDS = 2.0
+MAX_CHARACTERS = 4_000_000
+_MAX_REPEAT = 100_000
+_TICK = "_farebox_tick"
+
+
+class ChatTemplate:
+    """A compiled Jinja template as `transformers` defines them; safe to render in several threads."""
+
+    def __init__(self, source: str, variables: Mapping[str, object]) -> None:
+        """`variables` are the special tokens the template may name, such as `bos_token`.
+
+        Raises:
+            LoadError: the template does not compile.
+        """
+        self._variables = dict(variables)
+        self._environment = _Environment(trim_blocks=True, lstrip_blocks=True)
+        try:
+            tree = self._environment.parse(source)
+            _bound_loops(tree)
+            # Jinja compiles a changed tree as well as a text; its stubs know only the latter.
+            code = self._environment.compile(tree)
+        except (JinjaError, RecursionError) as error:
+            raise LoadError(
+                f"The chat template does not compile ({error}); mend it in the folder."
+            ) from error
+        self._code = code
+
+    def render(self, messages: Sequence[Mapping[str, object]], *, add_generation_prompt: bool) -> str:
+        """The prompt text for `messages`.
+
+        Raises:
+            TemplateError: the template failed, refused the messages, or ran past its bounds.
+        """
+        deadline = time.monotonic() + MAX_SECONDS
+        template = self._environment.template_class.from_code(
+            self._environment, self._code, {**self._environment.globals, _TICK: lambda: _check(deadline)}
+        )
+        parts: list[str] = []
+        size = 0
+        try:
+            for part in template.generate(
+                messages=messages, add_generation_prompt=add_generation_prompt, **self._variables
+            ):
+                size += len(part)
+                if size > MAX_CHARACTERS:
+                    raise TemplateError(f"The chat template wrote more than {MAX_CHARACTERS} characters.")
+                _check(deadline)
+                parts.append(part)
+        except TemplateError:
+            raise
+        # A template is foreign code: whatever it raises is its fault or the messages'.
+        except Exception as error:
+            raise TemplateError(f"The chat template failed: {error or type(error).__name__}.") from error
+        return "".join(parts)
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """The sandbox with what templates of checkpoints expect, less what can eat memory."""
+
+    intercepted_binops = frozenset({"*", "**", "%"})
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(extensions=[_GenerationBlock, loopcontrols], **options)
+        self.filters["tojson"] = _to_json
+        for greedy in (
+            "center",
+            "format",
+            "indent",
+            "wordwrap",
+            "urlize",
+            "xmlattr",
+            "pprint",
+            "batch",
+            "slice",
+        ):
+            del self.filters[greedy]
+        self.filters["indent"] = _indent
+        self.globals["raise_exception"] = _raise_exception
+        self.globals["strftime_now"] = _strftime_now
+        self.globals.pop("lipsum")
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        if isinstance(obj, str) and attr in {
+            "format",
+            "format_map",
+            "center",
+            "ljust",
+            "rjust",
+            "zfill",
+            "expandtabs",
+        }:
+            return False
+        return super().is_safe_attribute(obj, attr, value)
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        numbers = isinstance(left, (int, float)) and isinstance(right, (int, float))
+        if operator == "*" and not numbers:
+            repeat = left if isinstance(left, int) else right
+            if not isinstance(repeat, int) or repeat > _MAX_REPEAT:
+                raise TemplateError("The chat template repeats a value too often.")
+        if (operator == "**" or operator == "*") and numbers and max(abs(left), abs(right)) > 2**32:
+            raise TemplateError("The chat template computes with numbers that are too large.")
+        if operator == "**" and abs(right) > 64:
+            raise TemplateError("The chat template computes with numbers that are too large.")
+        if operator == "%" and isinstance(left, str):
+            raise TemplateError("The chat template formats strings with %, which is not supported.")
+        return super().call_binop(context, operator, left, right)
+
+
+class _GenerationBlock(Extension):
+    """`{% generation %}`, with which training marks the assistant's words; here only its body counts."""
+
+    tags = {"generation"}
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _bound_loops(tree: nodes.Template) -> None:
+    """Check the clock on each turn of a loop and on entry to each macro."""
+    for node in (*tree.find_all(nodes.For), *tree.find_all(nodes.Macro)):
+        tick = nodes.Call(nodes.Name(_TICK, "load"), [], [], None, None)
+        tick.set_lineno(node.lineno)
+        node.body.insert(0, nodes.ExprStmt(tick, lineno=node.lineno))
+
+
+def _check(deadline: float) -> str:
+    if time.monotonic() > deadline:
+        raise TemplateError(f"The chat template ran longer than {MAX_SECONDS:g} seconds.")
+    return ""
+
+
+def _to_json(value: object, indent: int | None = None, ensure_ascii: bool = False, **_: object) -> str:
+    width = None if indent is None else min(indent, 16)
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=width)
+
+
+def _indent(text: str, width: int = 4, first: bool = False, blank: bool = False) -> str:
+    margin = " " * min(width, 64)
+    lines = [margin + line if line or blank else line for line in text.split("\n")]
+    return (
+        "\n".join(lines) if first else "\n".join(lines)[len(margin) if lines[0].startswith(margin) else 0 :]
+    )
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise TemplateError(f"The chat template refuses these messages: {message}")
+
+
+def _strftime_now(pattern: str) -> str:
+    return datetime.now(tz=UTC).strftime(pattern[:100])

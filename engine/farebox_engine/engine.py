@@ -1,0 +1,212 @@
+"""One model, one engine, one thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from collections.abc import Sequence as Seq
+from pathlib import Path
+
+import torch
+
+from farebox_engine.accounting import CostModel, DeviceLedger
+from farebox_engine.blocks import BlockPool, root_key
+from farebox_engine.core import EngineCore, Update
+from farebox_engine.errors import ClosedError, RequestError
+from farebox_engine.generation import Generation
+from farebox_engine.kv_cache import KVCache
+from farebox_engine.loader import LoadedModel, load_model
+from farebox_engine.mailbox import Mailbox
+from farebox_engine.options import EngineConfig
+from farebox_engine.outputs import EngineStats
+from farebox_engine.params import GenerationRequest
+from farebox_engine.runner import ModelRunner
+from farebox_engine.scheduler import Scheduler
+from farebox_engine.sequence import Sequence
+from farebox_engine.sizing import context_length, num_blocks
+from farebox_engine.transcript import Transcript
+
+_log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Serves one model: takes requests on an event loop, computes them in a thread of its own.
+
+    The thread waits while there is nothing to do, and hands over to the loop once per
+    step, whatever the number of requests.
+    """
+
+    def __init__(self, loaded: LoadedModel, config: EngineConfig) -> None:
+        """Raises `LoadError` if the settings do not fit the model or the machine."""
+        self.context_length = context_length(loaded, config)
+        self.model_hash = loaded.model_hash
+        self._loaded = loaded
+        self._tokenizer = loaded.tokenizer
+        self._threads = config.cpu_threads()
+        self._core = _build_core(loaded, config, self.context_length)
+        self._mailbox = Mailbox()
+        self._generations: dict[Sequence, Generation] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def load(cls, path: str | Path, config: EngineConfig | None = None) -> Engine:
+        """Load the Hugging Face folder at `path`; blocks for as long as that takes.
+
+        Raises:
+            LoadError: the checkpoint or the settings cannot be used.
+        """
+        config = config or EngineConfig()
+        device = config.torch_device()
+        return cls(load_model(path, device=device, dtype=config.torch_dtype(device)), config)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the engine's thread; generations are delivered on `loop`."""
+        if self._thread is not None:
+            raise ClosedError("The engine has been started before; load another.")
+        self._loop = loop
+        self._thread = threading.Thread(target=self._run, name="farebox-engine", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End running generations with an error and wait for the thread; further calls do nothing."""
+        self._mailbox.close()
+        if self._thread is not None:
+            self._thread.join()
+
+    def generate(self, request: GenerationRequest) -> Generation:
+        """Begin a generation; to be called on the event loop given to `start`.
+
+        Raises:
+            RequestError: the request does not fit this model.
+            ClosedError: the engine is not running.
+        """
+        sequence = self._sequence(request)
+        generation = Generation(
+            request.request_id,
+            lambda: self._mailbox.cancel(sequence),
+            with_logprobs=request.params.logprobs is not None,
+        )
+        if self._thread is None or self._mailbox.closed:
+            raise ClosedError("The engine is not running; start it before generating.")
+        # Registered first: the engine may answer before this method returns.
+        self._generations[sequence] = generation
+        self._mailbox.submit(sequence)
+        return generation
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a user's text; control tokens spelled in it are encoded as text."""
+        return self._tokenizer.encode(text)
+
+    def render_chat(
+        self, messages: Seq[Mapping[str, object]], add_generation_prompt: bool = True
+    ) -> list[int]:
+        """The prompt tokens of a chat, by the model's template; slow, so not for the event loop.
+
+        Raises:
+            TemplateError: there is no template, or it failed or refused the messages.
+        """
+        return self._tokenizer.render_chat(messages, add_generation_prompt=add_generation_prompt)
+
+    @property
+    def has_chat_template(self) -> bool:
+        return self._tokenizer.has_chat_template
+
+    def stats(self) -> EngineStats:
+        """What the engine is doing now."""
+        return self._core.stats()
+
+    def _run(self) -> None:
+        """The engine thread: take the mail, compute a step, deliver, until closed."""
+        torch.set_num_threads(self._threads)
+        while True:
+            mail = self._mailbox.take(wait=self._core.idle)
+            if mail.closed:
+                break
+            for sequence in mail.submitted:
+                self._core.add(sequence)
+            updates = [self._core.cancel(seq) for seq in mail.cancelled if self._core.has(seq)]
+            if not self._core.idle:
+                updates += self._core.step()
+            self._hand_over(updates)
+        for sequence in mail.submitted:
+            self._core.add(sequence)
+        self._hand_over(self._core.abort_all("The engine was closed."))
+
+    def _hand_over(self, updates: list[Update]) -> None:
+        if not updates or self._loop is None:
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._deliver, updates)
+        except RuntimeError:
+            # The loop is gone, and with it everyone who could read.
+            _log.warning("engine.loop_closed")
+            self._mailbox.close()
+
+    def _deliver(self, updates: list[Update]) -> None:
+        for update in updates:
+            generation = self._generations[update.sequence]
+            generation.push(update)
+            if update.finish_reason is not None:
+                del self._generations[update.sequence]
+
+    def _sequence(self, request: GenerationRequest) -> Sequence:
+        """Check a request against the model and make it ready to be scheduled."""
+        params, prompt = request.params, request.prompt_token_ids
+        vocab = self._loaded.config.vocab_size
+        if not prompt:
+            raise RequestError("The prompt is empty; it needs at least one token.", "prompt")
+        if not 0 <= min(prompt) <= max(prompt) < vocab:
+            raise RequestError(f"The prompt has a token id outside 0 to {vocab - 1}.", "prompt")
+        if any(not 0 <= token < vocab for token in params.logit_bias):
+            raise RequestError(f"logit_bias has a token id outside 0 to {vocab - 1}.", "logit_bias")
+        room = self.context_length - len(prompt)
+        if room < 1 or (params.max_tokens or 1) > room:
+            raise RequestError(
+                f"The context holds {self.context_length} tokens; the prompt has {len(prompt)} and "
+                f"max_tokens is {params.max_tokens or 1}.",
+                "max_tokens" if room >= 1 else "prompt",
+            )
+        ends = set(params.stop_token_ids)
+        if not params.ignore_eos:
+            ends |= self._loaded.eos_token_ids
+        return Sequence(
+            request=request,
+            transcript=Transcript(self._tokenizer.vocabulary, prompt, params.stop),
+            token_limit=params.max_tokens or room,
+            end_token_ids=frozenset(ends),
+            root_key=self._root_key(request),
+            submitted_at=time.perf_counter(),
+        )
+
+    def _root_key(self, request: GenerationRequest) -> bytes:
+        scope = [self.model_hash.encode(), request.cache_salt]
+        if self._loaded.model.lengths_matter:
+            # Keys then depend on the prompt's length: prefixes of other lengths must not match.
+            scope.append(len(request.prompt_token_ids).to_bytes(8, "little"))
+        return root_key(*scope)
+
+
+def _build_core(loaded: LoadedModel, config: EngineConfig, context: int) -> EngineCore:
+    device = loaded.device
+    blocks = num_blocks(loaded, config, context)
+    cache = KVCache(
+        loaded.config, num_blocks=blocks, block_size=config.block_size, dtype=loaded.dtype, device=device
+    )
+    pool = BlockPool(blocks)
+    scheduler = Scheduler(
+        pool,
+        block_size=config.block_size,
+        token_budget=config.tokens_per_step(device),
+        max_running=config.running_limit(device),
+    )
+    cost = CostModel.of(
+        loaded.config,
+        parameters=loaded.parameters,
+        item_bytes=loaded.dtype.itemsize,
+        on_gpu=device.type == "cuda",
+    )
+    return EngineCore(scheduler, pool, ModelRunner(loaded.model, cache), DeviceLedger(cost))

@@ -1,0 +1,69 @@
+"""The event loop's end of a generation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from farebox_engine.core import Update
+from farebox_engine.outputs import Chunk
+
+
+class Generation:
+    """An asynchronous iterator of `Chunk`; all methods belong to the event loop's thread.
+
+    Whatever arrived since the last read comes as one chunk, so that a slow reader costs
+    neither memory per token nor a wake-up per step. The last chunk carries `finish_reason`
+    and `usage`; there is always one.
+    """
+
+    def __init__(self, request_id: str, cancel: Callable[[], None], *, with_logprobs: bool) -> None:
+        self.request_id = request_id
+        self._cancel = cancel
+        self._with_logprobs = with_logprobs
+        self._unread: list[Update] = []
+        self._reader: asyncio.Future[None] | None = None
+        self._ended = False
+        self._read_end = False
+
+    def __aiter__(self) -> Generation:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        if self._read_end:
+            raise StopAsyncIteration
+        while not self._unread:
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        updates, self._unread = self._unread, []
+        self._read_end = updates[-1].finish_reason is not None
+        return self._merge(updates)
+
+    def cancel(self) -> None:
+        """Stop generating at the next step; the last chunk still comes. No effect after the end."""
+        if not self._ended:
+            self._cancel()
+
+    def push(self, update: Update) -> None:
+        """Take what the engine delivers; called by the engine only."""
+        self._unread.append(update)
+        self._ended = update.finish_reason is not None
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def _merge(self, updates: list[Update]) -> Chunk:
+        last = updates[-1]
+        deltas = [update.delta for update in updates]
+        return Chunk(
+            text="".join(delta.text for delta in deltas),
+            token_ids=tuple(token for delta in deltas for token in delta.token_ids),
+            logprobs=(
+                tuple(entry for delta in deltas for entry in delta.logprobs) if self._with_logprobs else None
+            ),
+            finish_reason=last.finish_reason,
+            usage=last.usage,
+            error=last.error,
+        )

@@ -1,0 +1,54 @@
+"""What the event loop has for the engine's thread."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from farebox_engine.sequence import Sequence
+
+
+@dataclass(slots=True)
+class Mail:
+    """New sequences, sequences to cancel, and whether to close."""
+
+    submitted: list[Sequence] = field(default_factory=list)
+    cancelled: list[Sequence] = field(default_factory=list)
+    closed: bool = False
+
+
+class Mailbox:
+    """Collects mail under a lock that is never held for longer than a list operation."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._mail = Mail()
+
+    @property
+    def closed(self) -> bool:
+        return self._mail.closed
+
+    def submit(self, sequence: Sequence) -> None:
+        with self._condition:
+            self._mail.submitted.append(sequence)
+            self._condition.notify()
+
+    def cancel(self, sequence: Sequence) -> None:
+        with self._condition:
+            self._mail.cancelled.append(sequence)
+            self._condition.notify()
+
+    def close(self) -> None:
+        with self._condition:
+            self._mail.closed = True
+            self._condition.notify()
+
+    def take(self, *, wait: bool) -> Mail:
+        """Everything that has come; with `wait`, not before something has."""
+        with self._condition:
+            if wait:
+                self._condition.wait_for(
+                    lambda: self._mail.submitted or self._mail.cancelled or self._mail.closed
+                )
+            mail, self._mail = self._mail, Mail(closed=self._mail.closed)
+            return mail

@@ -1,0 +1,95 @@
+"""How an engine runs: device, memory, batch sizes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from farebox_engine.errors import LoadError
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Settings of one engine; None means chosen for the machine and the model.
+
+    `device` is "cpu", "cuda" or "cuda:N". `dtype` is "float32", "bfloat16" or "float16";
+    by default fp32 on a CPU, where bf16 is slow without special instructions, and bf16 on
+    a GPU. `context_length` may shorten the model's own. `kv_cache_bytes` bounds the cache
+    (by default 1 GiB on a CPU, 80 % of the free memory on a GPU; never less than one full
+    context). `step_tokens` bounds the tokens computed in one step, and with them how long
+    a long prompt holds up the others. `threads` is the number of CPU threads per step, by
+    default the number of physical cores.
+    """
+
+    device: str | None = None
+    dtype: str | None = None
+    context_length: int | None = None
+    block_size: int = 16
+    kv_cache_bytes: int | None = None
+    step_tokens: int | None = None
+    max_running: int | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in (
+            "context_length",
+            "block_size",
+            "kv_cache_bytes",
+            "step_tokens",
+            "max_running",
+            "threads",
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise LoadError(f"The engine setting {name} is {value}; it must be at least 1.")
+        if self.dtype is not None and self.dtype not in _DTYPES:
+            raise LoadError(f"The engine setting dtype is {self.dtype!r}; use one of {', '.join(_DTYPES)}.")
+
+    def torch_device(self) -> torch.device:
+        """The device to run on.
+
+        Raises:
+            LoadError: it does not exist here.
+        """
+        name = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(name)
+        except RuntimeError:
+            device = torch.device("meta")
+        if device.type not in {"cpu", "cuda"}:
+            raise LoadError(f"The engine setting device is {name!r}; use cpu, cuda or cuda:N.")
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise LoadError(f"There is no device {name} here; {torch.cuda.device_count()} GPUs were found.")
+        return device
+
+    def torch_dtype(self, device: torch.device) -> torch.dtype:
+        return _DTYPES[self.dtype or ("float32" if device.type == "cpu" else "bfloat16")]
+
+    def tokens_per_step(self, device: torch.device) -> int:
+        return self.step_tokens or (512 if device.type == "cpu" else 8192)
+
+    def running_limit(self, device: torch.device) -> int:
+        """How many sequences run at once; each needs one token of every step."""
+        limit = self.max_running or (64 if device.type == "cpu" else 256)
+        return min(limit, self.tokens_per_step(device))
+
+    def cpu_threads(self) -> int:
+        return self.threads or _physical_cores()
+
+
+def _physical_cores() -> int:
+    """Cores this process may use, not counting a core's second hardware thread."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    siblings = set()
+    for cpu in allowed:
+        try:
+            path = f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+            with open(path, encoding="ascii") as file:
+                siblings.add(file.read())
+        except OSError:
+            siblings.add(str(cpu))
+    return len(siblings)

@@ -1,0 +1,112 @@
+"""What the engine hands back: chunks of text, token counts, times."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended."""
+
+    STOP = "stop"  # an end-of-sequence token, a stop token or a stop string
+    LENGTH = "length"  # max_tokens or the context length
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenAlternative:
+    """A token that could have been chosen. `token` is its text, U+FFFD where it is half a character."""
+
+    token_id: int
+    token: str
+    bytes: bytes
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """The chosen token's raw log-probability (natural logarithm) and the `top` alternatives, best first."""
+
+    token_id: int
+    token: str
+    bytes: bytes
+    logprob: float
+    top: tuple[TokenAlternative, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RawLogprobs:
+    """Of one sampled token: its log-probability and the most probable tokens with theirs, best first."""
+
+    chosen: float
+    top_ids: list[int]
+    top: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a generation took. Times are seconds of the wall clock, except `device_seconds`.
+
+    `cached_tokens` of the `prompt_tokens` came from the prefix cache. `completion_tokens`
+    counts every token generated for the answer, with the end token and those of a stop
+    string. `queue_seconds` ends when the first step takes the request up,
+    `prefill_seconds` when its first token is there, `decode_seconds` when it ends.
+    `device_seconds` is its share of the engine's busy time.
+    """
+
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    queue_seconds: float
+    prefill_seconds: float
+    decode_seconds: float
+    time_to_first_token_seconds: float | None
+    device_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What became deliverable since the last chunk.
+
+    `token_ids` are exactly the tokens whose text this chunk completes, so their number is
+    what the client was handed. A token held back because it may begin a stop string, or
+    because it holds half a character, comes with the chunk that settles it. After a
+    normal end the counts add up to `usage.completion_tokens`; after a cancellation they
+    may stay below. `logprobs` has one entry per token with text (not for an end token or
+    the tokens of a stop string). `usage` and `finish_reason` come on the last chunk.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    error: str | None = None
+
+    @property
+    def delivered_tokens(self) -> int:
+        """How many tokens the text of this chunk stands for."""
+        return len(self.token_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """A snapshot of the engine. Counters run from the start; `tokens_per_second` is of the last seconds.
+
+    Of `busy_seconds`, `operator_seconds` were not charged to any request (work repeated
+    after a preemption).
+    """
+
+    running: int
+    waiting: int
+    free_blocks: int
+    total_blocks: int
+    steps: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    preemptions: int
+    failed_steps: int
+    busy_seconds: float
+    operator_seconds: float
+    tokens_per_second: float

@@ -1,0 +1,46 @@
+"""The model families the engine can run: one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from farebox_engine.config import DecoderConfig
+from farebox_engine.layers.attention import AttentionBackend
+from farebox_engine.models.llama import LlamaForCausalLM
+from farebox_engine.models.weights import load_weights
+
+
+class CausalLM(Protocol):
+    """What the runner asks of a decoder; see `LlamaForCausalLM` for shapes."""
+
+    @property
+    def lengths_matter(self) -> bool:
+        """Whether `forward` looks at `lengths`, so that keys depend on the length of the prompt."""
+        ...
+
+    def __call__(
+        self, tokens: Tensor, positions: Tensor, attention: AttentionBackend, lengths: Tensor | None = None
+    ) -> Tensor: ...
+
+    def logits(self, hidden: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How to read a family's config.json, build its module and fill it with a checkpoint's tensors.
+
+    `read_config` and `load` raise `ConfigError`.
+    """
+
+    read_config: Callable[[Mapping[str, object]], DecoderConfig]
+    build: Callable[[DecoderConfig], nn.Module]
+    load: Callable[..., None]
+
+
+FAMILIES: dict[str, Family] = {
+    "llama": Family(DecoderConfig.from_dict, LlamaForCausalLM, load_weights),
+}

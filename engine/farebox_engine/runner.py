@@ -1,0 +1,84 @@
+"""One step on the device: from spans to next tokens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from farebox_engine.kv_cache import KVCache, PagedAttention
+from farebox_engine.registry import CausalLM
+from farebox_engine.sampler import Sampled, sample
+from farebox_engine.sequence import Span
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """Spans in the order computed, what was sampled for those that reach their end, and the time taken."""
+
+    sampled: list[tuple[Span, Sampled | None]]
+    busy_seconds: float
+
+
+class ModelRunner:
+    """Computes spans with a model and its KV cache."""
+
+    def __init__(self, model: CausalLM, cache: KVCache) -> None:
+        self._cache = cache
+        self._model = model
+        self._device = cache.keys[0].device
+
+    @torch.inference_mode()
+    def clear(self, blocks: Seq[int]) -> None:
+        """Zero blocks whose content cannot be trusted."""
+        self._cache.clear(blocks)
+
+    @torch.inference_mode()
+    def run(self, spans: Seq[Span]) -> StepResult:
+        """Compute `spans`; the blocks that they need must be in their sequences' tables."""
+        started = time.perf_counter()
+        # Decoding sequences first and by length: attention takes them in groups of similar length.
+        spans = sorted(spans, key=lambda span: (span.length > 1, -span.stop))
+        hidden = self._model(
+            self._tensor([token for span in spans for token in span.sequence.tokens[span.start : span.stop]]),
+            self._tensor([position for span in spans for position in range(span.start, span.stop)]),
+            PagedAttention(self._cache, spans),
+            self._lengths(spans),
+        )
+        sampled: list[Sampled | None] = [None] * len(spans)
+        sampling = [index for index, span in enumerate(spans) if span.samples]
+        if sampling:
+            logits = self._model.logits(hidden[self._last_rows(spans)])
+            results = sample(logits, [spans[index].sequence for index in sampling])
+            for index, result in zip(sampling, results, strict=True):
+                sampled[index] = result
+        elif self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        # Reading the sampled tokens waits for the device, so that this is its time, not the launches'.
+        return StepResult(list(zip(spans, sampled, strict=True)), time.perf_counter() - started)
+
+    def _last_rows(self, spans: Seq[Span]) -> Tensor:
+        rows = []
+        row = -1
+        for span in spans:
+            row += span.length
+            if span.samples:
+                rows.append(row)
+        return self._tensor(rows)
+
+    def _lengths(self, spans: Seq[Span]) -> Tensor | None:
+        if not self._model.lengths_matter:
+            return None
+        return self._tensor(
+            [
+                max(position + 1, span.sequence.prompt_length)
+                for span in spans
+                for position in range(span.start, span.stop)
+            ]
+        )
+
+    def _tensor(self, values: list[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=self._device)

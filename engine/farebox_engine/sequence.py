@@ -1,0 +1,96 @@
+"""One request on its way through the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from farebox_engine.outputs import Usage
+from farebox_engine.params import GenerationRequest
+from farebox_engine.penalties import TokenCounts
+from farebox_engine.transcript import Transcript
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """A request, its tokens so far, the KV blocks it holds and what it has cost.
+
+    `tokens` is the prompt followed by what was generated; the keys and values of the
+    first `computed` of them are in the cache. `block_keys` are the prefix-cache keys of
+    its full blocks, as far as they are known, after `root_key`. `furthest` is the highest
+    `computed` ever was: below it, after a preemption, work is done a second time.
+    Times are `time.perf_counter` readings in seconds.
+    """
+
+    request: GenerationRequest
+    transcript: Transcript
+    token_limit: int
+    end_token_ids: frozenset[int]
+    root_key: bytes
+    submitted_at: float
+    tokens: list[int] = field(init=False)
+    prompt_length: int = field(init=False)
+    counts: TokenCounts | None = field(init=False, default=None)
+    computed: int = 0
+    furthest: int = 0
+    blocks: list[int] = field(default_factory=list)
+    block_keys: list[bytes] = field(default_factory=list)
+    cached_tokens: int = 0
+    device_seconds: float = 0.0
+    scheduled_at: float | None = None
+    first_token_at: float | None = None
+
+    def __post_init__(self) -> None:
+        self.tokens = list(self.request.prompt_token_ids)
+        self.prompt_length = len(self.tokens)
+        if self.request.params.penalised:
+            self.counts = TokenCounts(self.tokens)
+
+    @property
+    def pending(self) -> int:
+        """Tokens whose keys and values are still to be computed; 1 while decoding."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def completion_length(self) -> int:
+        return len(self.tokens) - self.prompt_length
+
+    def append(self, token: int) -> None:
+        """Take up a generated token."""
+        self.tokens.append(token)
+        if self.counts is not None:
+            self.counts.add(token)
+
+    def usage(self, now: float) -> Usage:
+        """What the request has taken up to `now`."""
+        scheduled = now if self.scheduled_at is None else self.scheduled_at
+        first_token = now if self.first_token_at is None else self.first_token_at
+        return Usage(
+            prompt_tokens=self.prompt_length,
+            cached_tokens=self.cached_tokens,
+            completion_tokens=self.completion_length,
+            queue_seconds=scheduled - self.submitted_at,
+            prefill_seconds=first_token - scheduled,
+            decode_seconds=now - first_token,
+            time_to_first_token_seconds=(
+                None if self.first_token_at is None else self.first_token_at - self.submitted_at
+            ),
+            device_seconds=self.device_seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The tokens of a sequence that one step computes: `length` of them from position `start`."""
+
+    sequence: Sequence
+    start: int
+    length: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.length
+
+    @property
+    def samples(self) -> bool:
+        """Whether the span reaches the sequence's end, so that the step yields its next token."""
+        return self.stop == len(self.sequence.tokens)

@@ -1,0 +1,110 @@
+"""The text of a completion as it grows, and which of its tokens have been delivered."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from farebox_engine.detokenizer import Detokenizer
+from farebox_engine.outputs import RawLogprobs, TokenAlternative, TokenLogprob
+from farebox_engine.stop_strings import StopMatcher
+from farebox_engine.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Newly deliverable text, the tokens it completes, and their log-probabilities if asked for."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Undelivered:
+    """A token whose text spans the characters from `start` to `end` of the completion."""
+
+    token: int
+    start: int
+    end: int
+    logprob: TokenLogprob | None
+
+
+class Transcript:
+    """Detokenises a completion, looks for stop strings, and pairs text with tokens."""
+
+    def __init__(self, vocabulary: Vocabulary, prompt: Sequence[int], stops: Sequence[str]) -> None:
+        self._vocabulary = vocabulary
+        self._detokenizer = Detokenizer(vocabulary, starts_text=vocabulary.is_special(prompt[-1]))
+        self._matcher = StopMatcher(stops)
+        self._undelivered: deque[_Undelivered] = deque()
+        self._produced = 0  # characters detokenised
+        self._shown = 0  # of these, characters past the stop matcher
+        self._stopped = False
+        self._ready: list[str] = []
+
+    def feed(self, token: int, logprobs: RawLogprobs | None) -> bool:
+        """Take up a token; True if it completes a stop string, after which no more may come."""
+        text = self._detokenizer.feed(token)
+        start, self._produced = self._produced, self._produced + len(text)
+        # A token that ends in half a character is delivered with the character.
+        end = self._produced + self._detokenizer.incomplete
+        entry = None if logprobs is None else self._describe(token, logprobs)
+        self._undelivered.append(_Undelivered(token, start, end, entry))
+        shown, self._stopped = self._matcher.feed(text)
+        self._show(shown)
+        return self._stopped
+
+    def feed_end(self, token: int) -> None:
+        """Take up the token that ends the completion; it has no text."""
+        self._undelivered.append(_Undelivered(token, self._produced, self._produced, None))
+
+    def take(self) -> Delta:
+        """What has become deliverable since the last call."""
+        settled = []
+        while self._undelivered and self._undelivered[0].end <= self._shown:
+            settled.append(self._undelivered.popleft())
+        return self._delta(settled)
+
+    def finish(self) -> Delta:
+        """What is left at a normal end: every token counts as delivered.
+
+        The tokens of a stop string have no log-probabilities, as they have no text.
+        """
+        stopped = self._stopped
+        if not stopped:
+            self._show(self._matcher.flush())
+        settled = [
+            _Undelivered(entry.token, entry.start, entry.end, None)
+            if stopped and entry.start >= self._shown
+            else entry
+            for entry in self._undelivered
+        ]
+        self._undelivered.clear()
+        return self._delta(settled)
+
+    def _show(self, text: str) -> None:
+        if text:
+            self._ready.append(text)
+            self._shown += len(text)
+
+    def _delta(self, settled: list[_Undelivered]) -> Delta:
+        text = "".join(self._ready)
+        self._ready.clear()
+        return Delta(
+            text,
+            tuple(entry.token for entry in settled),
+            tuple(entry.logprob for entry in settled if entry.logprob is not None),
+        )
+
+    def _describe(self, token: int, logprobs: RawLogprobs) -> TokenLogprob:
+        alternatives = tuple(
+            TokenAlternative(other, *self._spell(other), logprob)
+            for other, logprob in zip(logprobs.top_ids, logprobs.top, strict=True)
+        )
+        return TokenLogprob(token, *self._spell(token), logprobs.chosen, alternatives)
+
+    def _spell(self, token: int) -> tuple[str, bytes]:
+        data = self._vocabulary.bytes_of(token)
+        return data.decode(errors="replace"), data

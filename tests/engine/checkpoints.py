@@ -1,0 +1,74 @@
+"""Tiny checkpoints with random weights, in the form of a Hugging Face folder.
+
+Initialised at 0.3: at the usual 0.02 attention hardly matters, and faults in it go unseen.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM
+
+SPECIAL_TOKENS = ["<|end|>", "<|user|>", "<|assistant|>", "<|system|>", "<|start|>"]
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message.role not in ['system', 'user', 'assistant'] %}"
+    "{{ raise_exception('unknown role ' ~ message.role) }}{% endif %}"
+    "<|{{ message.role }}|>{{ message.content | trim }}<|end|>"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+_CORPUS = [
+    "The ferry leaves the harbour at nine and comes back before the lamps are lit.",
+    "A token is a piece of a word; a word is one token or several, as the text will have it.",
+    "Der Zug fährt über die Brücke, und die Kinder zählen die Wagen: eins, zwei, drei.",
+    "渡轮九点离开港口, 天黑之前回来。孩子们在数车厢。",
+    "user assistant system end: 0123456789 <|>!?.,;:()[]{}",
+]
+
+
+def build_checkpoint(folder: Path, seed: int = 0, **overrides: Any) -> Path:
+    """Write a checkpoint to `folder`; `overrides` go to `LlamaConfig`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = write_tokenizer(folder)
+    settings: dict[str, Any] = {
+        "vocab_size": tokenizer.get_vocab_size(),
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "initializer_range": 0.3,
+        "bos_token_id": tokenizer.token_to_id("<|start|>"),
+        "eos_token_id": tokenizer.token_to_id("<|end|>"),
+        "pad_token_id": None,
+        "tie_word_embeddings": False,
+    }
+    torch.manual_seed(seed)
+    LlamaForCausalLM(LlamaConfig(**(settings | overrides))).save_pretrained(folder)
+    return folder
+
+
+def write_tokenizer(folder: Path) -> Tokenizer:
+    """Train a byte-level BPE tokenizer on a few sentences and write it with a chat template."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=SPECIAL_TOKENS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_CORPUS, trainer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<|start|>",
+        "eos_token": "<|end|>",
+        "chat_template": CHAT_TEMPLATE,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return tokenizer

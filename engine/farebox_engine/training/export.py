@@ -43,6 +43,8 @@ def write_model(folder: Path, model: LlamaForCausalLM, tokenizer: Tokenizer, out
     dtype = DTYPES[model.config.dtype]
     weights = {name: weight.to("cpu", dtype).contiguous() for name, weight in named_weights(model)}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    # safetensors writes for the owner only, which would make an installed model unreadable to others.
+    (folder / "model.safetensors").chmod(0o644)
     _write_json(folder / "config.json", model.config.to_dict())
     _write_json(folder / "generation_config.json", _generation_config(model))
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -31,14 +31,17 @@ class DialogueWriter:
     def __init__(self, seed: int, sentences: list[str], documents: list[str]) -> None:
         self._rng = random.Random(seed)  # noqa: S311 (variety, not secrecy)
         words, books = SentenceTasks(sentences), ContinuationTasks(documents)
-        # Weights by how much there is to learn: what has few wordings needs few repetitions.
+        # Weights by how much there is to learn. Names, lists and echoes look back into the conversation,
+        # which a small model learns late and only from many examples.
         self._subjects: list[tuple[int, Subject]] = [
             (30, lambda rng: [fact(rng)]),
             (18, story_turns),
             (8, lambda rng: [exchange(rng, smalltalk.SELF)]),
             (8, lambda rng: [exchange(rng, smalltalk.FAREBOX)]),
+            # What everybody asks first.
+            (2, lambda rng: [exchange(rng, smalltalk.FAREBOX[:1])]),
             (6, lambda rng: [exchange(rng, smalltalk.FEELINGS)]),
-            (4, names_in_context),
+            (6, names_in_context),
             (3, lambda rng: [exchange(rng, smalltalk.UNKNOWN)]),
             (4, lambda rng: [words.exchange(rng)]),
             (2, lambda rng: [poem(rng)]),
@@ -47,9 +50,9 @@ class DialogueWriter:
             (4, everyday.opinion),
             (3, everyday.description),
             (2, everyday.letter),
-            (2, everyday.shopping),
+            (4, everyday.shopping),
             (5, lambda rng: everyday.statement(rng, sentences)),
-            (2, lambda rng: everyday.echo(rng, sentences)),
+            (5, lambda rng: everyday.echo(rng, sentences)),
             (5, books.exchange),
         ]
 

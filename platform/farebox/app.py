@@ -19,6 +19,7 @@ from farebox.core.settings import Settings
 from farebox.gateway import health
 from farebox.gateway import routes as inference
 from farebox.gateway.catalog import BackendFactory, Catalog
+from farebox.gateway.local_backend import local_backends
 from farebox.gateway.runs import Runs
 from farebox.gateway.service import Gateway
 from farebox.keys import routes as keys
@@ -33,7 +34,9 @@ SWITCH_SECONDS = 0.0005
 ROUTERS: tuple[Router, ...] = (inference.router, health.router, keys.router, metering.router)
 
 
-def create_app(settings: Settings, *, database_url: str, backend_factory: BackendFactory) -> Litestar:
+def create_app(
+    settings: Settings, *, database_url: str, backend_factory: BackendFactory | None = None
+) -> Litestar:
     """The whole server on a migrated database.
 
     `backend_factory` loads an offered model (in a thread); by default the engine in this process does.
@@ -48,7 +51,14 @@ def create_app(settings: Settings, *, database_url: str, backend_factory: Backen
             Exception: error_response,
         },
         dependencies={name: _provided(name) for name in ("settings", "database", "keyring", "meter")},
-        lifespan=[partial(_opened, settings=settings, database_url=database_url, load=backend_factory)],
+        lifespan=[
+            partial(
+                _opened,
+                settings=settings,
+                database_url=database_url,
+                load=backend_factory or local_backends(settings),
+            )
+        ],
         state=State({"settings": settings}),
         logging_config=None,
     )
@@ -67,7 +77,7 @@ async def _opened(
         meter = await Meter.open(settings, database_url, settings.data_dir)
         stack.push_async_callback(meter.close)
         catalog = await stack.enter_async_context(Catalog(database, load).followed())
-        runs = await stack.enter_async_context(Runs(settings.stalled_reader_seconds).watched())
+        runs = await stack.enter_async_context(Runs().drained_at_exit())
         app.state.database = database
         app.state.keyring = keyring
         app.state.meter = meter

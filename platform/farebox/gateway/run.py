@@ -1,6 +1,7 @@
 """One admitted inference request, from the engine's first step to its settlement."""
 
 import asyncio
+from contextlib import aclosing
 from typing import Literal
 
 import msgspec
@@ -48,12 +49,7 @@ class Run:
         self._ended_well = 0
         self._handed_before = 0
         self._unwritten = 0
-        self._deadline: asyncio.Timeout | None = None
-
-    @property
-    def blocked_seconds(self) -> float:
-        """For how long the client has not been reading what is written to it."""
-        return self._wire.blocked_seconds
+        self._confirmed: asyncio.Task[None] | None = None
 
     async def execute(self) -> None:
         """The whole life of the request, errors told to the client included."""
@@ -69,15 +65,13 @@ class Run:
         self._wire.leave()
         self._cancel()
 
-    def cut(self) -> None:
-        """The client has stopped reading: drop the connection and stop."""
-        if self._deadline is not None:
-            self._deadline.reschedule(asyncio.get_running_loop().time())
-
     async def _generate_and_settle(self, backend: InferenceBackend) -> None:
         status: Status = "failed"
         try:
             self._submit(backend)
+            if self._job.stream:
+                # Alongside the prefill, so that waiting for the disk costs no time to the first token.
+                self._confirmed = asyncio.create_task(self._meter.confirm(self._grant))
             await self._generate()
             handed_over = not self._job.stream or self._tally.handed == self._tally.completion_tokens
             done = self._ended_well == self._job.choices
@@ -86,6 +80,9 @@ class Run:
             status = "completed" if done and handed_over and not left else "cancelled"
         finally:
             self._cancel()
+            if self._confirmed is not None:
+                self._confirmed.add_done_callback(_look_at)
+                self._confirmed.cancel()
             await self._settle(status)
 
     def _submit(self, backend: InferenceBackend) -> None:
@@ -109,28 +106,15 @@ class Run:
             raise ShuttingDown from None
 
     async def _generate(self) -> None:
-        chunks = interleave(self._generations)
-        try:
-            async with asyncio.timeout(None) as self._deadline:
-                async for index, chunk in chunks:
-                    await self._take(index, chunk)
-        except TimeoutError:
-            log.warning("request.stalled_reader", seconds=round(self.blocked_seconds, 1))
-            self._wire.cut()
-            self._take_back()
-            self._cancel()
+        async with aclosing(interleave(self._generations)) as chunks:
             async for index, chunk in chunks:
                 self._note(index, chunk)
-        finally:
-            self._deadline = None
-            await chunks.aclose()
-
-    async def _take(self, index: int, chunk: Chunk) -> None:
-        self._note(index, chunk)
-        if not self._job.stream:
-            self._gathered[index].add(chunk)
-        elif not self._wire.gone:
-            await self._deliver(index, chunk)
+                if self._wire.gone:
+                    self._cancel()
+                elif self._job.stream:
+                    await self._deliver(index, chunk)
+                else:
+                    self._gathered[index].add(chunk)
 
     def _note(self, index: int, chunk: Chunk) -> None:
         if chunk.usage is not None:
@@ -149,6 +133,8 @@ class Run:
         if not data:
             return
         if not self._wire.started:
+            if self._confirmed is not None:
+                await self._confirmed
             await self._wire.start_stream([*EVENT_STREAM, *self._headers()])
         if await self._wire.write(data):
             self._handed_before = self._tally.handed
@@ -217,3 +203,9 @@ class Run:
     def _cancel(self) -> None:
         for generation in self._generations:
             generation.cancel()
+
+
+def _look_at(confirmed: asyncio.Task[None]) -> None:
+    # A failure that came too late to matter must not be reported as never looked at.
+    if not confirmed.cancelled():
+        confirmed.exception()

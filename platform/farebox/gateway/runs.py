@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from farebox.gateway.run import Run
 
@@ -11,10 +11,9 @@ CANCEL_SECONDS = 5.0
 
 
 class Runs:
-    """Starts runs, cuts those whose client has stopped reading, and lets the rest finish at the end."""
+    """Starts runs, and lets them finish at the end."""
 
-    def __init__(self, stalled_reader_seconds: float) -> None:
-        self._patience = stalled_reader_seconds
+    def __init__(self) -> None:
         self._tasks: dict[asyncio.Task[None], Run] = {}
         self.draining = False
 
@@ -29,9 +28,8 @@ class Runs:
         return task
 
     @asynccontextmanager
-    async def watched(self, drain_seconds: float = DRAIN_SECONDS) -> AsyncIterator["Runs"]:
-        """Look after the runs while the context is open; at its end they get time to finish."""
-        watch = asyncio.create_task(self._watch(), name="stalled-readers")
+    async def drained_at_exit(self, drain_seconds: float = DRAIN_SECONDS) -> AsyncIterator["Runs"]:
+        """When the context ends, no new run starts and those under way get time to finish."""
         try:
             yield self
         finally:
@@ -40,18 +38,7 @@ class Runs:
             for run in self._tasks.values():
                 run.leave()
             await self._wait(CANCEL_SECONDS)
-            watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await watch
 
     async def _wait(self, seconds: float) -> None:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
-
-    async def _watch(self) -> None:
-        # One look at all streams now and then costs less than a timer for every chunk.
-        while True:
-            await asyncio.sleep(min(1.0, self._patience / 4))
-            for run in list(self._tasks.values()):
-                if run.blocked_seconds > self._patience:
-                    run.cut()

@@ -1,7 +1,6 @@
-"""Sending one response: who knows whether its bytes leave, and since when they do not."""
+"""Sending one response, and knowing whether its bytes still reach anybody."""
 
 import asyncio
-import time
 from typing import Any
 
 from litestar.types import Scope
@@ -17,7 +16,7 @@ class Wire:
     """The way to one client. Every byte of an inference response passes here.
 
     The server puts the connection's transport into the ASGI scope (see `gateway.protocol`): ASGI
-    itself neither tells at once that the client left nor can drop a connection that has stalled.
+    itself neither tells at once that the client left nor can bound what waits unsent.
     Without it (another server, a test client) the client's leaving is still learned from
     `http.disconnect`.
     """
@@ -27,7 +26,6 @@ class Wire:
         self.started = False
         self.complete = False
         self._left = False
-        self._blocked_since: float | None = None
         extensions: dict[str, Any] = scope.get("extensions") or {}
         self._transport: asyncio.Transport | None = extensions.get(EXTENSION)
 
@@ -35,11 +33,6 @@ class Wire:
     def gone(self) -> bool:
         """Whether the client has left, or was cut: then what is sent goes nowhere."""
         return self._left or (self._transport is not None and self._transport.is_closing())
-
-    @property
-    def blocked_seconds(self) -> float:
-        """For how long the write under way has been waiting for the client to read."""
-        return 0.0 if self._blocked_since is None else time.monotonic() - self._blocked_since
 
     def leave(self) -> None:
         """Note that the client has left."""
@@ -69,13 +62,9 @@ class Wire:
         """Hand bytes to the socket, waiting while the client does not read. False if it has left."""
         if self.gone:
             return False
-        self._blocked_since = time.monotonic()
-        try:
-            if last and self._transport is not None:
-                self._transport.set_write_buffer_limits()
-            await self.exchange.send({"type": "http.response.body", "body": data, "more_body": not last})
-        finally:
-            self._blocked_since = None
+        if last and self._transport is not None:
+            self._transport.set_write_buffer_limits()
+        await self.exchange.send({"type": "http.response.body", "body": data, "more_body": not last})
         self.complete = last
         # A server with `connection: close` closes after the last byte: that is no leaving.
         return last or not self.gone

@@ -1,0 +1,55 @@
+"""The default backend: the engine in this very process."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from farebox.billing.models import ModelOffer
+from farebox.core.settings import Settings
+from farebox.gateway.backend import Generation
+from farebox.gateway.catalog import BackendFactory
+from farebox_engine.engine import Engine
+from farebox_engine.options import EngineConfig
+from farebox_engine.outputs import EngineStats
+from farebox_engine.params import GenerationRequest
+
+
+class LocalBackend:
+    """A model loaded into this process, with an engine thread of its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.context_length = engine.context_length
+        self.model_hash = engine.model_hash
+
+    def render_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        return self._engine.render_chat(messages)
+
+    def encode(self, text: str) -> list[int]:
+        return self._engine.encode(text)
+
+    def start(self) -> None:
+        self._engine.start(asyncio.get_running_loop())
+
+    def generate(self, request: GenerationRequest) -> Generation:
+        return self._engine.generate(request)
+
+    def stats(self) -> EngineStats:
+        return self._engine.stats()
+
+    async def close(self) -> None:
+        # In a thread: the engine's own thread has to finish its step first.
+        await asyncio.to_thread(self._engine.close)
+
+
+def local_backends(settings: Settings) -> BackendFactory:
+    """Loads offered models with the device and threads that the settings name."""
+    config = EngineConfig(
+        device=None if settings.engine_device == "auto" else settings.engine_device,
+        threads=settings.engine_threads,
+    )
+    return partial(_load, config)
+
+
+def _load(config: EngineConfig, offer: ModelOffer) -> LocalBackend:
+    return LocalBackend(Engine.load(offer.path, config))

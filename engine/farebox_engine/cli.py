@@ -8,6 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from farebox_engine import demo
+from farebox_engine.errors import EngineError
+from farebox_engine.generate import Look, generate
 from farebox_engine.training.errors import TrainingError
 from farebox_engine.training.export import DTYPES
 from farebox_engine.training.run import Run, train
@@ -20,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options, arguments))
-    except TrainingError as error:
+    except (TrainingError, EngineError) as error:
         sys.stderr.write(f"farebox-engine: {error}\n")
         return 2
 
@@ -29,7 +32,28 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="farebox-engine", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands.add_parser("train", help="train a decoder from text and write a Hugging Face folder"))
+    _add_generate(commands.add_parser("generate", help="continue a prompt or answer a chat turn"))
     return parser
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_generate)
+    parser.add_argument("--prompt", required=True)
+    parser.add_argument(
+        "--model", type=Path, default=demo.path(), metavar="DIR", help="default: the demo model"
+    )
+    parser.add_argument("--chat", action="store_true", help="render the prompt as a user's message")
+    parser.add_argument("--max-tokens", type=_count, default=200)
+    parser.add_argument("--temperature", type=float, help="0 is greedy; default: the model's own")
+    parser.add_argument("--seed", type=int)
+
+
+def _generate(options: argparse.Namespace, _: Sequence[str]) -> int:
+    look = Look(
+        options.model, options.prompt, options.chat, options.max_tokens, options.temperature, options.seed
+    )
+    generate(look, sys.stdout)
+    return 0
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:

@@ -43,6 +43,12 @@ def an_email() -> str:
     return f"user-{new_id().hex}@example.com"
 
 
+def an_address() -> str:
+    """An IPv6 address whose network made no attempt yet."""
+    digits = new_id().hex
+    return f"2001:db8:{digits[16:20]}:{digits[20:24]}::1"
+
+
 async def make_account(
     database: Database,
     *,

@@ -1,0 +1,229 @@
+"""Sign-up, sign-in, sign-out, e-mail verification, password reset.
+
+These open their own transactions, because a password is hashed between two of them: 30 ms of argon2
+must hold no connection. `address` is the client's IP address, for the back-off.
+"""
+
+from uuid import UUID
+
+import structlog
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from farebox.core import outbox
+from farebox.core.database import Database
+from farebox.core.errors import BadRequest
+from farebox.core.ids import new_id
+from farebox.core.settings import Settings
+from farebox.tenants import links, sessions, throttle
+from farebox.tenants.accounts import create_account, find_user
+from farebox.tenants.errors import (
+    EmailNotVerified,
+    InvalidLink,
+    SignUpClosed,
+    TooManyAttempts,
+    WrongCredentials,
+)
+from farebox.tenants.models import User
+from farebox.tenants.passwords import PasswordHasher
+from farebox.tenants.text import clean_email, clean_name, clean_password
+
+MAIL_VERIFY = "mail.verify_address"
+MAIL_RESET = "mail.password_reset"
+
+_log = structlog.get_logger(__name__)
+
+
+async def sign_up(
+    database: Database,
+    passwords: PasswordHasher,
+    settings: Settings,
+    *,
+    email: str,
+    password: str,
+    name: str,
+    organization: str,
+    address: str | None,
+) -> None:
+    """Make an account with an organization, and send its address a link.
+
+    For an address that has an account nothing changes but the mail; what the caller sees, and the
+    work it takes, are the same. Raises BadRequest, SignUpClosed, TooManyAttempts, Unavailable.
+    """
+    if settings.sign_up == "closed":
+        raise SignUpClosed
+    email, password = clean_email(email), clean_password(password)
+    name, organization = clean_name(name), clean_name(organization, "organization")
+    async with database.transaction() as session:
+        await _count_mail(session, email, address)
+    password_hash = await passwords.hash(password)
+    organization_id = new_id()
+    async with database.transaction(organization_id=organization_id) as session:
+        account = await create_account(
+            session,
+            organization_id=organization_id,
+            email=email,
+            password_hash=password_hash,
+            name=name,
+            organization=organization,
+        )
+        await outbox.post(session, MAIL_VERIFY, {"user_id": str(account.user_id)})
+
+
+async def sign_in(
+    database: Database,
+    passwords: PasswordHasher,
+    settings: Settings,
+    *,
+    email: str,
+    password: str,
+    address: str | None,
+    replaces: str | None = None,
+) -> str:
+    """Check a password and open a session; returns the cookie's token.
+
+    `replaces` is the token that the browser holds already; that session ends. In production the
+    address must be verified; who is right but unverified gets another link. Raises BadRequest,
+    WrongCredentials, EmailNotVerified, TooManyAttempts, Unavailable.
+    """
+    user = await _check_password(database, passwords, clean_email(email), password, address)
+    if settings.production and user.email_verified_at is None:
+        async with database.transaction() as session:
+            await _take_back(session, user.email, address)
+        await _send_another_link(database, user)
+        raise EmailNotVerified
+    async with database.transaction() as session:
+        return await _open_session(session, user, address, replaces)
+
+
+async def sign_out(database: Database, token: str) -> None:
+    """End the session of a cookie's token."""
+    async with database.transaction() as session:
+        await sessions.end(session, token)
+
+
+async def verify_email(
+    database: Database,
+    passwords: PasswordHasher,
+    *,
+    token: str,
+    password: str,
+    address: str | None,
+    replaces: str | None = None,
+) -> str:
+    """Confirm the address that a link was sent to, and sign in; returns the cookie's token.
+
+    The password is asked for again: else somebody could sign up with another's address and wait for
+    its owner to confirm an account that the stranger knows the password of. Raises InvalidLink,
+    WrongCredentials, TooManyAttempts, Unavailable.
+    """
+    async with database.transaction() as session:
+        owner = await links.owner_of(session, token, "verify")
+    if owner is None:
+        raise InvalidLink
+    user = await _check_password(database, passwords, owner.email, password, address)
+    async with database.transaction() as session:
+        opened = await _open_session(session, user, address, replaces)
+        if await links.spend(session, token, "verify") is None:
+            raise InvalidLink
+        await _mark_verified(session, user.id)
+    return opened
+
+
+async def request_password_reset(database: Database, *, email: str, address: str | None) -> None:
+    """Have a link sent, if the address has an account; only the worker looks whether it has.
+
+    Raises BadRequest, TooManyAttempts, Unavailable.
+    """
+    email = clean_email(email)
+    async with database.transaction() as session:
+        await _count_mail(session, email, address)
+        await outbox.post(session, MAIL_RESET, {"email": email})
+
+
+async def reset_password(database: Database, passwords: PasswordHasher, *, token: str, password: str) -> None:
+    """Set a new password by a link; every session of the user ends, their back-off too.
+
+    The link proves the mailbox, so it verifies the address as well. Raises BadRequest, InvalidLink,
+    Unavailable.
+    """
+    password = clean_password(password)
+    async with database.transaction() as session:
+        if await links.owner_of(session, token, "reset") is None:
+            raise InvalidLink  # before the hash: made-up links must not cost 30 ms of a core each
+    password_hash = await passwords.hash(password)
+    async with database.transaction() as session:
+        user_id = await links.spend(session, token, "reset")
+        if user_id is None:
+            raise InvalidLink
+        email = (
+            await session.execute(
+                update(User)
+                .where(User.id == user_id)
+                .values(password_hash=password_hash)
+                .returning(User.email)
+            )
+        ).scalar_one()
+        await _mark_verified(session, user_id)
+        await sessions.end_all(session, user_id)
+        await throttle.clear(session, throttle.ACCOUNT, email)
+    _log.info("password.reset", user_id=str(user_id))
+
+
+async def _check_password(
+    database: Database, passwords: PasswordHasher, email: str, password: str, address: str | None
+) -> User:
+    """The user, after one counted attempt and one hash, whether or not the address is known."""
+    try:
+        password = clean_password(password)
+    except BadRequest:
+        raise WrongCredentials from None
+    async with database.transaction() as session:
+        await throttle.take(session, throttle.ACCOUNT, email)
+        await throttle.take(session, throttle.ADDRESS, throttle.network_of(address))
+        user = await find_user(session, email)
+    matches = await passwords.verify(user.password_hash if user else None, password)
+    if user is None or not matches:
+        raise WrongCredentials
+    return user
+
+
+async def _open_session(session: AsyncSession, user: User, address: str | None, replaces: str | None) -> str:
+    # A reset may have come between the hash and now; the lock makes a later one wait, and end this
+    # session with the others.
+    unchanged = (
+        select(User.id)
+        .where(User.id == user.id, User.password_hash == user.password_hash)
+        .with_for_update(read=True)
+    )
+    if await session.scalar(unchanged) is None:
+        raise WrongCredentials
+    await _take_back(session, user.email, address)
+    return await sessions.create(session, user.id, replaces=replaces)
+
+
+async def _take_back(session: AsyncSession, email: str, address: str | None) -> None:
+    await throttle.clear(session, throttle.ACCOUNT, email)
+    await throttle.take_back(session, throttle.ADDRESS, throttle.network_of(address))
+
+
+async def _send_another_link(database: Database, user: User) -> None:
+    try:
+        async with database.transaction() as session:
+            await throttle.take(session, throttle.MAILS, user.email)
+            await outbox.post(session, MAIL_VERIFY, {"user_id": str(user.id)})
+    except TooManyAttempts:
+        _log.info("mail.withheld", user_id=str(user.id))
+
+
+async def _count_mail(session: AsyncSession, email: str, address: str | None) -> None:
+    await throttle.take(session, throttle.MAILS, email)
+    await throttle.take(session, throttle.REQUESTS, throttle.network_of(address))
+
+
+async def _mark_verified(session: AsyncSession, user_id: UUID) -> None:
+    await session.execute(
+        update(User)
+        .where(User.id == user_id, User.email_verified_at.is_(None))
+        .values(email_verified_at=func.now())
+    )

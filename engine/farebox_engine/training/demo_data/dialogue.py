@@ -52,7 +52,7 @@ class DialogueWriter:
             (2, everyday.letter),
             (4, everyday.shopping),
             (5, lambda rng: everyday.statement(rng, sentences)),
-            (5, lambda rng: everyday.echo(rng, sentences)),
+            (8, lambda rng: everyday.echo(rng, sentences)),
             (5, books.exchange),
         ]
 

@@ -138,10 +138,11 @@ class _GenerationBlock(Extension):
 
 def _bound_loops(tree: nodes.Template) -> None:
     """Check the clock on each turn of a loop and on entry to each macro."""
-    for node in (*tree.find_all(nodes.For), *tree.find_all(nodes.Macro)):
+    bodies = [loop.body for loop in tree.find_all(nodes.For)]
+    bodies += [macro.body for macro in tree.find_all(nodes.Macro)]
+    for body in bodies:
         tick = nodes.Call(nodes.Name(_TICK, "load"), [], [], None, None)
-        tick.set_lineno(node.lineno)
-        node.body.insert(0, nodes.ExprStmt(tick, lineno=node.lineno))
+        body.insert(0, nodes.ExprStmt(tick).set_lineno(tree.lineno))
 
 
 def _check(deadline: float) -> str:

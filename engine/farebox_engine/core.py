@@ -69,18 +69,12 @@ class EngineCore:
             return self._fail(spans, time.perf_counter() - started)
         self._steps += 1
         self._ledger.charge(spans, result.busy_seconds)
-        return [
-            update for span, sampled in result.sampled if (update := self._advance(span, sampled)) is not None
-        ]
+        updates = (self._advance(span, sampled) for span, sampled in result.sampled)
+        return [update for update in updates if update is not None]
 
     def cancel(self, sequence: Sequence) -> Update:
         """End a sequence that has not ended, wherever it is, and free its blocks."""
         return self._end(sequence, FinishReason.CANCELLED)
-
-    def abort_all(self, error: str) -> list[Update]:
-        """End every sequence with an error."""
-        sequences = [*self._scheduler.running, *self._scheduler.waiting]
-        return [self._end(sequence, FinishReason.ERROR, error) for sequence in sequences]
 
     def stats(self) -> EngineStats:
         """A snapshot; safe to take from another thread."""

@@ -1,4 +1,4 @@
-"""One model, one engine, one thread."""
+"""One model, one engine, one thread: the door to it all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
 from pathlib import Path
 
@@ -19,15 +19,15 @@ from farebox_engine.errors import ClosedError, RequestError
 from farebox_engine.generation import Generation
 from farebox_engine.kv_cache import KVCache
 from farebox_engine.loader import LoadedModel, load_model
-from farebox_engine.mailbox import Mailbox
+from farebox_engine.mailbox import Mail, Mailbox
 from farebox_engine.options import EngineConfig
-from farebox_engine.outputs import EngineStats
+from farebox_engine.outputs import EngineStats, FinishReason
 from farebox_engine.params import GenerationRequest
 from farebox_engine.runner import ModelRunner
 from farebox_engine.scheduler import Scheduler
 from farebox_engine.sequence import Sequence
 from farebox_engine.sizing import context_length, num_blocks
-from farebox_engine.transcript import Transcript
+from farebox_engine.transcript import EMPTY_DELTA, Transcript
 
 _log = logging.getLogger(__name__)
 
@@ -90,11 +90,11 @@ class Engine:
             lambda: self._mailbox.cancel(sequence),
             with_logprobs=request.params.logprobs is not None,
         )
-        if self._thread is None or self._mailbox.closed:
+        if self._thread is None:
             raise ClosedError("The engine is not running; start it before generating.")
-        # Registered first: the engine may answer before this method returns.
-        self._generations[sequence] = generation
         self._mailbox.submit(sequence)
+        # Deliveries run on this very loop, so that none can come before this line.
+        self._generations[sequence] = generation
         return generation
 
     def encode(self, text: str) -> list[int]:
@@ -122,25 +122,31 @@ class Engine:
     def _run(self) -> None:
         """The engine thread: take the mail, compute a step, deliver, until closed."""
         torch.set_num_threads(self._threads)
-        while True:
-            mail = self._mailbox.take(wait=self._core.idle)
-            if mail.closed:
-                break
-            for sequence in mail.submitted:
-                self._core.add(sequence)
-            updates = [self._core.cancel(seq) for seq in mail.cancelled if self._core.has(seq)]
-            if not self._core.idle:
-                updates += self._core.step()
-            self._hand_over(updates)
+        try:
+            while not (mail := self._mailbox.take(wait=self._core.idle)).closed:
+                self._hand_over(self._turn(mail))
+        finally:
+            self._mailbox.close()
+            self._on_loop(self._end_all)
+
+    def _turn(self, mail: Mail) -> list[Update]:
         for sequence in mail.submitted:
             self._core.add(sequence)
-        self._hand_over(self._core.abort_all("The engine was closed."))
+        # A sequence may have ended while its cancellation was under way.
+        updates = [self._core.cancel(sequence) for sequence in mail.cancelled if self._core.has(sequence)]
+        if not self._core.idle:
+            updates += self._core.step()
+        return updates
 
     def _hand_over(self, updates: list[Update]) -> None:
-        if not updates or self._loop is None:
+        if updates:
+            self._on_loop(self._deliver, updates)
+
+    def _on_loop(self, callback: Callable[..., None], *arguments: object) -> None:
+        if self._loop is None:
             return
         try:
-            self._loop.call_soon_threadsafe(self._deliver, updates)
+            self._loop.call_soon_threadsafe(callback, *arguments)
         except RuntimeError:
             # The loop is gone, and with it everyone who could read.
             _log.warning("engine.loop_closed")
@@ -148,10 +154,21 @@ class Engine:
 
     def _deliver(self, updates: list[Update]) -> None:
         for update in updates:
-            generation = self._generations[update.sequence]
-            generation.push(update)
+            self._generations[update.sequence].push(update)
             if update.finish_reason is not None:
                 del self._generations[update.sequence]
+
+    def _end_all(self) -> None:
+        """Whatever ends the engine's thread, nobody waits for it for ever."""
+        now = time.perf_counter()
+        self._deliver(
+            [
+                Update(
+                    sequence, EMPTY_DELTA, FinishReason.ERROR, sequence.usage(now), "The engine was closed."
+                )
+                for sequence in self._generations
+            ]
+        )
 
     def _sequence(self, request: GenerationRequest) -> Sequence:
         """Check a request against the model and make it ready to be scheduled."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
+from farebox_engine.errors import ClosedError
 from farebox_engine.sequence import Sequence
 
 
@@ -24,12 +25,15 @@ class Mailbox:
         self._condition = threading.Condition()
         self._mail = Mail()
 
-    @property
-    def closed(self) -> bool:
-        return self._mail.closed
-
     def submit(self, sequence: Sequence) -> None:
+        """Hand over a new sequence.
+
+        Raises:
+            ClosedError: nobody will read it; checked under the lock, so that none is lost.
+        """
         with self._condition:
+            if self._mail.closed:
+                raise ClosedError("The engine has been closed.")
             self._mail.submitted.append(sequence)
             self._condition.notify()
 

@@ -22,8 +22,8 @@ class ArrivalQueue:
     def __len__(self) -> int:
         return len(self._sequences)
 
-    def __iter__(self) -> Iterator[Sequence]:
-        return iter(self._sequences)
+    def __contains__(self, sequence: Sequence) -> bool:
+        return sequence in self._sequences
 
     def push(self, sequence: Sequence) -> None:
         self._sequences.append(sequence)

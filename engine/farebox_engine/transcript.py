@@ -21,6 +21,9 @@ class Delta:
     logprobs: tuple[TokenLogprob, ...]
 
 
+EMPTY_DELTA = Delta("", (), ())
+
+
 @dataclass(frozen=True, slots=True)
 class _Undelivered:
     """A token whose text spans the characters from `start` to `end` of the completion."""

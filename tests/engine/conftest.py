@@ -1,0 +1,50 @@
+"""A tiny random Llama and engines that serve it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from farebox_engine import Engine, EngineConfig
+from tests.engine.checkpoints import build_checkpoint
+from tests.engine.generating import load_reference
+
+StartEngine = Callable[..., Engine]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tiny matrices gain nothing from threads, and lose much to a busy machine."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def reference(checkpoint: Path) -> LlamaForCausalLM:
+    return load_reference(checkpoint)
+
+
+@pytest.fixture
+async def start_engine(checkpoint: Path) -> AsyncIterator[StartEngine]:
+    """Starts engines with given settings; closed afterwards, when none may hold a block."""
+    engines: list[Engine] = []
+
+    def start(path: Path = checkpoint, **settings: object) -> Engine:
+        engine = Engine.load(path, EngineConfig(device="cpu", threads=1, **settings))  # type: ignore[arg-type]
+        engine.start(asyncio.get_running_loop())
+        engines.append(engine)
+        return engine
+
+    yield start
+    for engine in engines:
+        stats = engine.stats()
+        engine.close()
+        assert (stats.running, stats.waiting) == (0, 0)
+        assert stats.free_blocks == stats.total_blocks

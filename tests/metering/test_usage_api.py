@@ -17,13 +17,13 @@ from litestar.di import Provide
 from farebox.core.database import Database
 from farebox.core.errors import FareboxError
 from farebox.core.ids import external, new_id
-from farebox.core.settings import Settings
 from farebox.keys.service import create_key
 from farebox.keys.tokens import Keyring
 from farebox.metering.routes import router
 from farebox.tenants.models import Membership, User
 from farebox.tenants.organizations import create_organization, create_project
 from tests.metering.usage_history import add_usage
+from tests.tenants.factories import make_keyring
 
 DAY = datetime(2025, 3, 1, tzinfo=UTC)
 START = int(DAY.timestamp())
@@ -56,8 +56,8 @@ class Tenant:
 
 
 @pytest.fixture(scope="module")
-async def keyring(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Keyring:
-    return await Keyring.load(database, Settings(data=str(tmp_path_factory.mktemp("data"))))
+async def keyring(database: Database) -> Keyring:
+    return await make_keyring(database)
 
 
 @pytest.fixture(scope="module")

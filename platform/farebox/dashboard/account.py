@@ -1,0 +1,191 @@
+"""Sign-up, sign-in, sign-out, forgotten passwords, confirmed addresses."""
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Response, Router, get, post
+from litestar.connection import Request
+from litestar.di import NamedDependency, Provide
+from litestar.params import Dependency, QueryParameter
+from litestar.response import Redirect
+
+from farebox.core.database import Database
+from farebox.core.errors import FareboxError
+from farebox.core.settings import Settings
+from farebox.dashboard.forms import EmailForm, LinkForm, SignInForm, SignUpForm, read_form
+from farebox.dashboard.pages import page, redirect
+from farebox.dashboard.visitor import Visitor, provide_visitor
+from farebox.tenants import service, sessions
+from farebox.tenants.dependencies import SignedIn, session_token
+from farebox.tenants.passwords import PasswordHasher
+
+Passwords = Annotated[PasswordHasher, Dependency(skip_validation=True)]
+LinkToken = Annotated[str, QueryParameter(max_length=200)]
+
+_CHECK_MAIL = "Check your mail: we have sent you a message with what to do next."
+
+
+def _door(name: str, visitor: Visitor, *, error: FareboxError | None = None, **values: Any) -> Response[Any]:
+    status = error.status if error else 200
+    values |= {"person": visitor, "error": error.message if error else None}
+    response = visitor.remember(page(f"account/{name}.html", status=status, **values))
+    response.headers.update(error.headers if error else {})
+    return response
+
+
+def _welcome(settings: Settings, token: str, path: str = "/overview") -> Redirect:
+    response = redirect(path)
+    response.cookies.append(sessions.cookie(settings, token))
+    return response
+
+
+@get("/sign-up")
+async def sign_up_page(
+    visitor: NamedDependency[Visitor], settings: NamedDependency[Settings]
+) -> Response[Any]:
+    return _door("sign_up", visitor, form=SignUpForm("", "", "", ""), closed=settings.sign_up == "closed")
+
+
+@post("/sign-up")
+async def sign_up(
+    request: Request[Any, Any, Any],
+    visitor: NamedDependency[Visitor],
+    database: NamedDependency[Database],
+    passwords: Passwords,
+    settings: NamedDependency[Settings],
+) -> Response[Any]:
+    form = await read_form(request, SignUpForm)
+    try:
+        await service.sign_up(
+            database, passwords, settings, **msgspec.structs.asdict(form), address=visitor.address
+        )
+    except FareboxError as error:
+        return _door("sign_up", visitor, error=error, form=form, closed=settings.sign_up == "closed")
+    return _door("notice", visitor, heading="Almost there", message=_CHECK_MAIL, link=not settings.smtp_url)
+
+
+@get("/sign-in")
+async def sign_in_page(visitor: NamedDependency[Visitor], next: str = "") -> Response[Any]:  # noqa: A002
+    return _door("sign_in", visitor, form=SignInForm("", "", next))
+
+
+@post("/sign-in")
+async def sign_in(
+    request: Request[Any, Any, Any],
+    visitor: NamedDependency[Visitor],
+    database: NamedDependency[Database],
+    passwords: Passwords,
+    settings: NamedDependency[Settings],
+) -> Response[Any]:
+    form = await read_form(request, SignInForm)
+    fields: dict[str, Any] = {"email": form.email, "password": form.password, "address": visitor.address}
+    try:
+        token = await service.sign_in(
+            database, passwords, settings, **fields, replaces=session_token(request, settings)
+        )
+    except FareboxError as error:
+        return _door("sign_in", visitor, error=error, form=form)
+    return _welcome(settings, token, _own_path(form.next))
+
+
+@post("/sign-out")
+async def sign_out(
+    request: Request[Any, Any, Any],
+    signed_in: NamedDependency[SignedIn],
+    database: NamedDependency[Database],
+    settings: NamedDependency[Settings],
+) -> Redirect:
+    await service.sign_out(database, session_token(request, settings) or "")
+    response = redirect("/sign-in")
+    response.cookies.append(sessions.expired_cookie(settings))
+    return response
+
+
+@get("/forgot")
+async def forgot_page(visitor: NamedDependency[Visitor]) -> Response[Any]:
+    return _door("forgot", visitor, form=EmailForm(""))
+
+
+@post("/forgot")
+async def forgot(
+    request: Request[Any, Any, Any],
+    visitor: NamedDependency[Visitor],
+    database: NamedDependency[Database],
+    settings: NamedDependency[Settings],
+) -> Response[Any]:
+    form = await read_form(request, EmailForm)
+    try:
+        await service.request_password_reset(database, email=form.email, address=visitor.address)
+    except FareboxError as error:
+        return _door("forgot", visitor, error=error, form=form)
+    return _door(
+        "notice", visitor, heading="Check your mail", message=_CHECK_MAIL, link=not settings.smtp_url
+    )
+
+
+@get("/reset")
+async def reset_page(visitor: NamedDependency[Visitor], token: LinkToken = "") -> Response[Any]:
+    return _door("reset", visitor, token=token)
+
+
+@post("/reset")
+async def reset(
+    request: Request[Any, Any, Any],
+    visitor: NamedDependency[Visitor],
+    database: NamedDependency[Database],
+    passwords: Passwords,
+) -> Response[Any]:
+    form = await read_form(request, LinkForm)
+    try:
+        await service.reset_password(database, passwords, token=form.token, password=form.password)
+    except FareboxError as error:
+        return _door("reset", visitor, error=error, token=form.token)
+    return _door("notice", visitor, heading="Done", message="Your password is changed.", link=False)
+
+
+@get("/verify")
+async def verify_page(visitor: NamedDependency[Visitor], token: LinkToken = "") -> Response[Any]:
+    return _door("verify", visitor, token=token)
+
+
+@post("/verify")
+async def verify(
+    request: Request[Any, Any, Any],
+    visitor: NamedDependency[Visitor],
+    database: NamedDependency[Database],
+    passwords: Passwords,
+    settings: NamedDependency[Settings],
+) -> Response[Any]:
+    form = await read_form(request, LinkForm)
+    fields: dict[str, Any] = {"token": form.token, "password": form.password, "address": visitor.address}
+    try:
+        token = await service.verify_email(
+            database, passwords, **fields, replaces=session_token(request, settings)
+        )
+    except FareboxError as error:
+        return _door("verify", visitor, error=error, token=form.token)
+    return _welcome(settings, token)
+
+
+def _own_path(path: str) -> str:
+    """`next` as a path on this site, or the overview: never another site's address."""
+    plain = path.isascii() and path.isprintable() and "\\" not in path
+    return path if plain and path.startswith("/") and not path.startswith("//") else "/overview"
+
+
+router = Router(
+    path="/",
+    route_handlers=[
+        sign_up_page,
+        sign_up,
+        sign_in_page,
+        sign_in,
+        forgot_page,
+        forgot,
+        reset_page,
+        reset,
+        verify_page,
+        verify,
+    ],
+    dependencies={"visitor": Provide(provide_visitor)},
+)

@@ -1,0 +1,121 @@
+"""API keys: made, shown once, revoked."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from litestar import Response, get, post
+from litestar.connection import Request
+from litestar.di import NamedDependency
+from litestar.response import Redirect
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from farebox.billing.service import active_models
+from farebox.core.clock import utc_now
+from farebox.core.database import Database
+from farebox.core.errors import BadRequest
+from farebox.core.ids import internal
+from farebox.core.settings import Settings
+from farebox.dashboard.forms import KeyForm, read_form
+from farebox.dashboard.frame import load_frame, require_administrator
+from farebox.dashboard.pages import page, redirect
+from farebox.keys.models import ApiKey
+from farebox.keys.service import MintedKey, create_key, list_keys, revoke_key
+from farebox.keys.tokens import Keyring
+from farebox.tenants.dependencies import SignedIn
+
+FORM = KeyForm(name="", project="")
+
+
+@get("/keys")
+async def keys_page(
+    signed_in: NamedDependency[SignedIn],
+    database: NamedDependency[Database],
+    settings: NamedDependency[Settings],
+) -> Response[str]:
+    async with database.transaction(
+        organization_id=signed_in.organization_id, user_id=signed_in.user_id
+    ) as session:
+        return await render_keys(session, signed_in, settings)
+
+
+@post("/keys", status_code=200)
+async def make_key(
+    request: Request[Any, Any, Any],
+    signed_in: NamedDependency[SignedIn],
+    database: NamedDependency[Database],
+    settings: NamedDependency[Settings],
+    keyring: NamedDependency[Keyring],
+) -> Response[str]:
+    form = await read_form(request, KeyForm)
+    async with database.transaction(
+        organization_id=signed_in.organization_id, user_id=signed_in.user_id
+    ) as session:
+        try:
+            made = await _make(session, keyring, signed_in, form)
+        except BadRequest as error:
+            return await render_keys(session, signed_in, settings, form=form, error=error)
+        return await render_keys(session, signed_in, settings, made=made)
+
+
+@post("/keys/{key:str}/revoke", status_code=303)
+async def revoke(
+    key: str, signed_in: NamedDependency[SignedIn], database: NamedDependency[Database]
+) -> Redirect:
+    key_id = internal("key", key)
+    async with database.transaction(organization_id=signed_in.organization_id) as session:
+        row = await session.get(ApiKey, key_id)
+        if row is not None and row.user_id != signed_in.user_id:
+            require_administrator(signed_in)
+        await revoke_key(
+            session,
+            organization_id=signed_in.organization_id,
+            key_id=key_id,
+            actor_id=signed_in.user_id,
+        )
+    return redirect("/keys")
+
+
+async def render_keys(
+    session: AsyncSession,
+    person: SignedIn,
+    settings: Settings,
+    *,
+    form: KeyForm = FORM,
+    made: MintedKey | None = None,
+    error: BadRequest | None = None,
+) -> Response[str]:
+    """The page of keys, once with the token of the one just made."""
+    frame = await load_frame(session, person, settings)
+    keys = await list_keys(session, organization_id=person.organization_id)
+    models = await active_models(session)
+    now = utc_now()
+    return page(
+        "keys.html",
+        status=error.status if error else 200,
+        frame=frame,
+        live=[each for each in keys if each.revoked_at is None and each.expires_at > now],
+        ended=[each for each in keys if each.revoked_at is not None or each.expires_at <= now],
+        project_names={each.id: each.name for each in frame.projects},
+        example_model=models[0].id if models else "MODEL",
+        form=form,
+        made=made,
+        error=error.message if error else None,
+    )
+
+
+async def _make(session: AsyncSession, keyring: Keyring, person: SignedIn, form: KeyForm) -> MintedKey:
+    # The scope `admin` reads the whole organization's usage and costs.
+    if form.scope == "admin":
+        require_administrator(person)
+    project_id: UUID = internal("proj", form.project)
+    return await create_key(
+        session,
+        keyring,
+        organization_id=person.organization_id,
+        project_id=project_id,
+        name=form.name,
+        user_id=person.user_id,
+        scopes=(form.scope,),
+        lifetime=timedelta(days=form.days),
+    )

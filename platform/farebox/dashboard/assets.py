@@ -1,0 +1,41 @@
+"""The pages' own CSS, scripts and icon: read once, served from memory under their content's hash."""
+
+import hashlib
+from importlib.resources import files
+
+from litestar import Response, get
+
+from farebox.core.errors import NotFound
+
+_TYPES = {
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+    "txt": "text/plain; charset=utf-8",
+}
+_FILES = {
+    entry.name: entry.read_bytes()
+    for entry in (files("farebox.dashboard") / "static").iterdir()
+    if entry.is_file()
+}
+_HASHES = {name: hashlib.sha256(content).hexdigest()[:16] for name, content in _FILES.items()}
+
+
+def asset_url(name: str) -> str:
+    """Where a page finds an asset; the address changes with the content, so it may be kept for ever."""
+    return f"/static/{_HASHES[name]}/{name}"
+
+
+# The names are looked up in a dictionary: there is no path that could lead out of the folder.
+@get("/static/{digest:str}/{name:str}", include_in_schema=False)
+async def asset(digest: str, name: str) -> Response[bytes]:
+    if _HASHES.get(name) != digest:
+        raise NotFound("No such file.", code="not_found")
+    return Response(
+        _FILES[name],
+        media_type=_TYPES[name.rpartition(".")[2]],
+        headers={
+            "Cache-Control": "public, max-age=31536000, immutable",
+            "X-Content-Type-Options": "nosniff",
+        },
+    )

@@ -1,0 +1,56 @@
+"""Errors as pages: what went wrong, in words, with a way on."""
+
+from typing import Any
+from urllib.parse import quote
+
+import structlog
+from litestar import Response
+from litestar.connection import Request
+
+from farebox.core.errors import FareboxError
+from farebox.core.http import as_farebox_error, exchange_of
+from farebox.dashboard.pages import page, redirect
+from farebox.tenants.errors import NotSignedIn
+
+log = structlog.get_logger(__name__)
+
+_HEADINGS = {
+    400: "That did not work",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Not found",
+    429: "Slow down",
+    503: "Back in a moment",
+}
+
+
+def error_page(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """The exception handler of every page. Who is not signed in is led to the sign-in, and back."""
+    if isinstance(error, NotSignedIn):
+        return _to_sign_in(request)
+    known = as_farebox_error(error)
+    if known.status >= 500 and not isinstance(error, FareboxError):
+        log.error("page.failed", exc_info=error)
+    exchange = exchange_of(request.scope)
+    exchange.facts["error"] = known.code
+    response = page(
+        "error.html",
+        status=known.status,
+        heading=_HEADINGS.get(known.status, "Something went wrong"),
+        message=known.message,
+        request_id=exchange.external_id,
+    )
+    response.headers.update(known.headers)
+    return response
+
+
+def _to_sign_in(request: Request[Any, Any, Any]) -> Response[Any]:
+    here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    path = "/sign-in" if request.method != "GET" else f"/sign-in?next={quote(here)}"
+    if request.headers.get("hx-request") == "true":
+        # A redirect would be followed by htmx, and the sign-in put into the middle of the page.
+        path = "/sign-in"
+        response: Response[Any] = page("account/signed_out.html")
+        response.headers["HX-Redirect"] = path
+        return response
+    return redirect(path)

@@ -1,0 +1,57 @@
+"""How pages write money, counts and moments."""
+
+from datetime import datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+
+from markupsafe import Markup
+
+from farebox.core.clock import iso
+from farebox.core.money import plain, round_to_cent
+
+_SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "CNY": "CN¥", "INR": "₹"}
+_BRIEF_DECIMALS = Decimal("0.000001")
+
+
+def money(amount: Decimal, currency: str) -> str:
+    """The amount with all its digits: `$0.000123`, `CHF 5.00`."""
+    sign, digits = ("-", plain(-amount)) if amount < 0 else ("", plain(amount))
+    whole, _, fraction = digits.partition(".")
+    symbol = _SYMBOLS.get(currency, f"{currency} ")
+    return f"{sign}{symbol}{int(whole):,}.{fraction}"
+
+
+def money_brief(amount: Decimal, currency: str) -> str:
+    """The amount for a headline: cents from one unit up, below that as many as six decimals."""
+    if abs(amount) >= 1:
+        return money(round_to_cent(amount), currency)
+    return money(amount.quantize(_BRIEF_DECIMALS, rounding=ROUND_HALF_EVEN), currency)
+
+
+def count(number: int) -> str:
+    """`1,234,567`."""
+    return f"{number:,}"
+
+
+def count_brief(number: Decimal | int) -> str:
+    """A count for an axis: `1.2M`, `34k`, `12`."""
+    for size, suffix in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{Decimal(number) / size:.3g}{suffix}"
+    return f"{Decimal(number):.3g}"
+
+
+def moment(when: datetime, pattern: str = "%d %b %Y, %H:%M:%S") -> Markup:
+    """A `<time>` element in UTC."""
+    return Markup('<time datetime="{}">{} UTC</time>').format(iso(when), when.strftime(pattern))
+
+
+def day(when: datetime) -> Markup:
+    """A `<time>` element of a date in UTC."""
+    return Markup('<time datetime="{}">{}</time>').format(iso(when), when.strftime("%d %b %Y"))
+
+
+def seconds(duration: float | None) -> str:
+    """`84 ms`, `1.32 s`, or a dash where nothing was measured."""
+    if duration is None:
+        return "–"
+    return f"{duration * 1000:.0f} ms" if duration < 1 else f"{duration:.2f} s"

@@ -130,7 +130,7 @@ def _decode(segment: str) -> bytes:
 
 def _convert(document: bytes, kind: type[_T]) -> _T:
     try:
-        return msgspec.convert(json.loads(document, object_pairs_hook=_without_duplicates), kind)
+        return msgspec.convert(json.loads(document.decode(), object_pairs_hook=_without_duplicates), kind)
     except (ValueError, RecursionError):  # msgspec's and the JSON decoder's errors are ValueErrors
         raise InvalidApiKey from None
 

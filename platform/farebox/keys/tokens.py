@@ -95,14 +95,20 @@ class Keyring:
 
     @classmethod
     async def load(
-        cls, database: Database, settings: Settings, *, clock: Callable[[], float] = time.time
+        cls,
+        database: Database,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.time,
+        capacity: int = CACHED_TOKENS,
     ) -> "Keyring":
         """Read the pairs, making the first one in a new database.
 
         Raises SettingsError when the secret key is not the one that sealed them, Unavailable when
         Postgres is away.
         """
-        keyring = cls(database, load_secret_box(settings), issuer_of(settings), clock=clock)
+        box = load_secret_box(settings)
+        keyring = cls(database, box, issuer_of(settings), clock=clock, capacity=capacity)
         await keyring.refresh()
         return keyring
 
@@ -166,6 +172,11 @@ class Keyring:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+
+    @property
+    def cached_tokens(self) -> int:
+        """How many verified tokens are remembered."""
+        return len(self._verified)
 
     def jwks(self) -> dict[str, Any]:
         """The public keys as a JWK set (RFC 7517, RFC 8037), the signing one first."""

@@ -27,7 +27,7 @@ _VERIFY = """Welcome to Farebox, {name}.
 
 Confirm your e-mail address and sign in within {hours} hours:
 
-{url}/verify?token={token}
+{url}/verify-email?token={token}
 
 If you did not sign up, ignore this mail: the account cannot be used without your confirmation."""
 
@@ -36,7 +36,7 @@ _ALREADY = """Hello {name},
 somebody, probably you, tried to sign up to Farebox with this address, which has an account already.
 
 Sign in:                {url}/sign-in
-Forgot your password?   {url}/forgot
+Forgot your password?   {url}/forgot-password
 
 If it was not you, there is nothing to do."""
 
@@ -44,7 +44,7 @@ _RESET = """Hello {name},
 
 choose a new Farebox password within {minutes} minutes:
 
-{url}/reset?token={token}
+{url}/reset-password?token={token}
 
 If you did not ask for this, ignore this mail: your password stays as it is."""
 

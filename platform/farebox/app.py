@@ -16,6 +16,7 @@ from farebox.core.database import Database
 from farebox.core.errors import FareboxError
 from farebox.core.http import MAX_BODY_BYTES, Application, StrictRequest, error_response
 from farebox.core.settings import Settings
+from farebox.dashboard import routes as dashboard
 from farebox.gateway import health
 from farebox.gateway import routes as inference
 from farebox.gateway.catalog import BackendFactory, Catalog
@@ -26,12 +27,24 @@ from farebox.keys import routes as keys
 from farebox.keys.tokens import Keyring
 from farebox.metering import routes as metering
 from farebox.metering.meter import Meter
+from farebox.tenants import routes as tenants
+from farebox.tenants.passwords import PasswordHasher
 
 # A model thread and the event loop share the interpreter: switching ten times as often as usual costs
 # the one little and spares the other waiting.
 SWITCH_SECONDS = 0.0005
 
-ROUTERS: tuple[Router, ...] = (inference.router, health.router, keys.router, metering.router)
+PROVIDED = ("settings", "database", "keyring", "meter", "passwords")
+
+ROUTERS: tuple[Router, ...] = (
+    inference.router,
+    metering.router,
+    keys.router,
+    tenants.router,
+    dashboard.router,
+    dashboard.router,
+    health.router,
+)
 
 
 def create_app(
@@ -50,7 +63,7 @@ def create_app(
             HTTPException: error_response,
             Exception: error_response,
         },
-        dependencies={name: _provided(name) for name in ("settings", "database", "keyring", "meter")},
+        dependencies={name: _provided(name) for name in PROVIDED},
         lifespan=[
             partial(
                 _opened,
@@ -78,7 +91,10 @@ async def _opened(
         stack.push_async_callback(meter.close)
         catalog = await stack.enter_async_context(Catalog(database, load).followed())
         runs = await stack.enter_async_context(Runs().drained_at_exit())
+        passwords = PasswordHasher()
+        stack.callback(passwords.close)
         app.state.database = database
+        app.state.passwords = passwords
         app.state.keyring = keyring
         app.state.meter = meter
         app.state.gateway = Gateway(database, meter, catalog, runs)

@@ -1,6 +1,7 @@
 """`/livez`, `/readyz`, `/metrics`: for load balancers and Prometheus. None tells anything of a tenant."""
 
 from litestar import Response, Router, get
+from litestar.di import NamedDependency
 from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
@@ -34,7 +35,7 @@ async def livez() -> Liveness:
 
 
 @get("/readyz", tags=["Operations"], operation_id="getReadiness")
-async def readyz(request: StrictRequest, database: Database) -> Response[Readiness]:
+async def readyz(request: StrictRequest, database: NamedDependency[Database]) -> Response[Readiness]:
     """Requests can be served: 200; or not, and why: 503."""
     gateway: Gateway = request.app.state.gateway
     try:

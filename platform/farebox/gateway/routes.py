@@ -1,10 +1,12 @@
 """`/v1`: models, chat completions, completions."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import Router, get, post
 from litestar.connection import ASGIConnection
+from litestar.di import NamedDependency
 from litestar.handlers import BaseRouteHandler
+from litestar.params import Body, FromPath
 from litestar.types import ASGIApp
 
 from farebox.core.database import Database
@@ -37,7 +39,9 @@ def claims_of(request: StrictRequest) -> KeyClaims:
 
 
 @post("/chat/completions", status_code=200, operation_id="createChatCompletion", tags=["Chat"])
-async def create_chat_completion(request: StrictRequest, data: ChatCompletionRequest) -> ASGIApp:
+async def create_chat_completion(
+    request: StrictRequest, data: Annotated[ChatCompletionRequest, Body()]
+) -> ASGIApp:
     """Answer a conversation, whole or as server-sent events (`stream: true`)."""
     gateway: Gateway = request.app.state.gateway
     claims = claims_of(request)
@@ -45,7 +49,7 @@ async def create_chat_completion(request: StrictRequest, data: ChatCompletionReq
 
 
 @post("/completions", status_code=200, operation_id="createCompletion", tags=["Completions"])
-async def create_completion(request: StrictRequest, data: CompletionRequest) -> ASGIApp:
+async def create_completion(request: StrictRequest, data: Annotated[CompletionRequest, Body()]) -> ASGIApp:
     """Continue a text, several, or token ids."""
     gateway: Gateway = request.app.state.gateway
     claims = claims_of(request)
@@ -53,7 +57,7 @@ async def create_completion(request: StrictRequest, data: CompletionRequest) -> 
 
 
 @get("/models", operation_id="listModels", tags=["Models"])
-async def list_models(request: StrictRequest, database: Database) -> ModelList:
+async def list_models(request: StrictRequest, database: NamedDependency[Database]) -> ModelList:
     """The models that this key may call."""
     principal = await authenticate(database, claims_of(request))
     gateway: Gateway = request.app.state.gateway
@@ -61,7 +65,9 @@ async def list_models(request: StrictRequest, database: Database) -> ModelList:
 
 
 @get("/models/{model_id:path}", operation_id="retrieveModel", tags=["Models"])
-async def retrieve_model(request: StrictRequest, database: Database, model_id: str) -> Model:
+async def retrieve_model(
+    request: StrictRequest, database: NamedDependency[Database], model_id: FromPath[str]
+) -> Model:
     """One model. Absent and not allowed look alike."""
     principal = await authenticate(database, claims_of(request))
     gateway: Gateway = request.app.state.gateway

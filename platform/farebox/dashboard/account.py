@@ -6,7 +6,7 @@ import msgspec
 from litestar import Response, Router, get, post
 from litestar.connection import Request
 from litestar.di import NamedDependency, Provide
-from litestar.params import Dependency, QueryParameter
+from litestar.params import FromQuery, QueryParameter
 from litestar.response import Redirect
 
 from farebox.core.database import Database
@@ -19,7 +19,7 @@ from farebox.tenants import service, sessions
 from farebox.tenants.dependencies import SignedIn, session_token
 from farebox.tenants.passwords import PasswordHasher
 
-Passwords = Annotated[PasswordHasher, Dependency(skip_validation=True)]
+Passwords = NamedDependency[PasswordHasher]
 LinkToken = Annotated[str, QueryParameter(max_length=200)]
 
 _CHECK_MAIL = "Check your mail: we have sent you a message with what to do next."
@@ -65,7 +65,7 @@ async def sign_up(
 
 
 @get("/sign-in")
-async def sign_in_page(visitor: NamedDependency[Visitor], next: str = "") -> Response[Any]:  # noqa: A002
+async def sign_in_page(visitor: NamedDependency[Visitor], next: FromQuery[str] = "") -> Response[Any]:  # noqa: A002
     return _door("sign_in", visitor, form=SignInForm("", "", next))
 
 

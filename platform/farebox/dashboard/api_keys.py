@@ -7,6 +7,7 @@ from uuid import UUID
 from litestar import Response, get, post
 from litestar.connection import Request
 from litestar.di import NamedDependency
+from litestar.params import FromPath
 from litestar.response import Redirect
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -60,7 +61,7 @@ async def make_key(
 
 @post("/keys/{key:str}/revoke", status_code=303)
 async def revoke(
-    key: str, signed_in: NamedDependency[SignedIn], database: NamedDependency[Database]
+    key: FromPath[str], signed_in: NamedDependency[SignedIn], database: NamedDependency[Database]
 ) -> Redirect:
     key_id = internal("key", key)
     async with database.transaction(organization_id=signed_in.organization_id) as session:

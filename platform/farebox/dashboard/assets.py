@@ -4,6 +4,7 @@ import hashlib
 from importlib.resources import files
 
 from litestar import Response, get
+from litestar.params import FromPath
 
 from farebox.core.errors import NotFound
 
@@ -28,7 +29,7 @@ def asset_url(name: str) -> str:
 
 # The names are looked up in a dictionary: there is no path that could lead out of the folder.
 @get("/static/{digest:str}/{name:str}", include_in_schema=False)
-async def asset(digest: str, name: str) -> Response[bytes]:
+async def asset(digest: FromPath[str], name: FromPath[str]) -> Response[bytes]:
     if _HASHES.get(name) != digest:
         raise NotFound("No such file.", code="not_found")
     return Response(

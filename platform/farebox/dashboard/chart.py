@@ -62,8 +62,8 @@ def bar_chart(
 
 
 def _round_up(value: Decimal) -> Decimal:
-    """The next of 1, 2, 4, 5, 8 times a power of ten: both it and its half read well on an axis."""
+    """The next of 1, 2, 4, 6, 8 times a power of ten: both it and its half read well on an axis."""
     if value <= 0:
         return Decimal(1)
     power = Decimal(1).scaleb(value.adjusted())
-    return next(step * power for step in (1, 2, 4, 5, 8, 10) if value <= step * power)
+    return next(step * power for step in (1, 2, 4, 6, 8, 10) if value <= step * power)

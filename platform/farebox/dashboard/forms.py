@@ -54,7 +54,7 @@ class ProjectForm(msgspec.Struct, frozen=True):
 class LimitsForm(msgspec.Struct, frozen=True, kw_only=True):
     """An empty field means: no limit, or for a project the operator's default."""
 
-    monthly_cap: Annotated[Decimal, msgspec.Meta(ge=0)] | None = None
+    monthly_cap: Decimal | None = None
     requests_per_minute: Whole | None = None
     tokens_per_minute: Whole | None = None
     concurrent_requests: Whole | None = None

@@ -8,6 +8,7 @@ import msgspec
 from litestar import Response, get, post
 from litestar.connection import Request
 from litestar.di import NamedDependency
+from litestar.params import FromPath
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.core.database import Database
@@ -17,12 +18,14 @@ from farebox.core.settings import Settings
 from farebox.dashboard.forms import LimitsForm, ProjectForm, read_form
 from farebox.dashboard.frame import load_frame, require_administrator
 from farebox.dashboard.pages import page, redirect
-from farebox.keys.service import list_keys
+from farebox.keys.models import ApiKey
 from farebox.limits.models import MeterScope
 from farebox.limits.service import LimitChange, get_limits, set_limits
 from farebox.tenants.audit import record
 from farebox.tenants.dependencies import SignedIn
 from farebox.tenants.organizations import create_project
+
+_PREFIXES = {"organization": "org", "project": "proj", "key": "key"}
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,22 @@ async def limits_page(
         return await render_limits(session, signed_in, settings)
 
 
+@get("/limits/{key:str}")
+async def key_limits_page(
+    key: FromPath[str],
+    signed_in: NamedDependency[SignedIn],
+    database: NamedDependency[Database],
+    settings: NamedDependency[Settings],
+) -> Response[str]:
+    async with database.transaction(
+        organization_id=signed_in.organization_id, user_id=signed_in.user_id
+    ) as session:
+        return await render_limits(session, signed_in, settings, at=external("key", internal("key", key)))
+
+
 @post("/limits/{scope_id:str}", status_code=200)
 async def change_limits(
-    scope_id: str,
+    scope_id: FromPath[str],
     request: Request[Any, Any, Any],
     signed_in: NamedDependency[SignedIn],
     database: NamedDependency[Database],
@@ -63,7 +79,7 @@ async def change_limits(
             await _change(session, signed_in, scope_id, await read_form(request, LimitsForm))
         except BadRequest as error:
             return await render_limits(session, signed_in, settings, error=error, at=scope_id)
-        return await render_limits(session, signed_in, settings, at=scope_id)
+        return await render_limits(session, signed_in, settings, at=scope_id, saved=True)
 
 
 @post("/projects", status_code=303)
@@ -95,36 +111,45 @@ async def render_limits(
     settings: Settings,
     *,
     error: BadRequest | None = None,
-    at: str | None = None,
+    at: str = "",
+    saved: bool = False,
 ) -> Response[str]:
-    """The page of limits; `at` is the scope (or `new-project`) that was just saved, or could not be."""
+    """The limits of the organization and its projects, or of one key.
+
+    `at` is the scope (or `new-project`) that was asked for, was just saved, or could not be.
+    """
     frame = await load_frame(session, person, settings)
     organization_id = person.organization_id
-    named = [("org", "organization", organization_id, frame.organization)]
-    named += [("proj", "project", each.id, each.name) for each in frame.projects]
-    named += [
-        ("key", "key", each.id, each.name)
-        for each in await list_keys(session, organization_id=organization_id)
-        if each.revoked_at is None
-    ]
-    scopes = [
-        LimitedScope(external(prefix, each), kind, name, await get_limits(session, organization_id, each))
-        for prefix, kind, each, name in named
-    ]
+
+    async def limited(kind: str, scope_id: UUID, name: str) -> LimitedScope:
+        limits = await get_limits(session, organization_id, scope_id)
+        return LimitedScope(external(_PREFIXES[kind], scope_id), kind, name, limits)
+
+    key = await _key(session, person, at) if at.startswith("key_") else None
     return page(
         "limits.html",
         status=error.status if error else 200,
         frame=frame,
-        scopes=scopes,
+        organization=await limited("organization", organization_id, frame.organization),
+        projects=[await limited("project", each.id, each.name) for each in frame.projects],
+        key=key and await limited("key", key.id, key.name),
         defaults=settings,
         at=at,
+        saved=saved,
         error=error.message if error else None,
     )
 
 
+async def _key(session: AsyncSession, person: SignedIn, external_id: str) -> ApiKey:
+    key = await session.get(ApiKey, internal("key", external_id))
+    if key is None or key.organization_id != person.organization_id or key.revoked_at is not None:
+        raise NotFound("No such API key.", code="not_found")
+    return key
+
+
 async def _change(session: AsyncSession, person: SignedIn, scope_id: str, form: LimitsForm) -> None:
     prefix = scope_id.partition("_")[0]
-    if prefix not in ("org", "proj", "key"):
+    if prefix not in _PREFIXES.values():
         raise NotFound("No such organization, project or key.", code="not_found")
     values = msgspec.structs.asdict(form)
     if prefix == "key":

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from litestar import Response, get
 from litestar.di import NamedDependency
-from litestar.params import QueryParameter
+from litestar.params import FromQuery, QueryParameter
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.billing.service import active_models
@@ -75,8 +75,8 @@ async def overview_page(
     signed_in: NamedDependency[SignedIn],
     database: NamedDependency[Database],
     settings: NamedDependency[Settings],
-    span: Span = "24h",
-    show: Measure = "spend",
+    span: FromQuery[Span] = "24h",
+    show: FromQuery[Measure] = "spend",
     project: Annotated[str, QueryParameter(max_length=40)] = "",
 ) -> Response[str]:
     async with database.transaction(

@@ -3,7 +3,7 @@
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from litestar import Response
+from litestar import MediaType, Response
 from litestar.response import Redirect
 
 from farebox.core.ids import external
@@ -50,7 +50,7 @@ _templates.filters |= {
 def page(template: str, *, status: int = 200, **values: Any) -> Response[str]:
     """A template as a response; a name the template uses and `values` lacks is an error."""
     html = _templates.get_template(template).render(**values)
-    return Response(html, status_code=status, media_type="text/html; charset=utf-8", headers=HEADERS)
+    return Response(html, status_code=status, media_type=MediaType.HTML, headers=HEADERS)
 
 
 def redirect(path: str) -> Redirect:

@@ -10,7 +10,7 @@ from farebox.dashboard import account
 from farebox.dashboard.api_keys import keys_page, make_key, revoke
 from farebox.dashboard.assets import asset
 from farebox.dashboard.errors import error_page
-from farebox.dashboard.limits import change_limits, limits_page, make_project
+from farebox.dashboard.limits import change_limits, key_limits_page, limits_page, make_project
 from farebox.dashboard.overview import overview_page
 from farebox.dashboard.pages import redirect
 from farebox.tenants.dependencies import provide_signed_in
@@ -30,6 +30,7 @@ pages = Router(
         make_key,
         revoke,
         limits_page,
+        key_limits_page,
         change_limits,
         make_project,
         account.sign_out,

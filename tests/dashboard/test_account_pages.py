@@ -1,0 +1,145 @@
+"""Sign-up, sign-in, sign-out and mailed links, by their forms."""
+
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select
+
+from farebox.core.database import Database
+from farebox.tenants import links
+from farebox.tenants.models import User
+from tests.dashboard.browsers import FormBrowser, Member, text_of
+from tests.tenants.factories import an_email
+
+PASSWORD = "correct horse battery"
+
+
+async def sign_up(browser: FormBrowser, email: str) -> None:
+    answer = await browser.submit(
+        "/sign-up", "/sign-up", name="Ada", organization="Acme", email=email, password=PASSWORD
+    )
+    assert answer.status_code == 200
+    assert "Check your mail" in answer.text
+
+
+async def user_id_of(database: Database, email: str) -> UUID:
+    async with database.transaction() as session:
+        user_id = await session.scalar(select(User.id).where(User.email == email))
+    assert user_id is not None
+    return user_id
+
+
+async def mailed_token(database: Database, email: str, purpose: links.Purpose) -> str:
+    """What the worker would put into the mail."""
+    user_id = await user_id_of(database, email)
+    async with database.transaction() as session:
+        return await links.mint_token(session, user_id, purpose)
+
+
+async def test_a_newcomer_signs_up_and_in(visitor: FormBrowser) -> None:
+    email = an_email()
+    await sign_up(visitor, email)
+    answer = await visitor.submit("/sign-in", "/sign-in", email=email, password=PASSWORD)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/overview")
+    page = await visitor.get("/overview")
+    assert "Acme" in page.text
+    assert "Make the first call" in page.text
+
+
+async def test_a_known_and_an_unknown_address_sign_up_alike(visitor: FormBrowser) -> None:
+    email = an_email()
+    await sign_up(visitor, email)
+    await sign_up(visitor, email)
+
+
+async def test_a_wrong_password_is_said_on_the_form(visitor: FormBrowser) -> None:
+    email = an_email()
+    answer = await visitor.submit("/sign-in", "/sign-in", email=email, password="something else entirely")
+    assert answer.status_code == 401
+    assert "The e-mail address or the password is wrong." in answer.text
+    assert f'value="{email}"' in answer.text
+    assert "something else entirely" not in answer.text
+
+
+async def test_a_short_password_is_said_on_the_form(visitor: FormBrowser) -> None:
+    answer = await visitor.submit(
+        "/sign-up", "/sign-up", name="Ada", organization="Acme", email=an_email(), password="short"
+    )
+    assert answer.status_code == 400
+    assert "12 to 128 characters" in answer.text
+    assert 'value="Ada"' in answer.text
+
+
+async def test_whoever_is_not_signed_in_is_led_to_the_sign_in_and_back(visitor: FormBrowser) -> None:
+    email = an_email()
+    await sign_up(visitor, email)
+    answer = await visitor.get("/overview?span=30d")
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/sign-in?next=/overview%3Fspan%3D30d"
+    answer = await visitor.submit(answer.headers["location"], "/sign-in", email=email, password=PASSWORD)
+    assert answer.headers["location"] == "/overview?span=30d"
+
+
+@pytest.mark.parametrize(
+    "elsewhere", ["https://evil.example/", "//evil.example", "/\\evil.example", "/\t/evil.example", "keys"]
+)
+async def test_the_way_back_never_leaves_the_site(visitor: FormBrowser, elsewhere: str) -> None:
+    email = an_email()
+    await sign_up(visitor, email)
+    answer = await visitor.submit("/sign-in", "/sign-in", email=email, password=PASSWORD, next=elsewhere)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/overview")
+
+
+async def test_htmx_is_sent_to_the_sign_in_as_a_whole(visitor: FormBrowser) -> None:
+    answer = await visitor.get("/overview", headers={"hx-request": "true"})
+    assert (answer.status_code, answer.headers["hx-redirect"]) == (200, "/sign-in")
+
+
+async def test_signing_out_ends_the_session(owner: Member) -> None:
+    browser = owner.browser
+    token = browser.http.cookies["farebox_session"]
+    answer = await browser.submit("/overview", "/sign-out")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")
+    browser.http.cookies.set("farebox_session", token)
+    assert (await browser.get("/overview")).status_code == 303
+
+
+async def test_a_mailed_link_sets_a_new_password(visitor: FormBrowser, database: Database) -> None:
+    email = an_email()
+    await sign_up(visitor, email)
+    answer = await visitor.submit("/forgot", "/forgot", email=email)
+    assert "Check your mail" in answer.text
+    path = f"/reset?token={await mailed_token(database, email, 'reset')}"
+    answer = await visitor.submit(path, "/reset", password="another long password")
+    assert "Your password is changed." in answer.text
+    answer = await visitor.submit("/sign-in", "/sign-in", email=email, password="another long password")
+    assert answer.status_code == 303
+    answer = await visitor.submit(path, "/reset", password="yet another password")
+    assert answer.status_code == 400
+    assert "not valid any more" in answer.text
+
+
+async def test_a_mailed_link_confirms_the_address(visitor: FormBrowser, database: Database) -> None:
+    email = an_email()
+    await sign_up(visitor, email)
+    path = f"/verify?token={await mailed_token(database, email, 'verify')}"
+    answer = await visitor.submit(path, "/verify", password="not the password")
+    assert answer.status_code == 401
+    answer = await visitor.submit(path, "/verify", password=PASSWORD)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/overview")
+    assert (await visitor.get("/overview")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/sign-up", "/sign-in", "/forgot", "/reset", "/verify"])
+async def test_a_form_of_another_site_is_refused(visitor: FormBrowser, path: str) -> None:
+    answer = await visitor.get(path)
+    fields = {"email": an_email(), "password": PASSWORD, "name": "Eve", "organization": "Evil", "token": "x"}
+    token = answer.text.split('name="csrf_token" value="')[1].split('"')[0]
+    refused = await visitor.post(path, fields | {"csrf_token": token}, origin="https://evil.example")
+    assert refused.status_code == 403
+    assert "did not come from this site" in text_of(refused.text)
+    refused = await visitor.post(path, fields)
+    assert refused.status_code == 403
+    visitor.http.cookies.clear()
+    refused = await visitor.post(path, fields | {"csrf_token": token})
+    assert refused.status_code == 403

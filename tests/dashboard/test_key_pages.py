@@ -1,0 +1,63 @@
+"""A key from making it to revoking it."""
+
+import re
+
+from farebox.core.ids import external
+from tests.dashboard.browsers import Member, text_of
+
+TOKEN = re.compile(r'id="new-key">(fb_live_[\w.-]+)<')
+
+
+async def make(owner: Member, **fields: str) -> str:
+    answer = await owner.browser.submit("/keys", "/keys", **({"name": "server"} | fields))
+    assert answer.status_code == 200, text_of(answer.text)
+    found = TOKEN.search(answer.text)
+    assert found is not None
+    return found[1]
+
+
+async def status_of(owner: Member, token: str, path: str) -> int:
+    headers = {"authorization": f"Bearer {token}"}
+    return (await owner.browser.http.get(path, headers=headers)).status_code
+
+
+async def test_a_key_is_shown_once_works_and_ends(owner: Member) -> None:
+    token = await make(owner)
+    assert await status_of(owner, token, "/v1/models") == 200
+    page = (await owner.browser.get("/keys")).text
+    assert token not in page
+    assert f"fb_live_…{token[-4:]}" in page
+    revoke = next(path for path in re.findall(r'action="(/keys/key_\w+/revoke)"', page))
+    answer = await owner.browser.submit("/keys", revoke)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/keys")
+    assert await status_of(owner, token, "/v1/models") == 401
+    words = text_of((await owner.browser.get("/keys")).text)
+    assert "Revoked and expired keys (1)" in words
+
+
+async def test_a_key_does_what_it_was_made_for(owner: Member) -> None:
+    costs = "/v1/organization/costs?start_time=0"
+    assert await status_of(owner, await make(owner), costs) == 403
+    assert await status_of(owner, await make(owner, scope="admin"), costs) == 200
+
+
+async def test_bad_fields_are_said_on_the_page(owner: Member) -> None:
+    project = external("proj", owner.tenant.project_id)
+    for fields in ({"name": ""}, {"name": "x" * 101}, {"name": "a\x00b"}, {"scope": "everything"}):
+        answer = await owner.browser.submit("/keys", "/keys", **({"name": "ok", "project": project} | fields))
+        assert answer.status_code == 400, fields
+        assert 'role="alert"' in answer.text
+    for fields in ({"days": "0"}, {"days": "99999"}, {"days": "soon"}):
+        answer = await owner.browser.submit("/keys", "/keys", **({"name": "ok"} | fields))
+        assert answer.status_code == 400, fields
+        assert "Days:" in text_of(answer.text)
+
+
+async def test_last_use_is_shown(owner: Member) -> None:
+    token = await make(owner, name="used")
+    row = (await owner.browser.get("/keys")).text.split("<strong>used</strong>")[1].split("</tr>")[0]
+    assert "never" in row
+    assert await status_of(owner, token, "/v1/models") == 200
+    row = (await owner.browser.get("/keys")).text.split("<strong>used</strong>")[1].split("</tr>")[0]
+    assert "never" not in row
+    assert "<time " in row

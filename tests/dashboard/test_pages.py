@@ -1,0 +1,225 @@
+"""What every page must be: closed to others, free of inline code, labelled, escaped."""
+
+import re
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import update
+
+from farebox.core.clock import utc_now
+from farebox.core.database import Database
+from farebox.core.ids import external, new_id
+from farebox.keys.tokens import Keyring
+from farebox.tenants.models import Membership, Organization
+from farebox.tenants.organizations import create_project
+from tests.dashboard.browsers import FormBrowser, Markup, Member, text_of
+from tests.metering.usage_history import add_usage
+from tests.tenants.factories import make_tenant
+
+DOORS = ["/sign-in", "/sign-up", "/forgot", "/reset?token=x", "/verify?token=x"]
+ROOMS = ["/overview", "/overview?span=30d&show=tokens", "/keys", "/limits"]
+
+
+@pytest.mark.parametrize("path", DOORS + ROOMS + ["/limits/key_0", "/overview?span=1y"])
+async def test_every_page_is_strict_and_private(owner: Member, path: str) -> None:
+    answer = await owner.browser.get(path)
+    policy = dict(each.strip().split(" ", 1) for each in answer.headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["form-action"] == "'self'"
+    assert "unsafe" not in answer.headers["content-security-policy"]
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-frame-options"] == "DENY"
+    assert answer.headers["referrer-policy"] == "same-origin"
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    markup = Markup(answer.text)
+    assert markup.inline == []
+    assert len(markup.ids) == len(set(markup.ids))
+    assert set(markup.fields) <= markup.labelled
+    assert not re.search(r"""(?:src|href|action)=["'](?:https?:)?//""", answer.text)
+
+
+async def test_assets_may_be_kept_for_ever(visitor: FormBrowser) -> None:
+    page = await visitor.get("/sign-in")
+    urls = re.findall(r'(?:src|href)="(/static/[^"]+)"', page.text)
+    assert len(set(urls)) == 4
+    for url in set(urls):
+        answer = await visitor.get(url)
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["cache-control"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    for path in ("/static/0000000000000000/farebox.css", "/static/x/..%2Froutes.py", "/static/x/none.css"):
+        assert (await visitor.get(path)).status_code == 404
+
+
+async def test_what_people_typed_is_escaped(owner: Member, database: Database) -> None:
+    evil = "<script>alert(1)</script>"
+    async with database.transaction(organization_id=owner.tenant.organization_id) as session:
+        await session.execute(update(Organization).values(name=evil))
+    for path in ROOMS:
+        page = (await owner.browser.get(path)).text
+        assert "alert(1)" in page
+        assert evil not in page
+
+
+async def test_the_overview_shows_what_each_request_cost(owner: Member, database: Database) -> None:
+    tenant = owner.tenant
+    amount = await add_usage(
+        database,
+        organization_id=tenant.organization_id,
+        project_id=tenant.project_id,
+        api_key_id=tenant.key_id,
+        at=utc_now(),
+        model="alpha",
+        input_tokens=1234,
+        cached_input_tokens=56,
+        output_tokens=789,
+        price=("0.5", "0.25", "1.5"),
+    )
+    assert amount == Decimal("0.0018145")
+    words = text_of((await owner.browser.get("/overview")).text)
+    assert "Spend today $0.001814 " in words  # six decimals, half to even
+    assert "Tokens today 2,079 1,234 in · 56 cached · 789 out" in words
+    assert "Balance $10.00" in words
+    assert "1,234 × $0.50 56 × $0.25 789 × $1.50 80 ms $0.0018145" in words
+
+
+async def test_the_chart_counts_by_hour_and_by_day(owner: Member, database: Database) -> None:
+    tenant, now = owner.tenant, utc_now()
+    for back, tokens in ((timedelta(), 7), (timedelta(days=2), 11)):
+        await add_usage(
+            database,
+            organization_id=tenant.organization_id,
+            project_id=tenant.project_id,
+            api_key_id=tenant.key_id,
+            at=now - back,
+            output_tokens=tokens,
+        )
+    hours = (await owner.browser.get("/overview?span=24h&show=tokens")).text
+    assert f"{now:%d %b, %H}:00 UTC: 7" in hours
+    assert len(re.findall('<rect class="value"', hours)) == 24
+    days = (await owner.browser.get("/overview?span=30d&show=tokens")).text
+    assert f"{now:%d %b %Y}: 7" in days
+    assert f"{now - timedelta(days=2):%d %b %Y}: 11" in days
+    assert len(re.findall('<rect class="value"', days)) == 30
+
+
+async def test_the_overview_of_one_project(owner: Member, database: Database) -> None:
+    tenant = owner.tenant
+    async with database.transaction(organization_id=tenant.organization_id) as session:
+        other = await create_project(
+            session, organization_id=tenant.organization_id, name="Other", actor_id=tenant.user_id
+        )
+    await add_usage(
+        database,
+        organization_id=tenant.organization_id,
+        project_id=tenant.project_id,
+        api_key_id=tenant.key_id,
+        at=utc_now(),
+        output_tokens=5,
+    )
+    everything = text_of((await owner.browser.get("/overview")).text)
+    assert "Requests today 1 " in everything
+    page = await owner.browser.get(f"/overview?project={external('proj', other.id)}")
+    assert "Requests today 0 " in text_of(page.text)
+
+
+async def test_what_belongs_to_others_is_absent(owner: Member, database: Database, keyring: Keyring) -> None:
+    stranger = await make_tenant(database, keyring)
+    for kind, theirs in (("proj", stranger.project_id), ("key", stranger.key_id)):
+        answers = []
+        for target in (external(kind, theirs), external(kind, new_id()), f"{kind}_nonsense"):
+            path = f"/overview?project={target}" if kind == "proj" else f"/limits/{target}"
+            page = await owner.browser.get(path)
+            answers.append((page.status_code, re.sub(r"req_\w+", "", page.text)))
+        assert {status for status, _ in answers} == {404}
+        assert len(set(answers)) == 1
+    foreign = external("key", stranger.key_id)
+    token = (await owner.browser.get("/keys")).text.split('name="csrf_token" value="')[1].split('"')[0]
+    for path, fields in (
+        (f"/keys/{foreign}/revoke", {}),
+        (f"/limits/{foreign}", {"requests_per_minute": "1"}),
+        (f"/limits/{external('org', stranger.organization_id)}", {"monthly_cap": "1"}),
+        ("/keys", {"name": "x", "project": external("proj", stranger.project_id)}),
+    ):
+        answer = await owner.browser.post(path, {"csrf_token": token} | fields)
+        assert answer.status_code == 404, path
+
+
+@pytest.mark.parametrize("path", ["/keys", "/projects", "/sign-out", "/limits/org_0", "/keys/key_0/revoke"])
+async def test_no_form_works_from_another_site(owner: Member, path: str) -> None:
+    token = (await owner.browser.get("/keys")).text.split('name="csrf_token" value="')[1].split('"')[0]
+    fields = {"name": "stolen", "csrf_token": token}
+    for answer in (
+        await owner.browser.post(path, fields, origin="https://evil.example"),
+        await owner.browser.post(path, fields | {"csrf_token": "x"}),
+        await owner.browser.post(path, {"name": "stolen"}),
+    ):
+        assert answer.status_code == 403
+        assert "did not come from this site" in answer.text
+    assert "stolen" not in (await owner.browser.get("/keys")).text
+
+
+async def test_limits_are_set_and_shown(owner: Member) -> None:
+    organization = external("org", owner.tenant.organization_id)
+    project = external("proj", owner.tenant.project_id)
+    key = external("key", owner.tenant.key_id)
+    browser = owner.browser
+    answer = await browser.submit("/limits", f"/limits/{organization}", monthly_cap="12.5")
+    assert answer.status_code == 200
+    assert "Saved." in answer.text
+    assert "of a cap of $12.50" in text_of((await browser.get("/overview")).text)
+    await browser.submit("/limits", f"/limits/{project}", tokens_per_minute="5000")
+    assert (
+        'name="tokens_per_minute" inputmode="numeric" autocomplete="off" value="5000"'
+        in (await browser.get("/limits")).text
+    )
+    answer = await browser.submit(f"/limits/{key}", f"/limits/{key}", requests_per_minute="7")
+    assert 'value="7"' in answer.text
+    answer = await browser.submit("/limits", f"/limits/{organization}", monthly_cap="")
+    assert "of a cap" not in (await browser.get("/overview")).text
+
+
+@pytest.mark.parametrize("typed", ["-1", "1.234", "NaN", "Infinity", "1e999", "ten", "9" * 40, "\x00"])
+async def test_a_bad_limit_is_said_on_the_page(owner: Member, typed: str) -> None:
+    organization = external("org", owner.tenant.organization_id)
+    answer = await owner.browser.submit("/limits", f"/limits/{organization}", monthly_cap=typed)
+    assert answer.status_code == 400
+    assert 'role="alert"' in answer.text
+    assert "monthly" in answer.text.split('role="alert"')[1].split("<")[0].lower()
+
+
+async def test_a_member_may_look_but_not_change_limits(owner: Member, database: Database) -> None:
+    tenant = owner.tenant
+    async with database.transaction(organization_id=tenant.organization_id) as session:
+        await session.execute(update(Membership).values(role="member"))
+    page = await owner.browser.get("/limits")
+    assert "Save</button>" not in page.text
+    token = page.text.split('name="csrf_token" value="')[1].split('"')[0]
+    organization = external("org", tenant.organization_id)
+    for path, fields in (
+        (f"/limits/{organization}", {"monthly_cap": "1"}),
+        ("/projects", {"name": "x"}),
+        ("/keys", {"name": "x", "project": external("proj", tenant.project_id), "scope": "admin"}),
+    ):
+        answer = await owner.browser.post(path, {"csrf_token": token} | fields)
+        assert answer.status_code == 403, path
+
+
+async def test_a_project_is_made(owner: Member) -> None:
+    answer = await owner.browser.submit("/limits", "/projects", name="Search")
+    assert answer.status_code == 303
+    assert "Search" in (await owner.browser.get("/keys")).text
+    answer = await owner.browser.submit("/limits", "/projects", name="x" * 101)
+    assert answer.status_code == 400
+
+
+async def test_errors_are_pages(owner: Member) -> None:
+    answer = await owner.browser.get("/limits/key_0")
+    assert answer.status_code == 404
+    assert "Not found" in answer.text
+    assert answer.headers["x-request-id"] in answer.text
+    answer = await owner.browser.http.post(
+        "/keys", content=b"{}", headers={"content-type": "application/json", "origin": owner.browser.url}
+    )
+    assert answer.status_code == 403

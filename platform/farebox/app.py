@@ -42,7 +42,6 @@ ROUTERS: tuple[Router, ...] = (
     keys.router,
     tenants.router,
     dashboard.router,
-    dashboard.router,
     health.router,
 )
 

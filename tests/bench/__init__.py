@@ -1,0 +1,1 @@
+"""`make bench`: what metering costs, measured against a bare Litestar handler in the same run."""

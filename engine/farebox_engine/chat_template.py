@@ -98,6 +98,10 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.globals["strftime_now"] = _strftime_now
         self.globals.pop("lipsum")
 
+    def wrap_str_format(self, value: Any) -> None:
+        """No formatting: a width of a billion is a gigabyte. `is_safe_attribute` refuses it."""
+        return None
+
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         if isinstance(obj, str) and attr in {
             "format",

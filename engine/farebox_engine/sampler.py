@@ -134,7 +134,8 @@ def _candidates(logits: Tensor, sequences: Seq[Sequence]) -> tuple[Tensor, Tenso
     top_p = _column([p.top_p for p in params], device)
     min_p = _column([p.min_p for p in params], device)
     everything = logits.logsumexp(dim=-1, keepdim=True)
-    width = min(vocab, _FIRST_CANDIDATES)
+    # Never less than any top-k: its probabilities are renormalised over all it keeps.
+    width = min(vocab, max([_FIRST_CANDIDATES, *(p.top_k for p in params if p.top_k < vocab)]))
     while True:
         values, ids = logits.topk(width, dim=-1)
         within = torch.arange(width, device=device) < top_k
@@ -143,7 +144,7 @@ def _candidates(logits: Tensor, sequences: Seq[Sequence]) -> tuple[Tensor, Tenso
         probabilities = (limited - total).exp()
         mass = probabilities.cumsum(dim=-1)
         threshold = min_p * probabilities[:, :1]
-        reached = (top_k <= width) | ((top_p < 1) & (mass[:, -1:] >= top_p))
+        reached = (top_k < vocab) | ((top_p < 1) & (mass[:, -1:] >= top_p))
         reached |= (min_p > 0) & (probabilities[:, -1:] < threshold)
         if width == vocab or bool(reached.all()):
             break

@@ -222,7 +222,10 @@ def _alternation(controls: Mapping[str, int]) -> re.Pattern[str]:
 def _template_source(folder: Path, settings: Mapping[str, object]) -> str | None:
     file = folder / "chat_template.jinja"
     if file.exists():
-        return file.read_text(encoding="utf-8")
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise LoadError(f"chat_template.jinja is not readable as text ({error}); mend it.") from error
     template = settings.get("chat_template")
     if isinstance(template, list):
         # Several named templates: "default" is the one for plain chats.

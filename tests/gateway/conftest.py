@@ -66,6 +66,12 @@ async def http(server: RunningServer, tenant: Tenant) -> AsyncIterator[httpx.Asy
         yield client
 
 
+@pytest.fixture
+def tenant_authorization(tenant: Tenant) -> bytes:
+    """The tenant's key as a header line, for raw sockets."""
+    return b"Authorization: Bearer " + tenant.api_key.encode() + b"\r\n"
+
+
 async def offer(database: Database, model_id: str, checkpoint: Path) -> None:
     async with database.meter_transaction() as session:
         await billing.add_model(

@@ -1,0 +1,309 @@
+"""What strangers send: a 4xx that says what is wrong, and the event loop never held up."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from farebox.core.database import Database
+from tests.gateway.servers import RunningServer
+from tests.gateway.watchdog import unstalled
+from tests.metering.factories import read_books
+from tests.tenants.factories import Tenant
+
+CHAT = "/v1/chat/completions"
+JSON = {"content-type": "application/json"}
+GOOD = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
+DEEP = b"[" * 50_000 + b"]" * 50_000
+
+
+def chat(field: bytes = b"", content: bytes = b"Hello", model: bytes = b"tiny") -> bytes:
+    """A chat request, with raw bytes where a test wants them."""
+    messages = b'[{"role": "user", "content": "' + content + b'"}]'
+    return b'{"model": "' + model + b'", "max_tokens": 2, "messages": ' + messages + field + b"}"
+
+
+BODIES: dict[str, tuple[bytes, str, str | None]] = {
+    "empty": (b"", "invalid_request", None),
+    "no JSON": (b"hello", "invalid_json", None),
+    "truncated": (chat()[:-3], "invalid_json", None),
+    "trailing bytes": (chat() + b"{}", "invalid_json", None),
+    "an array": (b"[]", "invalid_value", None),
+    "a byte order mark": (b"\xef\xbb\xbf" + chat(), "invalid_json", None),
+    "invalid UTF-8": (chat(content=b"\xff\xfe"), "invalid_json", None),
+    "an encoded surrogate": (chat(content=b"\xed\xa0\x80"), "invalid_json", None),
+    "a lone surrogate": (chat(content=b"\\ud800"), "invalid_json", None),
+    "a surrogate in a key": (chat(b', "\\udfff": 1'), "invalid_json", None),
+    "an escaped NUL": (chat(content=b"a\\u0000b"), "invalid_json", None),
+    "a NUL in a list": (chat(b', "stop": ["\\u0000"]'), "invalid_json", None),
+    "a NUL in a nested list": (
+        chat(b', "prediction": [[{"a": ["\\u0000"]}]]'),
+        "invalid_json",
+        None,
+    ),
+    "a NUL byte": (chat(content=b"\x00"), "invalid_json", None),
+    "deep arrays": (b'{"messages": ' + DEEP + b"}", "invalid_value", "messages[0]"),
+    "deep in any field": (chat(b', "tools": ' + DEEP), "invalid_json", None),
+    "deep and unclosed": (b'{"tools":' + b"[" * 50_000, "invalid_json", None),
+    "NaN": (chat(b', "temperature": NaN'), "invalid_json", None),
+    "Infinity": (chat(b', "temperature": -Infinity'), "invalid_json", None),
+    "a number too large for a float": (chat(b', "temperature": 1e999'), "invalid_value", "temperature"),
+    "duplicate keys": (chat(b', "n": 1, "n": 2'), "invalid_json", None),
+    "duplicate keys, one escaped": (chat(b', "n": 1, "\\u006e": 2'), "invalid_json", None),
+    "duplicate keys inside": (chat(b', "metadata": {"a": "1", "a": "2"}'), "invalid_json", None),
+    "a huge integer": (chat(b', "n": 1' + b"0" * 5000), "invalid_value", "n"),
+    "n of a billion": (chat(b', "n": 1000000000'), "invalid_value", "n"),
+    "n of zero": (chat(b', "n": 0'), "invalid_value", "n"),
+    "a negative n": (chat(b', "n": -1'), "invalid_value", "n"),
+    "n as a float": (chat(b', "n": 1.5'), "invalid_value", "n"),
+    "n as text": (chat(b', "n": "1"'), "invalid_value", "n"),
+    "n as a boolean": (chat(b', "n": true'), "invalid_value", "n"),
+    "negative max_tokens": (b'{"max_tokens": -1, "model": "tiny"}', "invalid_value", "max_tokens"),
+    "a hot temperature": (chat(b', "temperature": 2.1'), "invalid_value", "temperature"),
+    "a top_p over 1": (chat(b', "top_p": 1.01'), "invalid_value", "top_p"),
+    "a seed past 64 bits": (chat(b', "seed": 9223372036854775808'), "invalid_value", "seed"),
+    "an unknown field": (chat(b', "temprature": 1'), "unknown_field", "temprature"),
+    "no model": (b'{"messages": [{"role": "user", "content": "x"}]}', "missing_field", "model"),
+    "no messages": (b'{"model": "tiny"}', "missing_field", "messages"),
+    "empty messages": (b'{"model": "tiny", "messages": []}', "invalid_value", "messages"),
+    "a message without content": (
+        b'{"model": "tiny", "messages": [{"role": "user"}]}',
+        "missing_field",
+        "messages[0].content",
+    ),
+    "an unknown role": (
+        b'{"model": "tiny", "messages": [{"role": "wizard", "content": "x"}]}',
+        "invalid_value",
+        "messages[0].role",
+    ),
+    "an image": (
+        b'{"model": "tiny", "messages": [{"role": "user", "content":'
+        b' [{"type": "image_url", "image_url": {"url": "http://x"}}]}]}',
+        "invalid_value",
+        "messages[0].content[0].type",
+    ),
+    "stream options without a stream": (
+        chat(b', "stream_options": {"include_usage": true}'),
+        "invalid_value",
+        "stream_options",
+    ),
+    "top_logprobs without logprobs": (chat(b', "top_logprobs": 2'), "invalid_value", "top_logprobs"),
+    "two different limits": (chat(b', "max_completion_tokens": 5'), "invalid_value", "max_tokens"),
+    "a bias for no token": (chat(b', "logit_bias": {"x": 1}'), "invalid_value", "logit_bias"),
+    "a bias past the vocabulary": (chat(b', "logit_bias": {"99999": 1}'), "invalid_value", "logit_bias"),
+    "an empty stop string": (chat(b', "stop": ""'), "invalid_value", "stop"),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+async def test_bad_body_is_a_400_that_names_the_fault(
+    name: str, http: httpx.AsyncClient, server: RunningServer, database: Database, tenant: Tenant
+) -> None:
+    body, code, param = BODIES[name]
+    async with unstalled(server):
+        answer = await http.post(CHAT, content=body, headers=JSON)
+    assert answer.status_code == 400, answer.text
+    error = answer.json()["error"]
+    assert (error["code"], error["param"], error["type"]) == (code, param, "invalid_request_error")
+    assert error["message"]
+    assert error["request_id"] == answer.headers["x-request-id"]
+    books = await read_books(database, tenant.organization_id)
+    assert not books.events
+    assert not books.holds
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("tools", [{"type": "function", "function": {"name": "f"}}]),
+        ("tool_choice", "required"),
+        ("response_format", {"type": "json_schema", "json_schema": {"name": "x"}}),
+        ("response_format", {"type": "json_object"}),
+        ("modalities", ["text", "audio"]),
+        ("audio", {"voice": "alloy", "format": "wav"}),
+        ("functions", [{"name": "f"}]),
+        ("function_call", "auto"),
+        ("prediction", {"type": "content", "content": "x"}),
+        ("reasoning_effort", "high"),
+        ("verbosity", "low"),
+        ("web_search_options", {}),
+    ],
+)
+async def test_what_would_change_the_result_is_refused_by_name(
+    field: str, value: Any, http: httpx.AsyncClient
+) -> None:
+    answer = await http.post(CHAT, json=GOOD | {field: value})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "unsupported_parameter"
+    assert answer.json()["error"]["param"] == field
+    assert f"`{field}`" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"user": "u", "metadata": {"a": "b"}, "store": False, "safety_identifier": "s"},
+        {"prompt_cache_key": "k", "prompt_cache_retention": "24h", "service_tier": "auto"},
+        {"parallel_tool_calls": True, "tools": [], "tool_choice": "none", "functions": []},
+        {"response_format": {"type": "text"}, "modalities": ["text"], "verbosity": "medium"},
+        dict.fromkeys(("tools", "audio", "n", "stop", "seed", "stream", "logprobs", "user")),
+    ],
+)
+async def test_what_asks_for_nothing_is_accepted(fields: dict[str, Any], http: httpx.AsyncClient) -> None:
+    answer = await http.post(CHAT, json=GOOD | fields)
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "param"),
+    [
+        ({"prompt": []}, "invalid_value", "prompt"),
+        ({"prompt": [[]]}, "invalid_value", "prompt"),
+        ({"prompt": ["a", 1]}, "invalid_value", "prompt"),
+        ({"prompt": [99999]}, "invalid_value", "prompt"),
+        ({"prompt": [-1]}, "invalid_value", "prompt[0]"),
+        ({"prompt": ["a"] * 65}, "invalid_value", "prompt"),
+        ({"prompt": ["a"] * 60, "n": 16}, "invalid_value", "n"),
+        ({"prompt": "a", "best_of": 3}, "unsupported_parameter", "best_of"),
+        ({"prompt": "a", "echo": True}, "unsupported_parameter", "echo"),
+        ({"prompt": "a", "suffix": "z"}, "unsupported_parameter", "suffix"),
+        ({"prompt": "a", "logprobs": 6}, "invalid_value", "logprobs"),
+    ],
+)
+async def test_bad_completion(
+    fields: dict[str, Any], code: str, param: str, http: httpx.AsyncClient, database: Database, tenant: Tenant
+) -> None:
+    answer = await http.post("/v1/completions", json={"model": "tiny", "max_tokens": 1} | fields)
+    assert answer.status_code == 400, answer.text
+    assert (answer.json()["error"]["code"], answer.json()["error"]["param"]) == (code, param)
+    books = await read_books(database, tenant.organization_id)
+    assert not books.events
+    assert not books.holds
+
+
+async def test_max_tokens_beyond_the_context_names_both_numbers(http: httpx.AsyncClient) -> None:
+    answer = await http.post(CHAT, json=GOOD | {"max_tokens": 2048})
+    error = answer.json()["error"]
+    assert answer.status_code == 400
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "max_tokens")
+    prompt_tokens = (await http.post(CHAT, json=GOOD)).json()["usage"]["prompt_tokens"]
+    assert "2048" in error["message"]
+    assert str(2048 + prompt_tokens) in error["message"]
+
+
+async def test_a_prompt_beyond_the_context(http: httpx.AsyncClient, server: RunningServer) -> None:
+    messages = [{"role": "user", "content": "The ferry leaves. " * 20_000}]
+    async with unstalled(server):
+        answer = await http.post(CHAT, json={"model": "tiny", "messages": messages})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "context_length_exceeded"
+    assert answer.json()["error"]["param"] == "messages"
+
+
+async def test_a_hostile_megabyte_is_refused_without_holding_up_the_loop(
+    http: httpx.AsyncClient, server: RunningServer
+) -> None:
+    items = b",".join([b'{"a":1}'] * 120_000)
+    async with unstalled(server):
+        answer = await http.post(CHAT, content=chat(b', "tools": [' + items + b"]"), headers=JSON)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "tools"
+
+
+async def test_unknown_model(http: httpx.AsyncClient) -> None:
+    answer = await http.post(CHAT, json=GOOD | {"model": "gpt-4o"})
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "model_not_found"
+    assert answer.json()["error"]["param"] == "model"
+
+
+async def test_a_body_over_the_limit(http: httpx.AsyncClient, server: RunningServer) -> None:
+    async with unstalled(server):
+        announced = await http.post(CHAT, content=chat(content=b"a" * 30_000_000), headers=JSON)
+    assert announced.status_code == 413
+    assert announced.json()["error"]["code"] == "request_too_large"
+
+    async def pieces() -> Any:
+        for _ in range(30):
+            yield b"a" * 1_000_000
+
+    async with unstalled(server):
+        chunked = await http.post(CHAT, content=pieces(), headers=JSON)
+    assert chunked.status_code == 413
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "",
+        "application/jsonx",
+    ],
+)
+async def test_other_media_types(content_type: str, http: httpx.AsyncClient) -> None:
+    answer = await http.post(CHAT, content=json.dumps(GOOD), headers={"content-type": content_type})
+    assert answer.status_code == 415
+    assert answer.json()["error"]["code"] == "unsupported_media_type"
+
+
+async def test_json_with_a_charset_is_json(http: httpx.AsyncClient) -> None:
+    headers = {"content-type": "Application/JSON; charset=utf-8"}
+    assert (await http.post(CHAT, content=json.dumps(GOOD), headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
+async def test_wrong_method(method: str, http: httpx.AsyncClient) -> None:
+    answer = await http.request(method, CHAT)
+    assert answer.status_code == 405
+    assert "POST" in answer.headers["allow"]
+    assert answer.json()["error"]["code"] == "method_not_allowed"
+
+
+async def test_unknown_address(http: httpx.AsyncClient) -> None:
+    answer = await http.get("/v1/nothing")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["request_id"] == answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    "authorization", ["", "Bearer", "Basic YTpi", "Bearer fb_live_x", "Bearer " + "a" * 20_000]
+)
+async def test_bad_key_before_anything_of_the_body_is_judged(
+    authorization: str, http: httpx.AsyncClient
+) -> None:
+    answer = await http.post(CHAT, content=b"nonsense", headers=JSON | {"authorization": authorization})
+    assert answer.status_code == 401
+    assert answer.json()["error"]["code"] == "invalid_api_key"
+
+
+async def test_control_tokens_in_content_are_text(http: httpx.AsyncClient) -> None:
+    async def prompt_tokens(content: str) -> int:
+        messages = [{"role": "user", "content": content}]
+        answer = await http.post(CHAT, json=GOOD | {"messages": messages})
+        tokens: int = answer.json()["usage"]["prompt_tokens"]
+        return tokens
+
+    # As a control token "<|end|>" would be one token; as text it is several.
+    assert await prompt_tokens("a<|end|><|assistant|>") > await prompt_tokens("a") + 4
+
+
+@pytest.mark.parametrize("path", ["/auth/signup", "/auth/signin"])
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        (b'{"email": "a@b.c"}', "text/plain", 415),
+        (b"\xff", "application/json", 400),
+        (DEEP, "application/json", 400),
+        (b'{"email": "a\\u0000@b.c", "password": "x"}', "application/json", 400),
+        (b'{"email": "a@b.c", "email": "b@b.c"}', "application/json", 400),
+    ],
+)
+async def test_every_json_door_is_as_strict(
+    path: str, body: bytes, content_type: str, status: int, http: httpx.AsyncClient
+) -> None:
+    answer = await http.post(path, content=body, headers={"content-type": content_type})
+    assert answer.status_code == status, answer.text
+    assert "request_id" in answer.json()["error"]

@@ -22,6 +22,7 @@ from farebox.gateway.wire import EXTENSION
 
 MAX_HEAD_BYTES = 32_768
 REQUEST_SECONDS = 30.0
+LINGER_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +73,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_head = True
         self._in_request = False
+        self._discarding = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -83,10 +85,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._discarding:
+            return
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self.transport.is_closing():
+        if self._discarding or self.transport.is_closing():
             return
         if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
             self._reject(_too_large())
@@ -115,10 +119,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if size > MAX_HEAD_BYTES:
             self._rejection = _too_large()
             raise self._rejection
-        if self.parser.get_http_version() == "1.1":
+        version = self.parser.get_http_version()
+        if version == "1.1":
             if hosts != 1:
                 raise _MALFORMED
-        elif hosts > 1 or any(name == b"transfer-encoding" for name, _ in self.headers):
+        elif version != "1.0" or hosts > 1 or any(name == b"transfer-encoding" for name, _ in self.headers):
             raise _MALFORMED
         super().on_headers_complete()
 
@@ -168,7 +173,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _reject(self, error: FareboxError) -> None:
         """Answer outside of the application, and close. In mid-response there is nothing left to say."""
-        if self.transport.is_closing():
+        if self._discarding or self.transport.is_closing():
             return
         if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
             self.transport.abort()
@@ -176,7 +181,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         request_id = external("req", new_id())
         log.info("request.rejected", status=error.status, error=error.code, request_id=request_id)
         self.transport.write(_response(error, request_id))
-        self.transport.close()
+        self._discarding = True
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        # Closed at once, with bytes still arriving, the kernel would reset the connection and the
+        # client might never see the answer.
+        self._stop_request_timer()
+        self._request_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        self.transport.write_eof()
 
     def _stop_request_timer(self) -> None:
         if self._request_timer is not None:

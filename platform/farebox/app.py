@@ -5,12 +5,14 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
 
 from farebox.core.database import Database
 from farebox.core.errors import FareboxError
@@ -73,6 +75,9 @@ def create_app(
         ],
         state=State({"settings": settings}),
         logging_config=None,
+        openapi_config=OpenAPIConfig(
+            title="Farebox", version=version("farebox"), use_handler_docstrings=True
+        ),
     )
 
 

@@ -27,11 +27,7 @@ Deed = Callable[[AsyncSession, Tenant], Awaitable[object]]
 
 
 async def make(database: Database, keyring: Keyring, tenant: Tenant, **changes: Any) -> Any:
-    wishes: dict[str, Any] = {
-        "organization_id": tenant.organization_id,
-        "project_id": tenant.project_id,
-        "name": "CI",
-    }
+    wishes: dict[str, Any] = {"project_id": tenant.project_id, "name": "CI"} | changes
     async with database.transaction(organization_id=tenant.organization_id) as session:
         return await create_key(session, keyring, organization_id=tenant.organization_id, **wishes)
 

@@ -26,12 +26,13 @@ class AttentionBackend(Protocol):
 class CausalAttention:
     """Attention within a batch of equally long sequences laid end to end, each from its start.
 
-    ``dropout`` is the probability of dropping an attention weight.
+    ``documents``, int [T], numbers the document each token belongs to where a sequence holds several:
+    then no token sees another document.
     """
 
-    def __init__(self, sequence_length: int, dropout: float = 0.0) -> None:
+    def __init__(self, sequence_length: int, documents: Tensor | None = None) -> None:
         self._sequence_length = sequence_length
-        self._dropout = dropout
+        self._mask = None if documents is None else _same_document(documents.view(-1, sequence_length))
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `AttentionBackend.attend`; T must be a multiple of the sequence length."""
@@ -40,8 +41,8 @@ class CausalAttention:
             self._by_sequence(query),
             self._by_sequence(key),
             self._by_sequence(value),
-            dropout_p=self._dropout,
-            is_causal=True,
+            attn_mask=self._mask,
+            is_causal=self._mask is None,
             enable_gqa=query.shape[1] != key.shape[1],
         )
         return output.transpose(1, 2).reshape(query.shape)
@@ -49,6 +50,12 @@ class CausalAttention:
     def _by_sequence(self, states: Tensor) -> Tensor:
         """[T, heads, head_dim] -> [sequences, heads, sequence_length, head_dim]."""
         return states.view(-1, self._sequence_length, *states.shape[1:]).transpose(1, 2)
+
+
+def _same_document(documents: Tensor) -> Tensor:
+    """[sequences, length] -> bool [sequences, 1, length, length]: who sees whom."""
+    same = documents[:, :, None] == documents[:, None, :]
+    return same.tril().unsqueeze(1)
 
 
 class SelfAttention(nn.Module):

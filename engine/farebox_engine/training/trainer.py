@@ -94,15 +94,24 @@ def token_loss(
 ) -> tuple[Tensor, Tensor]:
     """Return the summed loss in nats and the number of labels that count.
 
-    ``inputs`` and ``labels`` are int64 [sequences * context]; a label of -100 does not count.
+    ``inputs`` and ``labels`` are int64 [sequences * context]; a label of -100 does not count. Documents
+    packed into one sequence do not see each other: a small model would take long to learn to ignore
+    what has nothing to do with the question.
     """
     positions = torch.arange(context, device=inputs.device).repeat(len(inputs) // context)
     lengths = torch.full_like(positions, context)
-    hidden = model(inputs, positions, CausalAttention(context), lengths)
+    documents = _documents(inputs.view(-1, context), model.config.eos_token_ids[-1])
+    hidden = model(inputs, positions, CausalAttention(context, documents), lengths)
     total = functional.cross_entropy(
         model.logits(hidden), labels, ignore_index=Encoder.IGNORED, reduction="sum"
     )
     return total, (labels != Encoder.IGNORED).sum()
+
+
+def _documents(inputs: Tensor, end_of_text: int) -> Tensor:
+    """Number the documents of ``inputs`` [sequences, context]; the mark that ends one belongs to it."""
+    ends = inputs == end_of_text
+    return (ends.cumsum(dim=1) - ends.long()).flatten()
 
 
 @torch.no_grad()

@@ -23,7 +23,8 @@ from farebox.tenants.sessions import IDLE
 
 Handler = Callable[[Database, Settings, dict[str, Any]], Awaitable[None]]
 
-_VERIFY = """Welcome to Farebox, {name}.
+# No mail repeats what was typed at sign-up: a stranger could send their words to any address with it.
+_VERIFY = """Welcome to Farebox.
 
 Confirm your e-mail address and sign in within {hours} hours:
 
@@ -31,7 +32,7 @@ Confirm your e-mail address and sign in within {hours} hours:
 
 If you did not sign up, ignore this mail: the account cannot be used without your confirmation."""
 
-_ALREADY = """Hello {name},
+_ALREADY = """Hello,
 
 somebody, probably you, tried to sign up to Farebox with this address, which has an account already.
 
@@ -40,7 +41,7 @@ Forgot your password?   {url}/forgot-password
 
 If it was not you, there is nothing to do."""
 
-_RESET = """Hello {name},
+_RESET = """Hello,
 
 choose a new Farebox password within {minutes} minutes:
 
@@ -59,11 +60,11 @@ async def mail_verification(database: Database, settings: Settings, payload: dic
             return
         token = await mint_token(session, user.id, "verify") if user.email_verified_at is None else None
     if token is None:
-        text = _ALREADY.format(name=user.name, url=settings.public_url)
+        text = _ALREADY.format(url=settings.public_url)
         await send(settings, Mail(user.email, "You have a Farebox account already", text))
         return
     hours = int(LIFETIMES["verify"].total_seconds() // 3600)
-    text = _VERIFY.format(name=user.name, hours=hours, url=settings.public_url, token=token)
+    text = _VERIFY.format(hours=hours, url=settings.public_url, token=token)
     await send(settings, Mail(user.email, "Confirm your e-mail address", text))
 
 
@@ -75,7 +76,7 @@ async def mail_password_reset(database: Database, settings: Settings, payload: d
             return
         token = await mint_token(session, user.id, "reset")
     minutes = int(LIFETIMES["reset"].total_seconds() // 60)
-    text = _RESET.format(name=user.name, minutes=minutes, url=settings.public_url, token=token)
+    text = _RESET.format(minutes=minutes, url=settings.public_url, token=token)
     await send(settings, Mail(user.email, "Choose a new password", text))
 
 

@@ -1,0 +1,41 @@
+# The commands of this project. `make run` and `make test` work on a fresh machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+HOST ?= 127.0.0.1
+PORT ?= 8000
+SECONDS ?= 5
+REQUESTS ?= 200000
+
+.PHONY: run test check bench chaos
+
+run: $(VENV)/installed
+	FAREBOX_HOST=$(HOST) FAREBOX_PORT=$(PORT) $(BIN)/farebox up
+
+test: $(VENV)/ready-for-tests
+	$(BIN)/python -m pytest -m "not chaos"
+
+check: $(VENV)/ready-for-tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	$(BIN)/python -m tests.check_migrations
+
+# Minutes each; their records lie in docs/benchmarks/.
+bench: $(VENV)/ready-for-tests
+	$(BIN)/python -m tests.bench.gateway --seconds $(SECONDS) --requests $(REQUESTS)
+
+chaos: $(VENV)/ready-for-tests
+	$(BIN)/python -m pytest -m chaos --timeout 1800 tests/chaos
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/ready-for-tests: $(VENV)/installed
+	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['dev'], sep='\n')" > $(VENV)/dev.txt
+	$(BIN)/python -m pip install --quiet --requirement $(VENV)/dev.txt
+	touch $@

@@ -1,0 +1,38 @@
+"""Ids and amounts as operators type them: functions for click's `type`."""
+
+from decimal import Decimal, InvalidOperation
+from uuid import UUID
+
+import rich_click as click
+
+from farebox.core.errors import NotFound
+from farebox.core.ids import internal
+
+
+def organization_id(typed: str | UUID) -> UUID:
+    return _internal("org", typed)
+
+
+def project_id(typed: str | UUID) -> UUID:
+    return _internal("proj", typed)
+
+
+def key_id(typed: str | UUID) -> UUID:
+    return _internal("key", typed)
+
+
+def amount(typed: str | Decimal) -> Decimal:
+    """A decimal number; whether it is in range is for the service to say."""
+    try:
+        return Decimal(typed)
+    except InvalidOperation:
+        raise click.BadParameter(f"{typed!r} is not an amount; write it like 25.00.") from None
+
+
+def _internal(prefix: str, typed: str | UUID) -> UUID:
+    if isinstance(typed, UUID):
+        return typed
+    try:
+        return internal(prefix, typed)
+    except NotFound:
+        raise click.BadParameter(f"{typed!r} does not look like {prefix}_….") from None

@@ -1,0 +1,14 @@
+"""`farebox openapi`."""
+
+import rich_click as click
+
+from farebox.app import create_app
+from farebox.cli.operation import answer_json
+from farebox.core.settings import load_settings
+
+
+@click.command()
+def openapi() -> None:
+    """Print the OpenAPI document; no database is needed."""
+    application = create_app(load_settings(), database_url="postgresql://unused")
+    answer_json(application.openapi_schema.to_schema())

@@ -1,0 +1,105 @@
+"""`farebox org`."""
+
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import rich_click as click
+from sqlalchemy import select
+
+from farebox.billing.service import top_up
+from farebox.cli import identifiers
+from farebox.cli.operation import Operation, answer_json, answer_rows, json_option, operate
+from farebox.core.clock import iso
+from farebox.core.errors import NotFound
+from farebox.core.ids import external, new_id
+from farebox.core.money import plain
+from farebox.limits.models import MeterScope
+from farebox.tenants.accounts import find_user
+from farebox.tenants.models import Organization
+from farebox.tenants.organizations import create_organization
+from farebox.tenants.text import clean_email
+
+
+@click.group()
+def org() -> None:
+    """Organizations: the tenants."""
+
+
+@org.command()
+@click.argument("name")
+@click.option("--owner", metavar="EMAIL", help="A user who has signed up already.")
+@json_option
+def create(name: str, owner: str | None, as_json: bool) -> None:
+    """Found an organization with a project named Default."""
+
+    async def work(operation: Operation) -> dict[str, str]:
+        organization_id = new_id()
+        async with operation.database.transaction(organization_id=organization_id) as session:
+            user = await find_user(session, clean_email(owner)) if owner else None
+            if owner and user is None:
+                raise NotFound(f"Nobody has signed up as {owner}.")
+            founded = await create_organization(
+                session, organization_id=organization_id, name=name, owner_id=user.id if user else None
+            )
+        return {
+            "organization_id": external("org", founded.organization_id),
+            "project_id": external("proj", founded.project_id),
+        }
+
+    made = operate(work)
+    if as_json:
+        answer_json(made)
+    else:
+        click.echo(f"{made['organization_id']} founded, with the project {made['project_id']}.")
+
+
+@org.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """All organizations with their balance."""
+
+    async def work(operation: Operation) -> list[dict[str, Any]]:
+        query = (
+            select(Organization, MeterScope.balance)
+            .join(MeterScope, MeterScope.id == Organization.id)
+            .order_by(Organization.id)
+        )
+        async with operation.database.meter_transaction() as session:
+            return [
+                {
+                    "id": external("org", organization.id),
+                    "name": organization.name,
+                    "status": organization.status,
+                    "balance": plain(balance or Decimal(0)),
+                    "created_at": iso(organization.created_at),
+                }
+                for organization, balance in await session.execute(query)
+            ]
+
+    answer_rows(operate(work), as_json=as_json, nothing="No organization yet; `farebox org create NAME`.")
+
+
+@org.command()
+@click.argument("organization", type=identifiers.organization_id)
+@click.argument("amount", type=identifiers.amount)
+@click.option("--reference", required=True, help="Why, for example a receipt's number; counted once.")
+@json_option
+def credit(organization: UUID, amount: Decimal, reference: str, as_json: bool) -> None:
+    """Add prepaid credit. The same reference again adds nothing."""
+
+    async def work(operation: Operation) -> bool:
+        async with operation.database.meter_transaction() as session:
+            return await top_up(
+                session,
+                organization_id=organization,
+                amount=amount,
+                currency=operation.settings.currency,
+                reference=reference,
+            )
+
+    added = operate(work)
+    if as_json:
+        answer_json({"added": added})
+    else:
+        click.echo(f"{plain(amount)} added." if added else "Added before, under this reference.")

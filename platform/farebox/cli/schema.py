@@ -1,0 +1,148 @@
+"""The schema at its newest revision, and partitions for the months to come."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import structlog
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from farebox.core.database import plain_dsn
+from farebox.core.sql import statements
+
+CONNECT_SECONDS = 10
+MONTHS_AHEAD = 24
+PARTITION = "usage_event_{:%Y_%m}"
+
+# Replicas that start together must not migrate together.
+_LOCK = "SELECT pg_advisory_lock(hashtextextended('farebox.migrate', 0))"
+_REVISION = "SELECT version_num FROM alembic_version"
+_MONTHS = """
+SELECT month::date FROM generate_series(
+    date_trunc('month', now() AT TIME ZONE 'UTC'),
+    date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => $1),
+    interval '1 month'
+) AS month
+"""
+# As migration 0002 protects the table itself: without these, whoever may read a partition directly
+# would read past the policies of its parent.
+_PARTITION = """
+CREATE TABLE {name} PARTITION OF usage_event
+    FOR VALUES FROM ('{first} 00:00:00+00') TO ('{next} 00:00:00+00');
+ALTER TABLE {name} ENABLE ROW LEVEL SECURITY;
+ALTER TABLE {name} FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON {name} TO farebox_app
+    USING (organization_id = current_organization())
+    WITH CHECK (organization_id = current_organization());
+CREATE POLICY meter ON {name} TO farebox_meter USING (true) WITH CHECK (true);
+"""
+
+log = structlog.get_logger(__name__)
+
+
+class SchemaMismatch(Exception):
+    """The database's schema is not the one this version of the code is made for."""
+
+
+@dataclass(frozen=True)
+class Migrated:
+    """`revision` before and after, and the partitions that were added."""
+
+    before: str | None
+    after: str
+    partitions: list[str]
+
+
+def migrate_database(url: str) -> Migrated:
+    """Upgrade to the newest revision and add monthly partitions. Must be called outside an event loop."""
+    return asyncio.run(_migrate(url))
+
+
+def newest_revision() -> str:
+    """The revision this version of the code is made for."""
+    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    assert head is not None  # noqa: S101  there is always a first migration
+    return head
+
+
+def alembic_config(url: str | None = None) -> Config:
+    """Alembic's configuration; the scripts lie in the wheel, or at the top of the checkout."""
+    package = Path(__file__).parents[1]
+    packaged = package / "migrations"
+    scripts = packaged if packaged.is_dir() else package.parents[1] / "migrations"
+    config = Config()
+    config.set_main_option("script_location", str(scripts).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["url"] = url
+    return config
+
+
+async def current_revision(connection: "asyncpg.Connection[Any]") -> str | None:
+    """The revision of a database; None before the first migration."""
+    try:
+        revision: str | None = await connection.fetchval(_REVISION)
+    except asyncpg.UndefinedTableError:
+        return None
+    return revision
+
+
+async def require_newest(url: str) -> None:
+    """Raises SchemaMismatch unless the database is at the newest revision."""
+    connection = await asyncpg.connect(plain_dsn(url), timeout=CONNECT_SECONDS)
+    try:
+        present, newest = await current_revision(connection), newest_revision()
+    finally:
+        await connection.close()
+    if present != newest:
+        raise SchemaMismatch(
+            f"The database is at revision {present or 'none'}, and this version of Farebox needs {newest}."
+            " Run `farebox migrate`."
+        )
+
+
+async def _migrate(url: str) -> Migrated:
+    connection = await asyncpg.connect(plain_dsn(url), timeout=CONNECT_SECONDS)
+    try:
+        await connection.execute(_LOCK)
+        before, after = await current_revision(connection), newest_revision()
+        if before != after:
+            # In a thread, because Alembic's environment runs an event loop of its own.
+            await asyncio.to_thread(command.upgrade, alembic_config(url), "head")
+        return Migrated(before, after, await add_partitions(connection))
+    finally:
+        await connection.close()
+
+
+async def add_partitions(connection: "asyncpg.Connection[Any]") -> list[str]:
+    """Give `usage_event` a partition for this month and each of the next 24, where it lacks one."""
+    months: list[date] = [row["month"] for row in await connection.fetch(_MONTHS, MONTHS_AHEAD + 1)]
+    added = []
+    for month, following in zip(months, months[1:], strict=False):
+        name = PARTITION.format(month)
+        if await connection.fetchval("SELECT to_regclass($1)", name) is None and await _add_partition(
+            connection, name, month, following
+        ):
+            added.append(name)
+    return added
+
+
+async def _add_partition(
+    connection: "asyncpg.Connection[Any]", name: str, first: date, following: date
+) -> bool:
+    try:
+        async with connection.transaction():
+            # Behind a long transaction, wait briefly: what queues behind this waits, too.
+            await connection.execute("SET LOCAL lock_timeout = '5s'")
+            for statement in statements(_PARTITION.format(name=name, first=first, next=following)):
+                await connection.execute(statement)
+    except asyncpg.CheckViolationError:
+        # The month began before it had a partition, and its events lie in the default one: they
+        # are found and billed there just as well.
+        log.warning("migrate.month_stays_in_default_partition", month=name)
+        return False
+    return True

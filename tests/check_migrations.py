@@ -22,6 +22,7 @@ FIRST_TABLES = (
     "constraint-missing-not-valid",
     "disallowed-unique-constraint",
     "prefer-bigint-over-int",
+    "prefer-text-field",
     "prefer-robust-stmts",
     "require-concurrent-index-creation",
     "require-timeout-settings",

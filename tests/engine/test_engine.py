@@ -257,6 +257,7 @@ def test_sampling_parameters_out_of_range_are_refused_by_name(name: str, value: 
 
 
 async def test_closing_ends_running_and_waiting_generations(checkpoint: Path) -> None:
+    before = threading.enumerate()
     engine = Engine.load(checkpoint, EngineConfig(threads=1, max_running=1))
     engine.start(asyncio.get_running_loop())
     running, waiting = begin(engine, PROMPT, max_tokens=200), begin(engine, PROMPT)
@@ -268,7 +269,7 @@ async def test_closing_ends_running_and_waiting_generations(checkpoint: Path) ->
     engine.close()
     with pytest.raises(ClosedError):
         begin(engine, PROMPT)
-    assert "farebox-engine" not in {thread.name for thread in threading.enumerate()}
+    assert not [t for t in threading.enumerate() if t not in before and t.name == "farebox-engine"]
 
 
 async def test_an_engine_that_was_not_started_says_so(checkpoint: Path) -> None:
@@ -279,6 +280,7 @@ async def test_an_engine_that_was_not_started_says_so(checkpoint: Path) -> None:
 
 
 def test_a_loop_that_is_gone_does_not_keep_the_thread(checkpoint: Path) -> None:
+    before = threading.enumerate()
     engine = Engine.load(checkpoint, EngineConfig(threads=1))
 
     async def leave() -> None:
@@ -287,7 +289,7 @@ def test_a_loop_that_is_gone_does_not_keep_the_thread(checkpoint: Path) -> None:
 
     asyncio.run(leave())
     engine.close()
-    assert "farebox-engine" not in {thread.name for thread in threading.enumerate()}
+    assert not [t for t in threading.enumerate() if t not in before and t.name == "farebox-engine"]
 
 
 async def test_statistics_count_what_was_done(start_engine: StartEngine) -> None:

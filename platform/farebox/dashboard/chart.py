@@ -44,13 +44,13 @@ def bar_chart(
     bars = []
     for index, (start, value) in enumerate(values):
         # A value above zero stays visible beside large ones.
-        height = max(float(value / top) * HEIGHT, 2.0) if value else 0.0
+        height = round(max(float(value / top) * HEIGHT, 2.0), 2) if value else 0.0
         bars.append(
             Bar(
                 x=round(index * place + place * _GAP / 2, 2),
                 y=round(HEIGHT - height, 2),
                 width=round(place * (1 - _GAP), 2),
-                height=round(height, 2),
+                height=height,
                 place=round(index * place, 2),
                 start=start,
                 label=label(value),

@@ -1,0 +1,72 @@
+"""A Postgres that may be harmed, and a tiny model with a long context."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from farebox.billing import service as billing
+from farebox.core.database import Database
+from farebox.core.settings import Settings
+from tests.chaos.load import MODEL
+from tests.chaos.processes import Postgres
+from tests.chaos.stage import Stage, open_stage
+from tests.conftest import migrate
+from tests.engine.checkpoints import build_checkpoint
+from tests.tenants.factories import SECRET_KEY
+
+CONTEXT_LENGTH = 4096
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """Not the one that the other tests share: this one is stopped and hung."""
+    directory = tmp_path_factory.mktemp("chaos")
+    checkpoint = build_checkpoint(directory / "tiny", max_position_embeddings=CONTEXT_LENGTH)
+    postgres = Postgres(directory / "postgres")
+    try:
+        migrate(postgres.url)
+        asyncio.run(_offer(postgres.url, checkpoint))
+        yield postgres
+    finally:
+        postgres.shut_down()
+
+
+@pytest.fixture
+async def stage(postgres: Postgres, tmp_path: Path) -> AsyncIterator[Stage]:
+    settings = Settings(
+        base_url="https://farebox.test",
+        data=str(tmp_path),
+        database_url=postgres.url,
+        secret_key=SECRET_KEY,
+        engine_threads=1,
+        default_requests_per_minute=1_000_000,
+        default_tokens_per_minute=1_000_000_000,
+        default_concurrent_requests=1_000,
+    )
+    async with open_stage(postgres, settings, tmp_path) as stage:
+        yield stage
+
+
+async def _offer(database_url: str, checkpoint: Path) -> None:
+    database = Database(database_url)
+    async with database.meter_transaction() as session:
+        await billing.add_model(
+            session,
+            model_id=MODEL,
+            path=str(checkpoint),
+            sha256="0" * 64,
+            context_length=CONTEXT_LENGTH,
+            owned_by="tests",
+        )
+        await billing.set_price(
+            session,
+            MODEL,
+            input_per_million=Decimal("1.37"),
+            cached_input_per_million=Decimal("0.41"),
+            output_per_million=Decimal("5.03"),
+            currency="USD",
+        )
+    await database.close()

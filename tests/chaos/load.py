@@ -1,0 +1,201 @@
+"""Clients that keep asking, and remember what they got: over HTTP, streamed and whole, several tenants."""
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from uuid import UUID
+
+import httpx
+import msgspec
+
+from farebox.core.ids import internal
+
+MODEL = "tiny"
+# Every special token of the checkpoint is forbidden, so that an answer ends at max_tokens and each of its
+# tokens has a text, a log-probability and hence a place where the client can count it.
+NO_SPECIAL_TOKENS = {str(token): -100 for token in range(5)}
+PROMPTS = (
+    "Count the ferries in the harbour.",
+    "The children count the wagons of the train on the bridge, one by one, until the lamps are lit.",
+    "A word is one token or several, as the text will have it: tell me how many there are in this line.",
+)
+
+Fate = Literal["whole", "refused", "failed", "interrupted", "left", "unsent"]
+
+
+class PromptDetails(msgspec.Struct):
+    cached_tokens: int
+
+
+class Usage(msgspec.Struct):
+    prompt_tokens: int
+    completion_tokens: int
+    prompt_tokens_details: PromptDetails
+
+    @property
+    def classes(self) -> tuple[int, int, int]:
+        """Input, cached input, output: as a usage event has them."""
+        cached = self.prompt_tokens_details.cached_tokens
+        return (self.prompt_tokens - cached, cached, self.completion_tokens)
+
+
+class Logprobs(msgspec.Struct):
+    content: list[msgspec.Raw] = []
+    tokens: list[str] = []
+
+
+class Choice(msgspec.Struct):
+    logprobs: Logprobs | None = None
+
+
+class Answer(msgspec.Struct):
+    """What is read of a body, or of one event of a stream."""
+
+    choices: list[Choice] = []
+    usage: Usage | None = None
+    error: dict[str, str | None] | None = None
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(c.logprobs.content) + len(c.logprobs.tokens) for c in self.choices if c.logprobs)
+
+
+@dataclass
+class Call:
+    """One request as its client saw it. Moments are Unix seconds, `arrivals` moments with running totals."""
+
+    key_id: UUID
+    body: dict[str, Any]
+    fate: Fate = "unsent"
+    sent_at: float = 0.0
+    ended_at: float = 0.0
+    status: int | None = None
+    headers: httpx.Headers = field(default_factory=httpx.Headers)
+    request_id: UUID | None = None
+    usage: Usage | None = None
+    error: dict[str, str | None] | None = None
+    tokens: int = 0
+    arrivals: list[tuple[float, int]] = field(default_factory=list)
+
+    @property
+    def streamed(self) -> bool:
+        return bool(self.body["stream"])
+
+    def read(self, answer: Answer) -> None:
+        self.tokens += answer.tokens
+        self.arrivals.append((time.time(), self.tokens))
+        self.usage = answer.usage or self.usage
+        self.error = answer.error or self.error
+
+
+class Client:
+    """One key, one connection, one request at a time."""
+
+    def __init__(self, url: str, key_id: UUID, token: str) -> None:
+        self.key_id = key_id
+        self._http = httpx.AsyncClient(
+            base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=httpx.Timeout(60.0)
+        )
+
+    async def __aenter__(self) -> "Client":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def call(self, body: dict[str, Any], *, leave_after: int | None = None) -> Call:
+        """Send a request and follow it to its end; `leave_after` so many events, hang up."""
+        call = Call(self.key_id, body, sent_at=time.time())
+        path = "/v1/chat/completions" if "messages" in body else "/v1/completions"
+        try:
+            async with self._http.stream("POST", path, json=body) as response:
+                call.fate = "interrupted"
+                await _follow(response, call, leave_after)
+        except httpx.ConnectError:
+            pass
+        except httpx.TransportError:
+            call.fate = "interrupted"
+        call.ended_at = time.time()
+        return call
+
+
+async def _follow(response: httpx.Response, call: Call, leave_after: int | None) -> None:
+    call.status, call.headers = response.status_code, response.headers
+    call.request_id = internal("req", response.headers["x-request-id"])
+    if response.status_code != 200 or not call.streamed:
+        call.read(msgspec.json.decode(await response.aread(), type=Answer))
+        call.fate = "whole" if response.status_code == 200 else "refused"
+        return
+    async for line in response.aiter_lines():
+        if line == "data: [DONE]":
+            call.fate = "whole"
+        elif line:
+            call.read(msgspec.json.decode(line.removeprefix("data: "), type=Answer))
+            if call.error is not None:
+                call.fate = "failed"
+        if leave_after is not None and len(call.arrivals) >= leave_after:
+            call.fate = "left"
+            return
+
+
+def chat(prompt: str, max_tokens: int, *, stream: bool, **more: Any) -> dict[str, Any]:
+    """A chat request whose answer has exactly `max_tokens` tokens."""
+    body = {"messages": [{"role": "user", "content": prompt}], "logprobs": True}
+    return _request(max_tokens, stream=stream) | body | more
+
+
+def completion(prompt: str, max_tokens: int, *, stream: bool, **more: Any) -> dict[str, Any]:
+    """A completion request whose answers have exactly `max_tokens` tokens each."""
+    return _request(max_tokens, stream=stream) | {"prompt": prompt, "logprobs": 1} | more
+
+
+def _request(max_tokens: int, *, stream: bool) -> dict[str, Any]:
+    options = {"stream_options": {"include_usage": True}} if stream else {}
+    shared = {"model": MODEL, "max_tokens": max_tokens, "logit_bias": NO_SPECIAL_TOKENS, "stream": stream}
+    return shared | options
+
+
+def random_body(rng: random.Random) -> dict[str, Any]:
+    """Mostly streams, short ones and some that take seconds; of one answer or two."""
+    prompt = rng.choice(PROMPTS)
+    kind = rng.random()
+    if kind < 0.3:
+        return chat(prompt, rng.randint(5, 60), stream=False)
+    if kind < 0.45:
+        return completion(prompt, rng.randint(20, 400), stream=True, n=2)
+    return chat(prompt, int(20 * 100 ** rng.random()), stream=True)
+
+
+class Load:
+    """Clients that ask again and again, each with its own seed, until `stop`.
+
+    A client that finds no server, or is told 503, waits for `may_go_on` before it asks again.
+    """
+
+    def __init__(self, may_go_on: Callable[[], Awaitable[object]]) -> None:
+        self.calls: list[Call] = []
+        self._may_go_on = may_go_on
+        self._stopped = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def add(self, client: Client, seed: int) -> None:
+        self._tasks.append(asyncio.create_task(self._ask(client, random.Random(seed))))
+
+    async def stop(self) -> None:
+        """Let every client finish the request it is in."""
+        self._stopped = True
+        await asyncio.gather(*self._tasks)
+
+    async def _ask(self, client: Client, rng: random.Random) -> None:
+        for number in itertools.count():
+            if self._stopped:
+                return
+            leave_after = rng.randint(1, 30) if number % 10 == 9 else None
+            call = await client.call(random_body(rng), leave_after=leave_after)
+            self.calls.append(call)
+            if call.status == 503 or call.fate in ("unsent", "interrupted"):
+                await self._may_go_on()

@@ -29,7 +29,9 @@ def configure_logs(level: str = "INFO", *, as_json: bool | None = None) -> None:
             sys.stderr.buffer
         )
     else:
-        processors.append(structlog.dev.ConsoleRenderer())
+        # Locals hold passwords and prompts: never in a traceback.
+        plain = structlog.dev.RichTracebackFormatter(show_locals=False)
+        processors.append(structlog.dev.ConsoleRenderer(exception_formatter=plain))
         factory = structlog.PrintLoggerFactory(sys.stderr)
     structlog.configure(
         processors=processors,

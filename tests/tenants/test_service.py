@@ -118,7 +118,7 @@ async def test_in_production_the_address_is_confirmed_first(customer: Person) ->
     with pytest.raises(WrongCredentials):
         await customer.sign_in(OTHER)
     message = await customer.mail()
-    assert link_in(message).startswith("https://farebox.example/verify-email?token=")
+    assert link_in(message).startswith("https://farebox.example/verify?token=")
     assert await customer.is_signed_in(await customer.verify(token_in(message)))
     assert await customer.is_signed_in(await customer.sign_in())
     with pytest.raises(InvalidLink):
@@ -214,7 +214,7 @@ async def test_reset_requests_do_the_same_for_anybody(person: Person) -> None:
     await person.sign_up()
     await person.mail()
     await person.ask_for_reset()
-    assert link_in(await person.mail()).startswith(f"{person.settings.public_url}/reset-password?token=")
+    assert link_in(await person.mail()).startswith(f"{person.settings.public_url}/reset?token=")
 
 
 async def test_a_reset_ends_every_session_and_the_old_password(person: Person) -> None:

@@ -28,7 +28,7 @@ _VERIFY = """Welcome to Farebox.
 
 Confirm your e-mail address and sign in within {hours} hours:
 
-{url}/verify-email?token={token}
+{url}/verify?token={token}
 
 If you did not sign up, ignore this mail: the account cannot be used without your confirmation."""
 
@@ -37,7 +37,7 @@ _ALREADY = """Hello,
 somebody, probably you, tried to sign up to Farebox with this address, which has an account already.
 
 Sign in:                {url}/sign-in
-Forgot your password?   {url}/forgot-password
+Forgot your password?   {url}/forgot
 
 If it was not you, there is nothing to do."""
 
@@ -45,7 +45,7 @@ _RESET = """Hello,
 
 choose a new Farebox password within {minutes} minutes:
 
-{url}/reset-password?token={token}
+{url}/reset?token={token}
 
 If you did not ask for this, ignore this mail: your password stays as it is."""
 

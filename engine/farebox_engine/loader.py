@@ -52,7 +52,7 @@ def load_model(folder: str | Path, *, device: torch.device, dtype: torch.dtype) 
     files = weight_files(folder)
     try:
         config = family.read_config(description)
-        model = _allocate(family, config, device, dtype)
+        model = allocate(family, config, device, dtype)
         with Tensors(files) as tensors:
             family.load(model, tensors)
     except ConfigError as error:
@@ -154,7 +154,7 @@ def _family(description: Mapping[str, object]) -> Family:
     raise LoadError(f"Models of type {model_type!r} are not supported; supported are: {known}.{code}")
 
 
-def _allocate(family: Family, config: DecoderConfig, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def allocate(family: Family, config: DecoderConfig, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """Build a module with uninitialised parameters; tied ones stay tied."""
     with torch.device("meta"):
         model = family.build(config)

@@ -1,6 +1,5 @@
 """One admitted inference request, from the engine's first step to its settlement."""
 
-import asyncio
 from contextlib import aclosing
 from typing import Literal
 
@@ -49,7 +48,6 @@ class Run:
         self._ended_well = 0
         self._handed_before = 0
         self._unwritten = 0
-        self._confirmed: asyncio.Task[None] | None = None
 
     async def execute(self) -> None:
         """The whole life of the request, errors told to the client included."""
@@ -69,9 +67,6 @@ class Run:
         status: Status = "failed"
         try:
             self._submit(backend)
-            if self._job.stream:
-                # Alongside the prefill, so that waiting for the disk costs no time to the first token.
-                self._confirmed = asyncio.create_task(self._meter.confirm(self._grant))
             await self._generate()
             handed_over = not self._job.stream or self._tally.handed == self._tally.completion_tokens
             done = self._ended_well == self._job.choices
@@ -80,9 +75,6 @@ class Run:
             status = "completed" if done and handed_over and not left else "cancelled"
         finally:
             self._cancel()
-            if self._confirmed is not None:
-                self._confirmed.add_done_callback(_look_at)
-                self._confirmed.cancel()
             await self._settle(status)
 
     def _submit(self, backend: InferenceBackend) -> None:
@@ -133,8 +125,6 @@ class Run:
         if not data:
             return
         if not self._wire.started:
-            if self._confirmed is not None:
-                await self._confirmed
             await self._wire.start_stream([*EVENT_STREAM, *self._headers()])
         if await self._wire.write(data):
             self._handed_before = self._tally.handed
@@ -203,9 +193,3 @@ class Run:
     def _cancel(self) -> None:
         for generation in self._generations:
             generation.cancel()
-
-
-def _look_at(confirmed: asyncio.Task[None]) -> None:
-    # A failure that came too late to matter must not be reported as never looked at.
-    if not confirmed.cancelled():
-        confirmed.exception()

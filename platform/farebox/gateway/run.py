@@ -42,7 +42,7 @@ class Run:
         self._meter = meter
         self._wire = wire
         self._writer = writer
-        self._tally = Tally(job.prompt_tokens, job.n)
+        self._tally = Tally([len(prompt) for prompt in job.prompts], job.n)
         self._gathered = [Gathered() for _ in range(0 if job.stream else job.choices)]
         self._generations: list[Generation] = []
         self._ended_well = 0
@@ -109,8 +109,7 @@ class Run:
                     self._gathered[index].add(chunk)
 
     def _note(self, index: int, chunk: Chunk) -> None:
-        if chunk.usage is not None:
-            self._tally.usages[index] = chunk.usage
+        self._tally.note(index, chunk)
         if chunk.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
             self._ended_well += 1
         elif chunk.finish_reason is FinishReason.ERROR:

@@ -34,7 +34,10 @@ log = structlog.get_logger(__name__)
 
 
 class Run:
-    """Generates, delivers and settles. `execute` runs as a task of its own and never raises."""
+    """Generates, delivers and settles.
+
+    `execute` tells errors to the client instead of raising them. A task that is cancelled settles first.
+    """
 
     def __init__(self, job: Job, grant: Grant, meter: Meter, wire: Wire, writer: Writer) -> None:
         self._job = job
@@ -51,12 +54,15 @@ class Run:
 
     async def execute(self) -> None:
         """The whole life of the request, errors told to the client included."""
+        self._wire.watch(self.leave)
         try:
             with self._job.model.in_use() as backend:
                 await self._generate_and_settle(backend)
             await self._finish()
         except Exception as error:
             await self._report(error)
+        finally:
+            self._wire.watch(None)
 
     def leave(self) -> None:
         """The client has left: stop at the next step."""
@@ -98,15 +104,22 @@ class Run:
             raise ShuttingDown from None
 
     async def _generate(self) -> None:
+        if len(self._generations) == 1:
+            async for chunk in self._generations[0]:
+                await self._take(0, chunk)
+            return
         async with aclosing(interleave(self._generations)) as chunks:
             async for index, chunk in chunks:
-                self._note(index, chunk)
-                if self._wire.gone:
-                    self._cancel()
-                elif self._job.stream:
-                    await self._deliver(index, chunk)
-                else:
-                    self._gathered[index].add(chunk)
+                await self._take(index, chunk)
+
+    async def _take(self, index: int, chunk: Chunk) -> None:
+        self._note(index, chunk)
+        if self._wire.gone:
+            self._cancel()
+        elif self._job.stream:
+            await self._deliver(index, chunk)
+        else:
+            self._gathered[index].add(chunk)
 
     def _note(self, index: int, chunk: Chunk) -> None:
         self._tally.note(index, chunk)

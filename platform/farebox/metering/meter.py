@@ -47,6 +47,7 @@ class Meter:
         self._settings = settings
         self._owner = owner
         self._grants: dict[UUID, Grant] = {}
+        self._disowned: set[UUID] = set()
         self._admitting = MeterConnection(database_url, durable=False)
         self._settling = MeterConnection(database_url)
         self._turning = MeterConnection(database_url)
@@ -112,11 +113,10 @@ class Meter:
         (429) or Unavailable (503, within 5 s). A caller that is cancelled while waiting leaves no
         hold behind.
         """
-        future = self._admissions.submit(admission)
         try:
-            outcome = await asyncio.shield(future)
+            outcome = await self._admissions.submit(admission)
         except asyncio.CancelledError:
-            future.add_done_callback(self._void_unclaimed)
+            self._disown(admission.request_id)
             raise
         if isinstance(outcome, Grant):
             return outcome
@@ -130,7 +130,7 @@ class Meter:
         cancelled.
         """
         grant.settling = True
-        return await asyncio.shield(self._submit(grant, make_posting(grant, settlement)))
+        return await self._submit(grant, make_posting(grant, settlement))
 
     async def turn(self) -> None:
         """Renew leases and record deliveries, replay the spool, settle what dead replicas left.
@@ -158,6 +158,9 @@ class Meter:
         for outcome in outcomes:
             if isinstance(outcome, Grant):
                 self._grants[outcome.request_id] = outcome
+                if outcome.request_id in self._disowned:
+                    self._void(outcome)
+        self._disowned.difference_update(admission.request_id for admission in batch)
         return outcomes
 
     async def _flush_settlements(self, batch: Sequence[Posting]) -> list[Settled]:
@@ -179,8 +182,14 @@ class Meter:
         if future.cancelled() or future.exception() or not future.result().spooled:
             self._grants.pop(grant.request_id, None)
 
-    def _void_unclaimed(self, future: "asyncio.Future[Grant | FareboxError]") -> None:
-        if not future.cancelled() and not future.exception() and isinstance(grant := future.result(), Grant):
-            grant.settling = True
-            nothing = Settlement(status="cancelled", input_tokens=0, cached_input_tokens=0, output_tokens=0)
-            self._submit(grant, make_posting(grant, nothing))
+    def _disown(self, request_id: UUID) -> None:
+        """Void an admission that nobody waits for any more, now or when it comes."""
+        if (grant := self._grants.get(request_id)) is not None:
+            self._void(grant)
+        else:
+            self._disowned.add(request_id)
+
+    def _void(self, grant: Grant) -> None:
+        grant.settling = True
+        nothing = Settlement(status="cancelled", input_tokens=0, cached_input_tokens=0, output_tokens=0)
+        self._submit(grant, make_posting(grant, nothing))

@@ -2,10 +2,8 @@
 
 from typing import Annotated, Any
 
-from litestar import Router, get, post
-from litestar.connection import ASGIConnection
+from litestar import Request, Router, get, post
 from litestar.di import NamedDependency
-from litestar.handlers import BaseRouteHandler
 from litestar.params import Body, FromPath
 from litestar.types import ASGIApp
 
@@ -18,18 +16,19 @@ from farebox.gateway.service import Answer, Gateway
 from farebox.gateway.writers import ChatWriter, CompletionWriter
 from farebox.keys.dependencies import bearer_token
 from farebox.keys.service import Principal, authenticate
-from farebox.keys.tokens import KeyClaims
+from farebox.keys.tokens import KeyClaims, Keyring
 from farebox.metering.errors import ModelNotFound
 
 
-async def verify_key(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-    """A guard: the token must be one of ours, before anything of the body is read.
+async def verify_key(request: Request[Any, Any, Any]) -> None:
+    """Before anything of the body is read: the token must be one of ours.
 
-    Whether its row still opens anything is for admission, or `authenticate`, to say.
+    Whether its row still opens anything is for admission, or `authenticate`, to say. Not a guard:
+    Litestar copies the connection for those.
     """
-    token = next((value for name, value in connection.scope["headers"] if name == b"authorization"), b"")
-    claims = await connection.app.state.keyring.resolve(bearer_token(token.decode("latin-1")))
-    connection.scope["state"]["claims"] = claims
+    token = next((value for name, value in request.scope["headers"] if name == b"authorization"), b"")
+    keyring: Keyring = request.app.state.keyring
+    request.scope["state"]["claims"] = await keyring.resolve(bearer_token(token.decode("latin-1")))
 
 
 def claims_of(request: StrictRequest) -> KeyClaims:
@@ -88,6 +87,6 @@ def _model(served: ServedModel) -> Model:
 
 router = Router(
     path="/v1",
-    guards=[verify_key],
+    before_request=verify_key,
     route_handlers=[create_chat_completion, create_completion, list_models, retrieve_model],
 )

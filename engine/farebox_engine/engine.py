@@ -17,6 +17,7 @@ from farebox_engine.blocks import BlockPool, root_key
 from farebox_engine.core import EngineCore, Update
 from farebox_engine.errors import ClosedError, RequestError
 from farebox_engine.generation import Generation
+from farebox_engine.grammar import Grammar, GrammarCompiler, GrammarSpec
 from farebox_engine.kv_cache import KVCache
 from farebox_engine.loader import LoadedModel, load_model
 from farebox_engine.mailbox import Mail, Mailbox
@@ -45,6 +46,12 @@ class Engine:
         self.model_hash = loaded.model_hash
         self._loaded = loaded
         self._tokenizer = loaded.tokenizer
+        self._grammars = GrammarCompiler(
+            loaded.tokenizer.vocabulary,
+            loaded.tokenizer.encode_plainly,
+            loaded.config.vocab_size,
+            loaded.eos_token_ids,
+        )
         self._threads = config.cpu_threads()
         self._core = _build_core(loaded, config, self.context_length)
         self._mailbox = Mailbox()
@@ -110,6 +117,14 @@ class Engine:
             TemplateError: there is no template, or it failed or refused the messages.
         """
         return self._tokenizer.render_chat(messages, add_generation_prompt=add_generation_prompt)
+
+    def compile_grammar(self, spec: GrammarSpec) -> Grammar:
+        """What `GenerationRequest.grammar` takes; not for the event loop.
+
+        Raises:
+            RequestError: it cannot be enforced, or is too large.
+        """
+        return self._grammars.compile(spec)
 
     @property
     def has_chat_template(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from farebox_engine.errors import RequestError
+from farebox_engine.grammar import Grammar
 
 MAX_LOGPROBS = 20
 MAX_STOP_STRINGS = 16
@@ -91,14 +92,16 @@ class GenerationRequest:
     """One sequence to generate.
 
     `cache_salt` separates prefix caches: only requests with equal salts share blocks, so
-    that no tenant can time another's prompts. `seed` resolves to a random one here, once,
-    so that preemption and replay see the same number.
+    that no tenant can time another's prompts. `grammar` is what the answer must obey.
+    `seed` resolves to a random one here, once, so that preemption and replay see the same
+    number.
     """
 
     request_id: str
     prompt_token_ids: Sequence[int]
     params: SamplingParams = field(default_factory=SamplingParams)
     cache_salt: bytes = b""
+    grammar: Grammar | None = None
     seed: int = field(init=False)
 
     def __post_init__(self) -> None:

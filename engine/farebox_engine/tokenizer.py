@@ -89,6 +89,11 @@ class ChatTokenizer:
         ]
         return self._encode_broken(text) if written else encoding.ids
 
+    def encode_plainly(self, text: str) -> list[int]:
+        """The tokens of a text and nothing around them; no control tokens."""
+        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        return ids
+
     def render_chat(
         self, messages: Sequence[Mapping[str, object]], *, add_generation_prompt: bool = True
     ) -> list[int]:

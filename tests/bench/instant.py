@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from farebox.billing.models import ModelOffer
 from farebox.gateway.backend import Chunk, EngineStats, GenerationRequest
+from farebox_engine.grammar import Grammar, GrammarSpec
 from farebox_engine.outputs import FinishReason, Usage
 
 MODEL = "instant"
@@ -54,6 +55,9 @@ class InstantBackend:
 
     def encode(self, _: str) -> list[int]:
         return self._prompt
+
+    def compile_grammar(self, _: GrammarSpec) -> Grammar:
+        raise NotImplementedError
 
     def start(self) -> None:
         """Always ready."""

@@ -118,8 +118,6 @@ async def test_bad_body_is_a_400_that_names_the_fault(
     [
         ("tools", [{"type": "function", "function": {"name": "f"}}]),
         ("tool_choice", "required"),
-        ("response_format", {"type": "json_schema", "json_schema": {"name": "x"}}),
-        ("response_format", {"type": "json_object"}),
         ("modalities", ["text", "audio"]),
         ("audio", {"voice": "alloy", "format": "wav"}),
         ("functions", [{"name": "f"}]),

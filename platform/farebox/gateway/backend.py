@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
+from farebox_engine.grammar import Grammar, GrammarSpec
 from farebox_engine.outputs import Chunk, EngineStats
 from farebox_engine.params import GenerationRequest, SamplingParams
 
@@ -45,6 +46,13 @@ class InferenceBackend(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text. What looks like a control token is text."""
+        ...
+
+    def compile_grammar(self, spec: GrammarSpec) -> Grammar:
+        """What an answer must obey; blocks for milliseconds.
+
+        Raises farebox_engine.errors.RequestError when it cannot be enforced.
+        """
         ...
 
     def start(self) -> None:

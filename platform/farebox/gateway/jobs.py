@@ -17,6 +17,7 @@ from farebox.gateway.requests import (
     refuse_unsupported,
 )
 from farebox_engine.errors import RequestError, TemplateError
+from farebox_engine.grammar import Grammar, GrammarSpec
 from farebox_engine.params import SamplingParams
 
 # What a request gets that names no max_tokens, as far as the context has room: without a bound, the
@@ -40,6 +41,7 @@ class Job:
     params: SamplingParams
     stream: bool
     include_usage: bool
+    grammar: Grammar | None = None
 
     @property
     def prompt_tokens(self) -> int:
@@ -99,7 +101,17 @@ def encode_prompts(backend: InferenceBackend, prompt: str | list[str | int | lis
     return prompts
 
 
-def make_job(request: Sampling, model: ServedModel, prompts: list[list[int]]) -> Job:
+def compile_grammar(backend: InferenceBackend, spec: GrammarSpec) -> Grammar:
+    """What the answer must obey. Raises InvalidParameter when it cannot be enforced."""
+    try:
+        return backend.compile_grammar(spec)
+    except RequestError as error:
+        raise InvalidParameter(str(error), error.param) from None
+
+
+def make_job(
+    request: Sampling, model: ServedModel, prompts: list[list[int]], grammar: Grammar | None = None
+) -> Job:
     """Check the request against the model. Raises ContextLengthExceeded and InvalidParameter."""
     n = request.n or 1
     if len(prompts) * n > max(MAX_CHOICES, MAX_PROMPTS):
@@ -114,6 +126,7 @@ def make_job(request: Sampling, model: ServedModel, prompts: list[list[int]]) ->
         params=_sampling_params(request, max_tokens),
         stream=bool(request.stream),
         include_usage=bool(options and options.include_usage),
+        grammar=grammar,
     )
 
 

@@ -9,6 +9,7 @@ from farebox.core.settings import Settings
 from farebox.gateway.backend import Generation
 from farebox.gateway.catalog import BackendFactory
 from farebox_engine.engine import Engine
+from farebox_engine.grammar import Grammar, GrammarSpec
 from farebox_engine.options import EngineConfig
 from farebox_engine.outputs import EngineStats
 from farebox_engine.params import GenerationRequest
@@ -27,6 +28,9 @@ class LocalBackend:
 
     def encode(self, text: str) -> list[int]:
         return self._engine.encode(text)
+
+    def compile_grammar(self, spec: GrammarSpec) -> Grammar:
+        return self._engine.compile_grammar(spec)
 
     def start(self) -> None:
         self._engine.start(asyncio.get_running_loop())

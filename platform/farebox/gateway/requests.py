@@ -7,7 +7,7 @@ value that asks for nothing (`INERT` here).
 
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from farebox.gateway.errors import UnsupportedParameter
 
@@ -36,6 +36,18 @@ class StreamOptions(Struct, frozen=True, forbid_unknown_fields=True):
     include_obfuscation: Flag = None
 
 
+class StructuredOutputs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Farebox's addition, spelled as in vLLM: what the whole answer must be. Exactly one of these.
+
+    `json` is a JSON schema, `grammar` a Lark grammar.
+    """
+
+    json: Raw | UnsetType = UNSET
+    regex: Text = None
+    choice: Annotated[list[str], Meta(min_length=1, max_length=1000)] | None = None
+    grammar: Text = None
+
+
 class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What both endpoints share. `top_k`, `min_p` and `repetition_penalty` are Farebox's additions."""
 
@@ -54,6 +66,7 @@ class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     logit_bias: Bias = None
     seed: Seed = None
     stop: Stop = None
+    structured_outputs: StructuredOutputs | None = None
     user: Text = None
 
 
@@ -98,6 +111,29 @@ class AssistantMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage
 
 
+class TextFormat(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="text"):
+    """Any text: asks for nothing."""
+
+
+class JsonObjectFormat(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="json_object"):
+    """Any JSON object."""
+
+
+class NamedSchema(Struct, frozen=True, forbid_unknown_fields=True):
+    """A JSON schema; it is enforced, whether `strict` or not."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    schema: Raw | UnsetType = UNSET
+    description: Text = None
+    strict: Flag = None
+
+
+class JsonSchemaFormat(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="json_schema"):
+    """JSON that obeys a schema."""
+
+    json_schema: NamedSchema
+
+
 class ChatCompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`POST /v1/chat/completions`."""
 
@@ -105,6 +141,7 @@ class ChatCompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_
     max_completion_tokens: Count = None
     logprobs: Flag = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
 
     metadata: dict[str, str] | None = None
     store: Flag = None
@@ -122,7 +159,6 @@ class ChatCompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_
     prediction: Any = None
     prompt_cache_options: Any = None
     reasoning_effort: Any = None
-    response_format: Any = None
     tool_choice: Any = None
     tools: Any = None
     verbosity: Any = None
@@ -160,7 +196,6 @@ INERT: dict[str, tuple[Any, ...]] = {
     "prediction": (),
     "prompt_cache_options": (),
     "reasoning_effort": ("none",),
-    "response_format": ({"type": "text"},),
     "tool_choice": ("none",),
     "tools": ([],),
     "verbosity": ("medium",),

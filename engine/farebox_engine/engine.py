@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from farebox_engine.accounting import CostModel, DeviceLedger
+from farebox_engine.answer_format import AnswerFormat
 from farebox_engine.blocks import BlockPool, root_key
 from farebox_engine.core import EngineCore, Update
 from farebox_engine.errors import ClosedError, RequestError
@@ -109,14 +110,17 @@ class Engine:
         return self._tokenizer.encode(text)
 
     def render_chat(
-        self, messages: Seq[Mapping[str, object]], add_generation_prompt: bool = True
+        self,
+        messages: Seq[Mapping[str, object]],
+        add_generation_prompt: bool = True,
+        tools: Seq[object] | None = None,
     ) -> list[int]:
         """The prompt tokens of a chat, by the model's template; slow, so not for the event loop.
 
         Raises:
             TemplateError: there is no template, or it failed or refused the messages.
         """
-        return self._tokenizer.render_chat(messages, add_generation_prompt=add_generation_prompt)
+        return self._tokenizer.render_chat(messages, add_generation_prompt=add_generation_prompt, tools=tools)
 
     def compile_grammar(self, spec: GrammarSpec) -> Grammar:
         """What `GenerationRequest.grammar` takes; not for the event loop.
@@ -125,6 +129,15 @@ class Engine:
             RequestError: it cannot be enforced, or is too large.
         """
         return self._grammars.compile(spec)
+
+    @property
+    def answer_format(self) -> AnswerFormat:
+        """How the model marks reasoning and calls of tools."""
+        return self._tokenizer.answer_format
+
+    def opens_reasoning(self, prompt: Seq[int]) -> bool:
+        """Whether an answer to `prompt` begins within reasoning."""
+        return self._tokenizer.opens_reasoning(prompt)
 
     @property
     def has_chat_template(self) -> bool:

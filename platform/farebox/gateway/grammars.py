@@ -10,25 +10,32 @@ from farebox.gateway.requests import (
     JsonSchemaFormat,
     Sampling,
     StructuredOutputs,
+    TextFormat,
 )
+from farebox.gateway.tools import call_grammar
+from farebox_engine.answer_format import AnswerFormat
 from farebox_engine.grammar import GrammarSpec
 
 
-def grammar_spec(request: Sampling) -> GrammarSpec | None:
+def grammar_spec(request: Sampling, style: AnswerFormat) -> GrammarSpec | None:
     """The grammar asked for, or None. Raises InvalidParameter when a request asks for two."""
-    spec = None
+    specs: list[GrammarSpec | None] = []
     if request.structured_outputs is not None:
-        spec = _structured(request.structured_outputs)
-    if not isinstance(request, ChatCompletionRequest):
-        return spec
-    asked = request.response_format
-    if not isinstance(asked, JsonObjectFormat | JsonSchemaFormat):
-        return spec
-    if spec is not None:
+        specs.append(_structured(request.structured_outputs))
+    if isinstance(request, ChatCompletionRequest):
+        specs += [_formatted(request.response_format), call_grammar(request, style)]
+    asked = [spec for spec in specs if spec is not None]
+    if len(asked) > 1:
         raise InvalidParameter(
-            "`response_format` and `structured_outputs` both say what the answer must be; send one of them.",
-            "structured_outputs",
+            f"`{asked[0].param}` and `{asked[1].param}` both say what the answer must be; send one of them.",
+            asked[0].param,
         )
+    return asked[0] if asked else None
+
+
+def _formatted(asked: TextFormat | JsonObjectFormat | JsonSchemaFormat | None) -> GrammarSpec | None:
+    if not isinstance(asked, JsonObjectFormat | JsonSchemaFormat):
+        return None
     if isinstance(asked, JsonSchemaFormat) and asked.json_schema.schema is not UNSET:
         return GrammarSpec("json_schema", _text(asked.json_schema.schema), "response_format")
     return GrammarSpec("json_object", "", "response_format")

@@ -10,12 +10,11 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from farebox.gateway.errors import UnsupportedParameter
+from farebox.gateway.messages import MAX_TOOLS, Flag, FunctionTool, Message, Text, ToolChoice
 
 MAX_CHOICES = 16
 MAX_PROMPTS = 64
 
-Text = str | None
-Flag = bool | None
 Count = Annotated[int, Meta(ge=1, le=2**53)] | None
 Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None
 Penalty = Annotated[float, Meta(ge=-2, le=2)] | None
@@ -70,47 +69,6 @@ class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     user: Text = None
 
 
-class TextPart(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="text"):
-    """A piece of text; the pieces of a message are joined by line breaks."""
-
-    text: str
-
-
-Content = str | Annotated[list[TextPart], Meta(min_length=1)]
-
-
-class SystemMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_field="role", tag="system"):
-    content: Content
-    name: Text = None
-
-
-class DeveloperMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_field="role", tag="developer"):
-    """The same as a system message."""
-
-    content: Content
-    name: Text = None
-
-
-class UserMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_field="role", tag="user"):
-    content: Content
-    name: Text = None
-
-
-class AssistantMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_field="role", tag="assistant"):
-    """An earlier answer. What clients send back of one beside its text must be empty."""
-
-    content: Content
-    name: Text = None
-    refusal: None = None
-    audio: None = None
-    function_call: None = None
-    tool_calls: Annotated[list[Any], Meta(max_length=0)] | None = None
-    annotations: Annotated[list[Any], Meta(max_length=0)] | None = None
-
-
-Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage
-
-
 class TextFormat(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="text"):
     """Any text: asks for nothing."""
 
@@ -149,6 +107,9 @@ class ChatCompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_
     prompt_cache_key: Text = None
     prompt_cache_retention: Text = None
     service_tier: Text = None
+
+    tools: Annotated[list[FunctionTool], Meta(max_length=MAX_TOOLS)] | None = None
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: Flag = None
 
     audio: Any = None
@@ -159,8 +120,6 @@ class ChatCompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_
     prediction: Any = None
     prompt_cache_options: Any = None
     reasoning_effort: Any = None
-    tool_choice: Any = None
-    tools: Any = None
     verbosity: Any = None
     web_search_options: Any = None
 
@@ -184,7 +143,6 @@ IGNORED = (
     "prompt_cache_key",
     "prompt_cache_retention",
     "service_tier",
-    "parallel_tool_calls",
 )
 
 INERT: dict[str, tuple[Any, ...]] = {
@@ -196,8 +154,6 @@ INERT: dict[str, tuple[Any, ...]] = {
     "prediction": (),
     "prompt_cache_options": (),
     "reasoning_effort": ("none",),
-    "tool_choice": ("none",),
-    "tools": ([],),
     "verbosity": ("medium",),
     "web_search_options": (),
     "echo": (False,),

@@ -66,8 +66,8 @@ class Gateway:
             model = self.catalog.find(request.model)
             if model is None:
                 raise ModelNotFound(request.model)
-            spec = grammar_spec(request)
             prompts = await self._tokenise(request, model)
+            spec = grammar_spec(request, model.backend.answer_format)
             grammar = await self._compile(model, spec) if spec is not None else None
             return make_job(request, model, prompts, grammar)
         except FareboxError:
@@ -77,9 +77,9 @@ class Gateway:
     async def _tokenise(self, request: InferenceRequest, model: ServedModel) -> list[list[int]]:
         backend = model.backend
         if isinstance(request, ChatCompletionRequest):
-            messages = request.messages
-            size = sum(len(message.content) for message in messages)
-            return await self._off_loop(size, lambda: render_chat(backend, messages))
+            size = sum(len(message.content or "") for message in request.messages)
+            size += 1000 * len(request.tools or ())
+            return await self._off_loop(size, lambda: render_chat(backend, request))
         prompt = request.prompt
         size = (
             len(prompt) if isinstance(prompt, str) else sum(len(p) for p in prompt if not isinstance(p, int))
@@ -134,5 +134,6 @@ class Answer:
                 fingerprint=job.model.fingerprint,
                 include_usage=job.include_usage,
                 with_logprobs=job.params.logprobs is not None,
+                new_parser=job.new_parser,
             )
         )

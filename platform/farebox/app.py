@@ -5,21 +5,19 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
-from litestar.openapi import OpenAPIConfig
 
 from farebox.core.database import Database
 from farebox.core.errors import FareboxError
 from farebox.core.http import MAX_BODY_BYTES, Application, StrictRequest, error_response
 from farebox.core.settings import Settings
 from farebox.dashboard import routes as dashboard
-from farebox.gateway import health
+from farebox.gateway import health, schema
 from farebox.gateway import routes as inference
 from farebox.gateway.catalog import BackendFactory, Catalog
 from farebox.gateway.local_backend import local_backends
@@ -45,6 +43,7 @@ ROUTERS: tuple[Router, ...] = (
     tenants.router,
     dashboard.router,
     health.router,
+    schema.router,
 )
 
 
@@ -75,9 +74,7 @@ def create_app(
         ],
         state=State({"settings": settings}),
         logging_config=None,
-        openapi_config=OpenAPIConfig(
-            title="Farebox", version=version("farebox"), use_handler_docstrings=True
-        ),
+        openapi_config=None,  # `gateway.schema` serves our own
     )
 
 

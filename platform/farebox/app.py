@@ -17,7 +17,7 @@ from farebox.core.errors import FareboxError
 from farebox.core.http import MAX_BODY_BYTES, Application, StrictRequest, error_response
 from farebox.core.settings import Settings
 from farebox.dashboard import routes as dashboard
-from farebox.gateway import health, schema
+from farebox.gateway import health, metrics, schema
 from farebox.gateway import routes as inference
 from farebox.gateway.catalog import BackendFactory, Catalog
 from farebox.gateway.local_backend import local_backends
@@ -43,6 +43,7 @@ ROUTERS: tuple[Router, ...] = (
     tenants.router,
     dashboard.router,
     health.router,
+    metrics.router,
     schema.router,
 )
 

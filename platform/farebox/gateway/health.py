@@ -1,16 +1,14 @@
-"""`/livez`, `/readyz`, `/metrics`: for load balancers and Prometheus. None tells anything of a tenant."""
+"""`/livez` and `/readyz`, for load balancers. Neither tells anything of a tenant."""
 
 from litestar import Response, Router, get
 from litestar.di import NamedDependency
 from msgspec import Struct
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 
 from farebox.core.database import Database
 from farebox.core.documentation import Content, Documentation, Reply
 from farebox.core.errors import Unavailable
 from farebox.core.http import StrictRequest
-from farebox.core.metrics import REGISTRY
 from farebox.gateway.service import Gateway
 
 
@@ -92,10 +90,4 @@ async def readyz(request: StrictRequest, database: NamedDependency[Database]) ->
     return Response(body, status_code=200 if ready else 503)
 
 
-@get("/metrics", tags=["Operations"], operation_id="getMetrics", include_in_schema=False)
-async def metrics() -> Response[bytes]:
-    """Prometheus's text format."""
-    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
-
-
-router = Router(path="/", route_handlers=[livez, readyz, metrics])
+router = Router(path="/", route_handlers=[livez, readyz])

@@ -14,9 +14,10 @@ from litestar.exceptions import HTTPException
 
 from farebox.core.database import Database
 from farebox.core.errors import FareboxError
-from farebox.core.http import MAX_BODY_BYTES, Application, StrictRequest, error_response
+from farebox.core.http import MAX_BODY_BYTES, Application, StrictRequest
 from farebox.core.settings import Settings
 from farebox.dashboard import routes as dashboard
+from farebox.dashboard.errors import answer_error
 from farebox.gateway import health, metrics, schema
 from farebox.gateway import routes as inference
 from farebox.gateway.catalog import BackendFactory, Catalog
@@ -60,9 +61,9 @@ def create_app(
         request_class=StrictRequest,
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers={
-            FareboxError: error_response,
-            HTTPException: error_response,
-            Exception: error_response,
+            FareboxError: answer_error,
+            HTTPException: answer_error,
+            Exception: answer_error,
         },
         dependencies={name: _provided(name) for name in PROVIDED},
         lifespan=[

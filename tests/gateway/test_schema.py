@@ -20,6 +20,7 @@ from farebox.core.strict_json import StrictDecoder
 from farebox.gateway.requests import ChatCompletionRequest, refuse_unsupported
 from farebox.gateway.responses import ChatCompletion, ChatCompletionChunk
 from farebox.keys.documentation import PublicKeySet
+from tests.gateway.openapi_objects import OpenAPI
 from tests.gateway.servers import RunningServer
 
 METHODS = {method.value.lower() for method in HTTPMethod}
@@ -72,6 +73,11 @@ def test_the_command_prints_it(
     monkeypatch.setenv("FAREBOX_BASE_URL", settings.public_url)
     printed = CliRunner().invoke(openapi, catch_exceptions=False)
     assert json.loads(printed.output) == document
+
+
+def test_it_is_made_of_openapi_objects(document: dict[str, Any]) -> None:
+    found = msgspec.convert(document, OpenAPI)
+    assert len(found.paths) == len(document["paths"])
 
 
 def test_every_reference_resolves(document: dict[str, Any]) -> None:
@@ -183,6 +189,12 @@ def test_schemas_say_what_is_enforced(document: dict[str, Any]) -> None:
     assert (temperature["minimum"], temperature["maximum"]) == (0, 2)
     assert set(request["required"]) == {"model", "messages"}
     assert schemas["Amount"]["properties"]["value"]["type"] == "number"
+
+
+@pytest.mark.parametrize("name", ["ChatCompletionRequest", "CompletionRequest"])
+def test_every_field_of_inference_is_explained(document: dict[str, Any], name: str) -> None:
+    properties = document["components"]["schemas"][name]["properties"]
+    assert [field for field, schema in properties.items() if not schema.get("description")] == []
 
 
 def test_query_parameters_are_described(operations: dict[str, Any]) -> None:

@@ -77,12 +77,14 @@ class Documentation:
     """One operation. `query` is a struct whose fields are its query parameters.
 
     `security` names a scheme of the document; None: the operation is open to all. `request` holds
-    examples of the body by name, `values` an example of each parameter.
+    examples of the body by name, `fields` what the body's fields mean, `values` an example of each
+    parameter.
     """
 
     replies: Sequence[Reply]
     errors: Sequence[FareboxError] = ()
     request: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, str] = field(default_factory=dict)
     query: type[msgspec.Struct] | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     security: str | None = None

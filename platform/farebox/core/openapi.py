@@ -77,8 +77,12 @@ class _Schemas:
             kinds += [endpoint.body] if endpoint.body is not None else []
             kinds += [content.kind for reply in endpoint.documentation.replies for content in reply.contents]
         schemas, self.components = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
-        _write_numbers(self.components)
+        _polish(self.components)
         self._by_kind = dict(zip(map(repr, kinds), schemas, strict=True))
+
+        for endpoint in endpoints:
+            for name, text in endpoint.documentation.fields.items():
+                self.components[endpoint.body.__name__]["properties"][name]["description"] = text
 
     def of(self, kind: Any) -> dict[str, Any]:
         """The schema of a type that an endpoint names: mostly a reference."""
@@ -146,13 +150,15 @@ def _operation(endpoint: _Endpoint, schemas: _Schemas) -> dict[str, Any]:
     return operation
 
 
-def _write_numbers(schema: Any) -> None:
-    """Carry out what WRITTEN_AS_NUMBER asks for, at any depth."""
+def _polish(schema: Any) -> None:
+    """Carry out what WRITTEN_AS_NUMBER asks for, and take the indentation out of docstrings, at any depth."""
     if isinstance(schema, dict):
         if (kind := schema.pop("x-written-as", None)) is not None:
             schema["type"] = kind
+        if isinstance(text := schema.get("description"), str):
+            schema["description"] = cleandoc(text)
         for part in schema.values():
-            _write_numbers(part)
+            _polish(part)
 
 
 def _media_type(handler: HTTPRouteHandler) -> str:

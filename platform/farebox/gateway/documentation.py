@@ -17,6 +17,7 @@ from farebox.gateway.errors import (
     ShuttingDown,
     UnsupportedParameter,
 )
+from farebox.gateway.requests import IGNORED, INERT, ChatCompletionRequest, CompletionRequest, Sampling
 from farebox.gateway.responses import (
     AssistantAnswer,
     ChatChoice,
@@ -85,7 +86,40 @@ _INFERENCE_ERRORS = (
     ShuttingDown(),
 )
 
+_SAMPLING_FIELDS = {
+    "model": "The id of a model, as `GET /v1/models` lists it.",
+    "stream": "Send the answer piece by piece, as server-sent events.",
+    "stream_options": "With `stream` only.",
+    "n": "How many answers to give; the prompt is billed once.",
+    "max_tokens": "At most so many tokens per answer; by default 1,024, or what the context has room for.",
+    "temperature": "0 always takes the likeliest token; above 1 flattens the distribution.",
+    "top_p": "Sample among the likeliest tokens that make up this share of the probability.",
+    "top_k": "Sample among this many likeliest tokens; 0 or -1: all. Beyond OpenAI's API.",
+    "min_p": "Leave out tokens less likely than this share of the likeliest. Beyond OpenAI's API.",
+    "presence_penalty": "Taken from the logit of every token that was generated before.",
+    "frequency_penalty": "Taken from a token's logit for every time that it was generated before.",
+    "repetition_penalty": "Above 1, what prompt and answer hold becomes less likely. Beyond OpenAI's API.",
+    "logit_bias": "Token ids, and what to add to their logits.",
+    "seed": "The same seed, request and model give the same answer; the j-th of `n` uses `seed + j`.",
+    "stop": "Texts that end the answer; they are not part of it.",
+} | dict.fromkeys(IGNORED, "Accepted and ignored: it does not change the result.")
+_REFUSED = "Not supported: refused unless it asks for nothing."
+
+
+def _fields(kind: type[Sampling], **own: str) -> dict[str, str]:
+    """What the fields of a request mean; those that are refused say so."""
+    known = _SAMPLING_FIELDS | dict.fromkeys(INERT, _REFUSED) | own
+    return {name: known[name] for name in kind.__struct_fields__ if name in known}
+
+
 CHAT_COMPLETION = Documentation(
+    fields=_fields(
+        ChatCompletionRequest,
+        messages="The conversation so far, oldest first.",
+        max_completion_tokens="The newer name of `max_tokens`; send one of them.",
+        logprobs="Tell the log probability of each token of the answer.",
+        top_logprobs="Tell those of so many likeliest tokens at each place, too; with `logprobs` only.",
+    ),
     request={
         "a question": {
             "model": _MODEL,
@@ -160,6 +194,12 @@ CHAT_COMPLETION = Documentation(
 )
 
 COMPLETION = Documentation(
+    fields=_fields(
+        CompletionRequest,
+        prompt="A text, several texts, token ids, or several lists of token ids.",
+        logprobs="Tell the log probabilities of so many likeliest tokens at each place.",
+        best_of="Only the value of `n`.",
+    ),
     request={
         "text": {"model": _MODEL, "prompt": "Once upon a time", "max_tokens": 60},
         "streamed": {

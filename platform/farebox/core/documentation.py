@@ -78,11 +78,12 @@ class Documentation:
 
     `security` names a scheme of the document; None: the operation is open to all. `request` holds
     examples of the body by name, `fields` what the body's fields mean, `values` an example of each
-    parameter.
+    parameter. `body` is the body's type, for a handler that has no parameter `data` of that type.
     """
 
     replies: Sequence[Reply]
     errors: Sequence[FareboxError] = ()
+    body: Any = None
     request: Mapping[str, Any] = field(default_factory=dict)
     fields: Mapping[str, str] = field(default_factory=dict)
     query: type[msgspec.Struct] | None = None

@@ -65,7 +65,7 @@ class _Endpoint:
     def body(self) -> Any:
         """The type of the request's body; None if there is none."""
         data = self.handler.parsed_fn_signature.parameters.get("data")
-        return None if data is None else data.annotation
+        return self.documentation.body or (None if data is None else data.annotation)
 
 
 class _Schemas:
@@ -162,7 +162,8 @@ def _polish(schema: Any) -> None:
 
 
 def _media_type(handler: HTTPRouteHandler) -> str:
-    definition = handler.parsed_fn_signature.parameters["data"].kwarg_definition
+    data = handler.parsed_fn_signature.parameters.get("data")
+    definition = None if data is None else data.kwarg_definition
     media_type = definition.media_type if isinstance(definition, BodyKwarg) else "application/json"
     return str(getattr(media_type, "value", media_type))
 

@@ -113,6 +113,7 @@ def _fields(kind: type[Sampling], **own: str) -> dict[str, str]:
 
 
 CHAT_COMPLETION = Documentation(
+    body=ChatCompletionRequest,
     fields=_fields(
         ChatCompletionRequest,
         messages="The conversation so far, oldest first.",
@@ -194,6 +195,7 @@ CHAT_COMPLETION = Documentation(
 )
 
 COMPLETION = Documentation(
+    body=CompletionRequest,
     fields=_fields(
         CompletionRequest,
         prompt="A text, several texts, token ids, or several lists of token ids.",

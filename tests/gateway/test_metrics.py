@@ -1,12 +1,20 @@
 """`/metrics`, scraped from a running server while it works."""
 
 import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from farebox.core.database import Database
+from farebox.core.embedded_postgres import EmbeddedPostgres
+from farebox.metering.meter import Meter
+from tests.conftest import migrate
 from tests.gateway.conftest import MODEL
+from tests.gateway.servers import ServerThread, make_settings
+from tests.metering.factories import open_account, used
 from tests.tenants.factories import Tenant
 
 ENGINE = {
@@ -81,3 +89,29 @@ async def test_no_series_names_a_tenant(http: httpx.AsyncClient, tenant: Tenant)
     for identifier in (tenant.organization_id, tenant.project_id, tenant.key_id):
         assert identifier.hex not in text
         assert str(identifier) not in text
+
+
+async def test_settlements_that_wait_for_postgres_are_counted(tmp_path: Path) -> None:
+    """A server on a Postgres of its own, which goes away while a request is under way and comes back."""
+    folder = tmp_path / "postgres"
+    async with AsyncExitStack() as stack:
+        postgres = await asyncio.to_thread(EmbeddedPostgres, folder)
+        stack.push_async_callback(asyncio.to_thread, postgres.stop)
+        await asyncio.to_thread(migrate, postgres.url)
+        database = Database(postgres.url)
+        account = await open_account(database)
+        await database.close()
+        thread = ServerThread(make_settings(tmp_path / "farebox"), postgres.url, None)
+        stack.push_async_callback(asyncio.to_thread, thread.stop)
+        server = await asyncio.to_thread(thread.start)
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=server.url))
+        meter: Meter = server.app.state.meter
+        grant = await server.call(lambda: meter.admit(account.admission()))
+        await server.call(meter.turn)  # makes the reservation durable
+        await asyncio.to_thread(postgres.stop)
+        await server.call(lambda: meter.settle(grant, used(10, 5)))
+        assert (await scrape(http))["farebox_spooled_settlements"] == 1
+        await asyncio.to_thread(EmbeddedPostgres, folder)
+        await server.call(meter.turn)
+        samples = await scrape(http)
+        assert samples["farebox_spooled_settlements"] == samples["farebox_live_requests"] == 0

@@ -175,7 +175,7 @@ def exchange_of(scope: Scope) -> Exchange:
 
 
 def error_response(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """The one exception handler: OpenAI's envelope for whatever was raised."""
+    """OpenAI's envelope for whatever was raised."""
     known = as_farebox_error(error)
     if known.status >= 500 and not isinstance(error, FareboxError):
         log.error("request.failed", exc_info=error)

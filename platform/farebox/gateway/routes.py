@@ -10,6 +10,7 @@ from litestar.types import ASGIApp
 from farebox.core.database import Database
 from farebox.core.http import StrictRequest
 from farebox.gateway.catalog import ServedModel
+from farebox.gateway.documentation import CHAT_COMPLETION, COMPLETION, MODEL, MODELS
 from farebox.gateway.requests import ChatCompletionRequest, CompletionRequest
 from farebox.gateway.responses import Model, ModelList
 from farebox.gateway.service import Answer, Gateway
@@ -37,7 +38,14 @@ def claims_of(request: StrictRequest) -> KeyClaims:
     return claims
 
 
-@post("/chat/completions", status_code=200, operation_id="createChatCompletion", tags=["Chat"])
+@post(
+    "/chat/completions",
+    status_code=200,
+    operation_id="createChatCompletion",
+    summary="Create a chat completion",
+    tags=["Chat"],
+    opt={"documentation": CHAT_COMPLETION},
+)
 async def create_chat_completion(
     request: StrictRequest, data: Annotated[ChatCompletionRequest, Body()]
 ) -> ASGIApp:
@@ -47,7 +55,14 @@ async def create_chat_completion(
     return Answer(gateway, await gateway.prepare(data, claims), claims, ChatWriter)
 
 
-@post("/completions", status_code=200, operation_id="createCompletion", tags=["Completions"])
+@post(
+    "/completions",
+    status_code=200,
+    operation_id="createCompletion",
+    summary="Create a completion",
+    tags=["Completions"],
+    opt={"documentation": COMPLETION},
+)
 async def create_completion(request: StrictRequest, data: Annotated[CompletionRequest, Body()]) -> ASGIApp:
     """Continue a text, several, or token ids."""
     gateway: Gateway = request.app.state.gateway
@@ -55,7 +70,13 @@ async def create_completion(request: StrictRequest, data: Annotated[CompletionRe
     return Answer(gateway, await gateway.prepare(data, claims), claims, CompletionWriter)
 
 
-@get("/models", operation_id="listModels", tags=["Models"])
+@get(
+    "/models",
+    operation_id="listModels",
+    summary="List models",
+    tags=["Models"],
+    opt={"documentation": MODELS},
+)
 async def list_models(request: StrictRequest, database: NamedDependency[Database]) -> ModelList:
     """The models that this key may call."""
     principal = await authenticate(database, claims_of(request))
@@ -63,7 +84,13 @@ async def list_models(request: StrictRequest, database: NamedDependency[Database
     return ModelList([_model(served) for served in gateway.catalog.all() if _may_call(principal, served.id)])
 
 
-@get("/models/{model_id:path}", operation_id="retrieveModel", tags=["Models"])
+@get(
+    "/models/{model_id:path}",
+    operation_id="retrieveModel",
+    summary="Retrieve a model",
+    tags=["Models"],
+    opt={"documentation": MODEL},
+)
 async def retrieve_model(
     request: StrictRequest, database: NamedDependency[Database], model_id: FromPath[str]
 ) -> Model:

@@ -9,6 +9,15 @@ from farebox.core.ids import external
 from farebox.core.settings import Settings
 from farebox.tenants import csrf, service, sessions
 from farebox.tenants.dependencies import SignedIn, Visitor, provide_signed_in, provide_visitor
+from farebox.tenants.documentation import (
+    PASSWORD_RESET,
+    PASSWORD_RESET_REQUEST,
+    SESSION,
+    SIGN_IN,
+    SIGN_OUT,
+    SIGN_UP,
+    VERIFICATION,
+)
 from farebox.tenants.passwords import PasswordHasher
 from farebox.tenants.schemas import (
     Accepted,
@@ -24,7 +33,7 @@ from farebox.tenants.schemas import (
 CHECK_YOUR_MAIL = "Check your mail: we have sent you a message with what to do next."
 
 
-@post("/signup", status_code=202, summary="Sign up")
+@post("/signup", status_code=202, summary="Sign up", operation_id="signUp", opt={"documentation": SIGN_UP})
 async def sign_up(
     data: JSONBody[SignUp],
     visitor: NamedDependency[Visitor],
@@ -46,7 +55,7 @@ async def sign_up(
     return Accepted(CHECK_YOUR_MAIL)
 
 
-@post("/signin", status_code=200, summary="Sign in")
+@post("/signin", status_code=200, summary="Sign in", operation_id="signIn", opt={"documentation": SIGN_IN})
 async def sign_in(
     data: JSONBody[SignIn],
     visitor: NamedDependency[Visitor],
@@ -67,7 +76,13 @@ async def sign_in(
     return _opened(settings, token)
 
 
-@post("/verify", status_code=200, summary="Confirm an e-mail address")
+@post(
+    "/verify",
+    status_code=200,
+    summary="Confirm an e-mail address",
+    operation_id="verifyEmail",
+    opt={"documentation": VERIFICATION},
+)
 async def verify_email(
     data: JSONBody[Verification],
     visitor: NamedDependency[Visitor],
@@ -87,7 +102,13 @@ async def verify_email(
     return _opened(settings, token)
 
 
-@post("/forgot", status_code=202, summary="Ask for a password reset")
+@post(
+    "/forgot",
+    status_code=202,
+    summary="Ask for a password reset",
+    operation_id="requestPasswordReset",
+    opt={"documentation": PASSWORD_RESET_REQUEST},
+)
 async def request_password_reset(
     data: JSONBody[ResetRequest], visitor: NamedDependency[Visitor], database: NamedDependency[Database]
 ) -> Accepted:
@@ -96,7 +117,13 @@ async def request_password_reset(
     return Accepted(CHECK_YOUR_MAIL)
 
 
-@post("/reset", status_code=204, summary="Set a new password")
+@post(
+    "/reset",
+    status_code=204,
+    summary="Set a new password",
+    operation_id="resetPassword",
+    opt={"documentation": PASSWORD_RESET},
+)
 async def reset_password(
     data: JSONBody[Reset],
     visitor: NamedDependency[Visitor],
@@ -107,7 +134,13 @@ async def reset_password(
     await service.reset_password(database, passwords, token=data.token, password=data.password)
 
 
-@get("/session", dependencies={"signed_in": Provide(provide_signed_in)}, summary="Who is signed in")
+@get(
+    "/session",
+    dependencies={"signed_in": Provide(provide_signed_in)},
+    summary="Who is signed in",
+    operation_id="getSession",
+    opt={"documentation": SESSION},
+)
 async def show_session(signed_in: NamedDependency[SignedIn]) -> Session:
     """The person and the organization behind the cookie."""
     return Session(
@@ -120,7 +153,14 @@ async def show_session(signed_in: NamedDependency[SignedIn]) -> Session:
     )
 
 
-@post("/signout", status_code=204, dependencies={"signed_in": Provide(provide_signed_in)}, summary="Sign out")
+@post(
+    "/signout",
+    status_code=204,
+    dependencies={"signed_in": Provide(provide_signed_in)},
+    summary="Sign out",
+    operation_id="signOut",
+    opt={"documentation": SIGN_OUT},
+)
 async def sign_out(
     signed_in: NamedDependency[SignedIn],
     visitor: NamedDependency[Visitor],

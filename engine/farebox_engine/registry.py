@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from farebox_engine.config import DecoderConfig
 from farebox_engine.layers.attention import AttentionBackend
-from farebox_engine.models.llama import LlamaForCausalLM
+from farebox_engine.models.llama import LlamaConfig, LlamaForCausalLM
 from farebox_engine.models.weights import load_weights
 
 
 class CausalLM(Protocol):
-    """What the runner asks of a decoder; see `LlamaForCausalLM` for shapes."""
+    """What the runner asks of a decoder; see `Decoder` for shapes."""
 
     @property
     def lengths_matter(self) -> bool:
@@ -37,10 +37,10 @@ class Family:
     """
 
     read_config: Callable[[Mapping[str, object]], DecoderConfig]
-    build: Callable[[DecoderConfig], nn.Module]
+    build: Callable[..., nn.Module]
     load: Callable[..., None]
 
 
 FAMILIES: dict[str, Family] = {
-    "llama": Family(DecoderConfig.from_dict, LlamaForCausalLM, load_weights),
+    "llama": Family(LlamaConfig.from_dict, LlamaForCausalLM, load_weights),
 }

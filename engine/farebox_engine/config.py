@@ -113,7 +113,7 @@ def read_decoder(
         vocab_size=fields.integer("vocab_size", minimum=1),
         hidden_size=hidden_size,
         intermediate_size=fields.integer("intermediate_size", minimum=1),
-        num_layers=fields.integer("num_hidden_layers", minimum=1),
+        num_layers=fields.layers("num_hidden_layers"),
         num_heads=num_heads,
         num_kv_heads=fields.optional_integer("num_key_value_heads", minimum=1) or num_heads,
         head_dim=head_dim,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from farebox_engine.config import DecoderConfig
 from farebox_engine.layers.attention import AttentionBackend
 from farebox_engine.models.llama import LlamaConfig, LlamaForCausalLM
+from farebox_engine.models.mistral import MistralForCausalLM, read_mistral
 from farebox_engine.models.weights import load_weights
 
 
@@ -43,4 +44,5 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     "llama": Family(LlamaConfig.from_dict, LlamaForCausalLM, load_weights),
+    "mistral": Family(read_mistral, MistralForCausalLM, load_weights),
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 SPECIAL_TOKENS = ["<|end|>", "<|user|>", "<|assistant|>", "<|system|>", "<|start|>"]
 CHAT_TEMPLATE = (
@@ -19,6 +19,10 @@ CHAT_TEMPLATE = (
     "<|{{ message.role }}|>{{ message.content | trim }}<|end|>"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+# Windows, soft caps and trained lengths are small enough to matter for prompts of a few dozen tokens.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "mistral": {"model_type": "mistral", "sliding_window": 13, "head_dim": 24},
+}
 _CORPUS = [
     "The ferry leaves the harbour at nine and comes back before the lamps are lit.",
     "A token is a piece of a word; a word is one token or several, as the text will have it.",
@@ -28,8 +32,8 @@ _CORPUS = [
 ]
 
 
-def build_checkpoint(folder: Path, seed: int = 0, **overrides: Any) -> Path:
-    """Write a checkpoint to `folder`; `overrides` go to `LlamaConfig`."""
+def build_checkpoint(folder: Path, seed: int = 0, model_type: str = "llama", **overrides: Any) -> Path:
+    """Write a checkpoint of a family to `folder`; `overrides` go to its configuration."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = write_tokenizer(folder)
     settings: dict[str, Any] = {
@@ -46,8 +50,17 @@ def build_checkpoint(folder: Path, seed: int = 0, **overrides: Any) -> Path:
         "pad_token_id": None,
         "tie_word_embeddings": False,
     }
+    if model_type == "gpt2":
+        del settings["num_key_value_heads"], settings["intermediate_size"]
     torch.manual_seed(seed)
-    LlamaForCausalLM(LlamaConfig(**(settings | overrides))).save_pretrained(folder)
+    from_config: Any = AutoModelForCausalLM.from_config
+    model = from_config(AutoConfig.for_model(model_type, **(settings | overrides)))
+    # As they are initialised, a forgotten norm weight or bias would not show.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
     return folder
 
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 
 from farebox_engine.config_fields import ConfigError, Fields
 from farebox_engine.layers.rope_scaling import RopeScaling
+
+_SETTINGS = {"rope_type", "type", "rope_theta", "partial_rotary_factor"} | {
+    field.name for field in dataclass_fields(RopeScaling)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,9 @@ class Rope:
             return cls(_rotated(head_dim, share, partial), max_position, theta)
         if any(isinstance(value, dict) for value in nested.values.values()):
             raise ConfigError("rope_parameters by layer type are not supported for this model.")
+        unknown = nested.values.keys() - _SETTINGS
+        if unknown:
+            raise ConfigError(f"the rotary setting {min(unknown)} is not supported.")
         theta = nested.number("rope_theta", default=theta, above=0.0)
         if nested.text("rope_type", default=nested.text("type", default="")) != "proportional":
             share = nested.number("partial_rotary_factor", default=share, above=0.0)

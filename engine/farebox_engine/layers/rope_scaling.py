@@ -36,6 +36,13 @@ class RopeScaling:
     long_factor: tuple[float, ...] = ()
     rotated_share: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.high_freq_factor <= self.low_freq_factor:
+            raise ConfigError(
+                f"high_freq_factor ({self.high_freq_factor:g}) must be above "
+                f"low_freq_factor ({self.low_freq_factor:g})."
+            )
+
     @classmethod
     def read(cls, fields: Fields, max_position: int, original: int | None, dims: int) -> RopeScaling | None:
         """Read ``rope_scaling`` or ``rope_parameters``; None when they ask for plain rotary embeddings.

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from farebox_engine.config_fields import ConfigError
 from farebox_engine.layers.rope import Rope
 from farebox_engine.layers.rope_scaling import RopeScaling
 
@@ -19,11 +20,12 @@ class RotaryEmbedding(nn.Module):
     """
 
     def __init__(self, rope: Rope) -> None:
+        """Raises `ConfigError` if the settings make no finite frequencies."""
         super().__init__()
         self._rope = rope
         # No buffer: a model cast to half precision or made on the meta device must keep these in fp32.
         with torch.device("cpu"):
-            self._inv_freq, self._amplitude = rope_frequencies(rope, rope.max_position_embeddings)
+            self._inv_freq, self._amplitude = _finite_frequencies(rope)
 
     @property
     def lengths_matter(self) -> bool:
@@ -96,6 +98,17 @@ def rope_frequencies(rope: Rope, length: int) -> tuple[Tensor, float]:
             return _llama3(rope, scaling), 1.0
         case "proportional":
             return _proportional(rope, scaling), 1.0
+
+
+def _finite_frequencies(rope: Rope) -> tuple[Tensor, float]:
+    """The frequencies at the longest length; settings within their bounds may still divide by zero."""
+    try:
+        frequencies, amplitude = rope_frequencies(rope, rope.max_position_embeddings)
+    except ArithmeticError as error:
+        raise ConfigError(f"the rotary settings make no finite frequencies ({error}).") from error
+    if not (frequencies.isfinite().all() and math.isfinite(amplitude)):
+        raise ConfigError("the rotary settings make no finite frequencies.")
+    return frequencies, amplitude
 
 
 def _plain(theta: float, dims: int) -> Tensor:

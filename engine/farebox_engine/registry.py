@@ -12,6 +12,7 @@ from farebox_engine.config import DecoderConfig
 from farebox_engine.layers.attention import AttentionBackend
 from farebox_engine.models.llama import LlamaConfig, LlamaForCausalLM
 from farebox_engine.models.mistral import MistralForCausalLM, read_mistral
+from farebox_engine.models.qwen2 import Qwen2ForCausalLM, read_qwen2
 from farebox_engine.models.weights import load_weights
 
 
@@ -45,4 +46,5 @@ class Family:
 FAMILIES: dict[str, Family] = {
     "llama": Family(LlamaConfig.from_dict, LlamaForCausalLM, load_weights),
     "mistral": Family(read_mistral, MistralForCausalLM, load_weights),
+    "qwen2": Family(read_qwen2, Qwen2ForCausalLM, load_weights),
 }

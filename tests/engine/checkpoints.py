@@ -22,6 +22,13 @@ CHAT_TEMPLATE = (
 # Windows, soft caps and trained lengths are small enough to matter for prompts of a few dozen tokens.
 FAMILIES: dict[str, dict[str, Any]] = {
     "mistral": {"model_type": "mistral", "sliding_window": 13, "head_dim": 24},
+    "qwen2": {"model_type": "qwen2", "tie_word_embeddings": True},
+    "qwen2-windows": {
+        "model_type": "qwen2",
+        "use_sliding_window": True,
+        "sliding_window": 9,
+        "max_window_layers": 1,
+    },
 }
 _CORPUS = [
     "The ferry leaves the harbour at nine and comes back before the lamps are lit.",

@@ -13,6 +13,7 @@ from farebox_engine.layers.attention import AttentionBackend
 from farebox_engine.models.llama import LlamaConfig, LlamaForCausalLM
 from farebox_engine.models.mistral import MistralForCausalLM, read_mistral
 from farebox_engine.models.qwen2 import Qwen2ForCausalLM, read_qwen2
+from farebox_engine.models.qwen3 import Qwen3ForCausalLM, read_qwen3
 from farebox_engine.models.weights import load_weights
 
 
@@ -47,4 +48,5 @@ FAMILIES: dict[str, Family] = {
     "llama": Family(LlamaConfig.from_dict, LlamaForCausalLM, load_weights),
     "mistral": Family(read_mistral, MistralForCausalLM, load_weights),
     "qwen2": Family(read_qwen2, Qwen2ForCausalLM, load_weights),
+    "qwen3": Family(read_qwen3, Qwen3ForCausalLM, load_weights),
 }

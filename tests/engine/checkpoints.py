@@ -29,6 +29,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "sliding_window": 9,
         "max_window_layers": 1,
     },
+    "qwen3": {"model_type": "qwen3", "head_dim": 24, "attention_bias": True},
 }
 _CORPUS = [
     "The ferry leaves the harbour at nine and comes back before the lamps are lit.",

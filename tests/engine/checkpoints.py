@@ -30,6 +30,14 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "max_window_layers": 1,
     },
     "qwen3": {"model_type": "qwen3", "head_dim": 24, "attention_bias": True},
+    "gemma2": {
+        "model_type": "gemma2",
+        "head_dim": 16,
+        "query_pre_attn_scalar": 24,
+        "sliding_window": 11,
+        "attn_logit_softcapping": 4.0,
+        "final_logit_softcapping": 12.0,
+    },
 }
 _CORPUS = [
     "The ferry leaves the harbour at nine and comes back before the lamps are lit.",

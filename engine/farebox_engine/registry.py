@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from farebox_engine.config import DecoderConfig
 from farebox_engine.layers.attention import AttentionBackend
 from farebox_engine.models.gemma2 import Gemma2ForCausalLM, read_gemma2
+from farebox_engine.models.gemma3 import Gemma3ForCausalLM, read_gemma3
 from farebox_engine.models.llama import LlamaConfig, LlamaForCausalLM
 from farebox_engine.models.mistral import MistralForCausalLM, read_mistral
 from farebox_engine.models.qwen2 import Qwen2ForCausalLM, read_qwen2
@@ -51,4 +52,5 @@ FAMILIES: dict[str, Family] = {
     "qwen2": Family(read_qwen2, Qwen2ForCausalLM, load_weights),
     "qwen3": Family(read_qwen3, Qwen3ForCausalLM, load_weights),
     "gemma2": Family(read_gemma2, Gemma2ForCausalLM, load_weights),
+    "gemma3_text": Family(read_gemma3, Gemma3ForCausalLM, load_weights),
 }

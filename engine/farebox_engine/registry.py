@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from farebox_engine.models.gemma2 import Gemma2ForCausalLM, read_gemma2
 from farebox_engine.models.gemma3 import Gemma3ForCausalLM, read_gemma3
 from farebox_engine.models.llama import LlamaConfig, LlamaForCausalLM
 from farebox_engine.models.mistral import MistralForCausalLM, read_mistral
+from farebox_engine.models.phi3 import PHI3_NAMING, Phi3ForCausalLM, read_phi3
 from farebox_engine.models.qwen2 import Qwen2ForCausalLM, read_qwen2
 from farebox_engine.models.qwen3 import Qwen3ForCausalLM, read_qwen3
 from farebox_engine.models.weights import load_weights
@@ -53,4 +55,5 @@ FAMILIES: dict[str, Family] = {
     "qwen3": Family(read_qwen3, Qwen3ForCausalLM, load_weights),
     "gemma2": Family(read_gemma2, Gemma2ForCausalLM, load_weights),
     "gemma3_text": Family(read_gemma3, Gemma3ForCausalLM, load_weights),
+    "phi3": Family(read_phi3, Phi3ForCausalLM, partial(load_weights, naming=PHI3_NAMING)),
 }

@@ -13,6 +13,7 @@ from farebox_engine.config import DecoderConfig
 from farebox_engine.layers.attention import AttentionBackend
 from farebox_engine.models.gemma2 import Gemma2ForCausalLM, read_gemma2
 from farebox_engine.models.gemma3 import Gemma3ForCausalLM, read_gemma3
+from farebox_engine.models.gpt2 import GPT2LMHeadModel, load_gpt2, read_gpt2
 from farebox_engine.models.llama import LlamaConfig, LlamaForCausalLM
 from farebox_engine.models.mistral import MistralForCausalLM, read_mistral
 from farebox_engine.models.phi3 import PHI3_NAMING, Phi3ForCausalLM, read_phi3
@@ -56,4 +57,5 @@ FAMILIES: dict[str, Family] = {
     "gemma2": Family(read_gemma2, Gemma2ForCausalLM, load_weights),
     "gemma3_text": Family(read_gemma3, Gemma3ForCausalLM, load_weights),
     "phi3": Family(read_phi3, Phi3ForCausalLM, partial(load_weights, naming=PHI3_NAMING)),
+    "gpt2": Family(read_gpt2, GPT2LMHeadModel, load_gpt2),
 }

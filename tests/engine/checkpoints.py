@@ -62,6 +62,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
             "long_factor": [1.5, 2.0, 3.0, 5.0],
         },
     },
+    "gpt2": {"model_type": "gpt2", "tie_word_embeddings": True, "n_inner": 80},
+    "gpt2-scaled": {"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": True},
 }
 _CORPUS = [
     "The ferry leaves the harbour at nine and comes back before the lamps are lit.",

@@ -16,6 +16,7 @@ from farebox_engine.models.gemma3 import Gemma3ForCausalLM, read_gemma3
 from farebox_engine.models.gpt2 import GPT2LMHeadModel, load_gpt2, read_gpt2
 from farebox_engine.models.llama import LlamaConfig, LlamaForCausalLM
 from farebox_engine.models.mistral import MistralForCausalLM, read_mistral
+from farebox_engine.models.mixtral import MixtralForCausalLM, load_mixtral, read_mixtral
 from farebox_engine.models.phi3 import PHI3_NAMING, Phi3ForCausalLM, read_phi3
 from farebox_engine.models.qwen2 import Qwen2ForCausalLM, read_qwen2
 from farebox_engine.models.qwen3 import Qwen3ForCausalLM, read_qwen3
@@ -58,4 +59,5 @@ FAMILIES: dict[str, Family] = {
     "gemma3_text": Family(read_gemma3, Gemma3ForCausalLM, load_weights),
     "phi3": Family(read_phi3, Phi3ForCausalLM, partial(load_weights, naming=PHI3_NAMING)),
     "gpt2": Family(read_gpt2, GPT2LMHeadModel, load_gpt2),
+    "mixtral": Family(read_mixtral, MixtralForCausalLM, load_mixtral),
 }

@@ -64,6 +64,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
     "gpt2": {"model_type": "gpt2", "tie_word_embeddings": True, "n_inner": 80},
     "gpt2-scaled": {"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": True},
+    "mixtral": {"model_type": "mixtral", "num_local_experts": 5, "sliding_window": 19},
 }
 _CORPUS = [
     "The ferry leaves the harbour at nine and comes back before the lamps are lit.",

@@ -9,17 +9,20 @@ import time
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
 from pathlib import Path
+from typing import cast
 
 import torch
+from torch import nn
 
 from farebox_engine.accounting import CostModel, DeviceLedger
 from farebox_engine.answer_format import AnswerFormat
 from farebox_engine.blocks import BlockPool, root_key
 from farebox_engine.core import EngineCore, Update
-from farebox_engine.errors import ClosedError, RequestError
+from farebox_engine.errors import ClosedError, LoadError, RequestError
 from farebox_engine.generation import Generation
 from farebox_engine.grammar import Grammar, GrammarCompiler, GrammarSpec
 from farebox_engine.kv_cache import KVCache
+from farebox_engine.layers.packed import pack_linears
 from farebox_engine.loader import LoadedModel, load_model
 from farebox_engine.mailbox import Mail, Mailbox
 from farebox_engine.options import EngineConfig
@@ -237,6 +240,10 @@ class Engine:
 
 def _build_core(loaded: LoadedModel, config: EngineConfig, context: int) -> EngineCore:
     device = loaded.device
+    if device.type == "cpu":
+        pack_linears(cast(nn.Module, loaded.model), config.quantization)
+    elif config.quantization is not None:
+        raise LoadError("The engine setting quantization is for CPUs; leave it out on a GPU.")
     blocks = num_blocks(loaded, config, context)
     cache = KVCache(
         loaded.config, num_blocks=blocks, block_size=config.block_size, dtype=loaded.dtype, device=device

@@ -22,7 +22,8 @@ class EngineConfig:
     (by default 1 GiB on a CPU, 80 % of the free memory on a GPU; never less than one full
     context). `step_tokens` bounds the tokens computed in one step, and with them how long
     a long prompt holds up the others. `threads` is the number of CPU threads per step, by
-    default the number of physical cores.
+    default the number of physical cores. `quantization` "int8" computes linear layers on
+    a CPU in int8: several times as fast as fp32, at a small cost in accuracy.
     """
 
     device: str | None = None
@@ -33,6 +34,7 @@ class EngineConfig:
     step_tokens: int | None = None
     max_running: int | None = None
     threads: int | None = None
+    quantization: str | None = None
 
     def __post_init__(self) -> None:
         for name in (
@@ -48,6 +50,10 @@ class EngineConfig:
                 raise LoadError(f"The engine setting {name} is {value}; it must be at least 1.")
         if self.dtype is not None and self.dtype not in _DTYPES:
             raise LoadError(f"The engine setting dtype is {self.dtype!r}; use one of {', '.join(_DTYPES)}.")
+        if self.quantization not in (None, "int8"):
+            raise LoadError(
+                f"The engine setting quantization is {self.quantization!r}; use int8 or leave it out."
+            )
 
     def torch_device(self) -> torch.device:
         """The device to run on.

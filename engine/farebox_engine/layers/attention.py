@@ -185,8 +185,12 @@ class SelfAttention(nn.Module):
         query, key, value = heads.split(self._heads, dim=1)
         if self.q_norm is not None and self.k_norm is not None:
             query, key = self.q_norm(query), self.k_norm(key)
-        if rotation is not None:
-            query, key = apply_rotary(query, *rotation), apply_rotary(key, *rotation)
+            if rotation is not None:
+                query, key = apply_rotary(query, *rotation), apply_rotary(key, *rotation)
+        elif rotation is not None:
+            # Side by side in the fused matrix, they are rotated at once.
+            rotated = apply_rotary(heads[:, : -self._heads[2]], *rotation)
+            query, key = torch.split(rotated, self._heads[:2], dim=1)
         mixed = attention.attend(self._layer, query, key, value, self._rule)
         output: Tensor = self.o_proj(mixed.flatten(1))
         return output

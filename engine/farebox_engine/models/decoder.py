@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from farebox_engine.config import DecoderConfig
 from farebox_engine.layers.attention import AttentionBackend
@@ -64,7 +63,8 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return fp32 logits [N, vocab_size] for hidden states [N, hidden_size]."""
-        return functional.linear(hidden, self.lm_head.weight).float()
+        logits: Tensor = self.lm_head(hidden)
+        return logits.float()
 
     @property
     def lengths_matter(self) -> bool:

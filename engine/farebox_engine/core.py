@@ -11,7 +11,7 @@ from farebox_engine.accounting import DeviceLedger, TokenRate
 from farebox_engine.blocks import BlockPool
 from farebox_engine.grammar import Matcher
 from farebox_engine.outputs import EngineStats, FinishReason, Usage
-from farebox_engine.runner import ModelRunner
+from farebox_engine.runner import Runner
 from farebox_engine.sampler import Sampled
 from farebox_engine.scheduler import Scheduler
 from farebox_engine.sequence import Sequence, Span
@@ -34,9 +34,7 @@ class Update:
 class EngineCore:
     """Schedules, computes, charges and collects, one `step` at a time; single-threaded."""
 
-    def __init__(
-        self, scheduler: Scheduler, pool: BlockPool, runner: ModelRunner, ledger: DeviceLedger
-    ) -> None:
+    def __init__(self, scheduler: Scheduler, pool: BlockPool, runner: Runner, ledger: DeviceLedger) -> None:
         self._scheduler = scheduler
         self._pool = pool
         self._runner = runner

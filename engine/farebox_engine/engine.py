@@ -17,6 +17,7 @@ from torch import nn
 from farebox_engine.accounting import CostModel, DeviceLedger
 from farebox_engine.answer_format import AnswerFormat
 from farebox_engine.blocks import BlockPool, root_key
+from farebox_engine.choose_runner import build_runner
 from farebox_engine.core import EngineCore, Update
 from farebox_engine.errors import ClosedError, LoadError, RequestError
 from farebox_engine.generation import Generation
@@ -28,7 +29,6 @@ from farebox_engine.mailbox import Mail, Mailbox
 from farebox_engine.options import EngineConfig
 from farebox_engine.outputs import EngineStats, FinishReason
 from farebox_engine.params import GenerationRequest
-from farebox_engine.runner import ModelRunner
 from farebox_engine.scheduler import Scheduler
 from farebox_engine.sequence import Sequence
 from farebox_engine.sizing import context_length, num_blocks
@@ -249,11 +249,18 @@ def _build_core(loaded: LoadedModel, config: EngineConfig, context: int) -> Engi
         loaded.config, num_blocks=blocks, block_size=config.block_size, dtype=loaded.dtype, device=device
     )
     pool = BlockPool(blocks)
+    runner = build_runner(
+        loaded.model,
+        cache,
+        capacity=config.running_limit(device),
+        max_blocks=-(-context // config.block_size),
+    )
     scheduler = Scheduler(
         pool,
         block_size=config.block_size,
         token_budget=config.tokens_per_step(device),
         max_running=config.running_limit(device),
+        lookahead=runner.lookahead,
     )
     cost = CostModel.of(
         loaded.config,
@@ -261,4 +268,4 @@ def _build_core(loaded: LoadedModel, config: EngineConfig, context: int) -> Engi
         item_bytes=loaded.dtype.itemsize,
         on_gpu=device.type == "cuda",
     )
-    return EngineCore(scheduler, pool, ModelRunner(loaded.model, cache), DeviceLedger(cost))
+    return EngineCore(scheduler, pool, runner, DeviceLedger(cost))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,8 +24,23 @@ class StepResult:
     busy_seconds: float
 
 
+class Runner(Protocol):
+    """What the engine's core asks of a runner; see `ModelRunner`."""
+
+    @property
+    def lookahead(self) -> int:
+        """For how many tokens past those of a step the sequences should hold blocks."""
+        ...
+
+    def clear(self, blocks: Seq[int]) -> None: ...
+
+    def run(self, spans: Seq[Span]) -> StepResult: ...
+
+
 class ModelRunner:
     """Computes spans with a model and its KV cache."""
+
+    lookahead = 0
 
     def __init__(self, model: CausalLM, cache: KVCache) -> None:
         self._cache = cache

@@ -15,7 +15,7 @@ from farebox_engine.outputs import RawLogprobs
 from farebox_engine.sequence import Sequence
 
 _WORD = 2**64 - 1
-_FIRST_CANDIDATES = 256
+FIRST_CANDIDATES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +115,13 @@ def _draw(logits: Tensor, sequences: Seq[Sequence]) -> Tensor:
     points = _column([uniform(s.request.seed, s.completion_length) for s in sequences], device, torch.float64)
     filtered = [row for row, p in enumerate(params) if p.top_k or p.top_p < 1 or p.min_p]
     if len(filtered) == 0:
-        return _invert(logits.softmax(dim=-1), points)
+        return invert(logits.softmax(dim=-1), points)
     choice = torch.empty(len(params), dtype=torch.int64, device=device)
     free = sorted(set(range(len(params))) - set(filtered))
     if free:
-        choice[free] = _invert(logits[free].softmax(dim=-1), points[free])
+        choice[free] = invert(logits[free].softmax(dim=-1), points[free])
     candidates, probabilities = _candidates(logits[filtered], [sequences[row] for row in filtered])
-    place = _invert(probabilities, points[filtered])
+    place = invert(probabilities, points[filtered])
     choice[filtered] = candidates.gather(1, place[:, None])[:, 0]
     return choice
 
@@ -137,28 +137,40 @@ def _candidates(logits: Tensor, sequences: Seq[Sequence]) -> tuple[Tensor, Tenso
     top_k = _column([min(p.top_k or vocab, vocab) for p in params], device, torch.int64)
     top_p = _column([p.top_p for p in params], device)
     min_p = _column([p.min_p for p in params], device)
-    everything = logits.logsumexp(dim=-1, keepdim=True)
     # Never less than any top-k: its probabilities are renormalised over all it keeps.
-    width = min(vocab, max([_FIRST_CANDIDATES, *(p.top_k for p in params if p.top_k < vocab)]))
+    width = min(vocab, max([FIRST_CANDIDATES, *(p.top_k for p in params if p.top_k < vocab)]))
     while True:
-        values, ids = logits.topk(width, dim=-1)
-        within = torch.arange(width, device=device) < top_k
-        limited = values.masked_fill(~within, -torch.inf)
-        total = torch.where(top_k < vocab, limited.logsumexp(dim=-1, keepdim=True), everything)
-        probabilities = (limited - total).exp()
-        mass = probabilities.cumsum(dim=-1)
-        threshold = min_p * probabilities[:, :1]
-        reached = (top_k < vocab) | ((top_p < 1) & (mass[:, -1:] >= top_p))
-        reached |= (min_p > 0) & (probabilities[:, -1:] < threshold)
+        ids, probabilities, reached = filter_best(logits, top_k, top_p, min_p, width)
         if width == vocab or bool(reached.all()):
-            break
+            return ids, probabilities
         width = min(vocab, 8 * width)
+
+
+def filter_best(
+    logits: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor, width: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The best `width` tokens, their probabilities, 0 where filtered out, and which rows need no more.
+
+    `logits` is [N, vocab] after the temperature, the filters [N, 1]; a `top_k` of vocab keeps
+    all. Returns int64 and fp32 [N, width] and bool [N, 1].
+    """
+    vocab = logits.shape[1]
+    values, ids = logits.topk(width, dim=-1)
+    within = torch.arange(width, device=logits.device) < top_k
+    limited = values.masked_fill(~within, -torch.inf)
+    everything = logits.logsumexp(dim=-1, keepdim=True)
+    total = torch.where(top_k < vocab, limited.logsumexp(dim=-1, keepdim=True), everything)
+    probabilities = (limited - total).exp()
+    mass = probabilities.cumsum(dim=-1)
+    threshold = min_p * probabilities[:, :1]
+    reached = (top_k < vocab) | ((top_p < 1) & (mass[:, -1:] >= top_p))
+    reached |= (min_p > 0) & (probabilities[:, -1:] < threshold)
     keep = (mass - probabilities < top_p) & (probabilities >= threshold)
     keep[:, 0] = True
-    return ids, probabilities * keep
+    return ids, probabilities * keep, reached
 
 
-def _invert(probabilities: Tensor, points: Tensor) -> Tensor:
+def invert(probabilities: Tensor, points: Tensor) -> Tensor:
     """The index at which each row's cumulative sum passes its point in [0, 1); rows need not sum to 1.
 
     In fp64: in fp32 the tail of a large vocabulary would vanish in the sum.

@@ -52,9 +52,13 @@ class Scheduler:
 
     The running sequences are kept in the order of their admission, and admission stops at
     the first prompt that does not fit into the budget: only the last can be in mid-prefill.
+    A sequence holds blocks for `lookahead` tokens more than its step computes, for a runner
+    that computes ahead.
     """
 
-    def __init__(self, pool: BlockPool, *, block_size: int, token_budget: int, max_running: int) -> None:
+    def __init__(
+        self, pool: BlockPool, *, block_size: int, token_budget: int, max_running: int, lookahead: int = 0
+    ) -> None:
         self.preemptions = 0
         self.running: list[Sequence] = []
         self.waiting = ArrivalQueue()
@@ -62,6 +66,7 @@ class Scheduler:
         self._block_size = block_size
         self._token_budget = token_budget
         self._max_running = max_running
+        self._lookahead = lookahead
 
     @property
     def idle(self) -> bool:
@@ -107,7 +112,7 @@ class Scheduler:
         while budget and len(spans) < len(self.running):
             sequence = self.running[len(spans)]
             length = min(sequence.pending, budget)
-            if not self._make_room(sequence, sequence.computed + length):
+            if not self._make_room(sequence, sequence.computed + length + self._lookahead):
                 break
             spans.append(Span(sequence, sequence.computed, length))
             budget -= length
@@ -137,7 +142,7 @@ class Scheduler:
             reused = self._pool.match(self._keys(sequence, len(sequence.tokens) - 1))
             # Room for the whole prompt, though this step may compute only a part of it:
             # to begin what cannot be finished leads to preemptions.
-            needed = self._blocks_for(len(sequence.tokens)) - len(reused)
+            needed = self._blocks_for(len(sequence.tokens) + self._lookahead) - len(reused)
             if needed + self._pool.idle(reused) > self._pool.free:
                 return
             self._pool.hold(reused)
@@ -146,7 +151,8 @@ class Scheduler:
             if sequence.furthest == 0:
                 sequence.cached_tokens = sequence.furthest = sequence.computed
             length = min(sequence.pending, budget)
-            self._extend(sequence, self._blocks_for(sequence.computed + length) - len(reused))
+            wanted = self._blocks_for(sequence.computed + length + self._lookahead)
+            self._extend(sequence, wanted - len(reused))
             self.running.append(self.waiting.pop())
             budget -= length
             yield Span(sequence, sequence.computed, length)

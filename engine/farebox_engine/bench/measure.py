@@ -7,14 +7,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from farebox_engine.bench.workload import Contender, Workload
+from farebox_engine.bench.workload import Answer, Contender, Workload
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One contender's times, in seconds, one entry per round.
 
-    `first` is until every prompt has its first token, `step` one token of all after that.
+    `first` is until every prompt has its first token, `step` one token of all of them after that.
     """
 
     name: str
@@ -35,26 +35,37 @@ def compare(
 ) -> list[Reading]:
     """Let the contenders take turns, so that what else the machine does meets them all alike.
 
-    Each round times an answer of one token and one of `workload.new_tokens`; what the second
-    takes longer is steps. A first, unmeasured turn warms up.
+    A first, unmeasured turn warms up.
     """
     prompts = workload.prompts(vocab_size)
     for contender in contenders:
         contender.answer(prompts, workload.new_tokens)
-        contender.answer(prompts, 1)
     times: list[list[tuple[float, float]]] = [[] for _ in contenders]
     for _ in range(rounds):
         for contender, taken in zip(contenders, times, strict=True):
-            first = _seconds(contender, prompts, 1)
-            whole = _seconds(contender, prompts, workload.new_tokens)
-            taken.append((first, max(whole - first, 1e-9) / (workload.new_tokens - 1)))
+            started = time.perf_counter()
+            answers = contender.answer(prompts, workload.new_tokens)
+            taken.append((max(answer.times[0] for answer in answers) - started, seconds_per_step(answers)))
     return [
         Reading(contender.name, *(tuple(column) for column in zip(*taken, strict=True)))
         for contender, taken in zip(contenders, times, strict=True)
     ]
 
 
-def _seconds(contender: Contender, prompts: list[list[int]], new_tokens: int) -> float:
-    started = time.perf_counter()
-    contender.answer(prompts, new_tokens)
-    return time.perf_counter() - started
+def seconds_per_step(answers: Sequence[Answer]) -> float:
+    """What one token of every answer takes while all of them are being generated.
+
+    Counted from when the last answer has its first token to when the first has its last: outside,
+    prompts are computed too, or the batch is smaller.
+
+    Raises:
+        ValueError: there is no such time; the answers are too short for the prompts.
+    """
+    begin, end = (
+        max(answer.times[0] for answer in answers),
+        min(answer.times[-1] for answer in answers),
+    )
+    tokens = sum(begin < moment <= end for answer in answers for moment in answer.times)
+    if end <= begin:
+        raise ValueError("The first answer was done before the last had begun: ask for more new tokens.")
+    return len(answers) * (end - begin) / tokens

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import copy
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
+from farebox_engine.bench.workload import Answer
 from farebox_engine.loader import LoadedModel
 from farebox_engine.models.weights import named_weights
 
@@ -35,6 +43,17 @@ def build_reference(shape: Mapping[str, object], loaded: LoadedModel) -> Any:
     return model
 
 
+class _Clock(StoppingCriteria):
+    """Notes the time of each token; `generate` itself waits for the device after each."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+        self.times.append(time.perf_counter())
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+
 class GenerateContender:
     """One padded batch in `generate`, with its dynamic cache."""
 
@@ -42,18 +61,19 @@ class GenerateContender:
         self.name = "generate"
         self._model = model
 
-    def answer(self, prompts: list[list[int]], new_tokens: int) -> list[list[int]]:
+    def answer(self, prompts: list[list[int]], new_tokens: int) -> list[Answer]:
         """See `Contender.answer`; the prompts must be equally long."""
         ids = torch.tensor(prompts, device=self._model.device)
+        clock = _Clock()
         output = self._model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=new_tokens,
             do_sample=False,
             pad_token_id=0,
+            stopping_criteria=StoppingCriteriaList([clock]),
         )
-        tokens: list[list[int]] = output[:, ids.shape[1] :].tolist()
-        return tokens
+        return [Answer(tokens, clock.times) for tokens in output[:, ids.shape[1] :].tolist()]
 
     def close(self) -> None:
         pass
@@ -79,8 +99,12 @@ class ContinuousBatchingContender:
             settings |= {"max_memory_percent": 0.5}
         self._config = ContinuousBatchingConfig(**settings)
 
-    def answer(self, prompts: list[list[int]], new_tokens: int) -> list[list[int]]:
-        """See `Contender.answer`."""
+    def answer(self, prompts: list[list[int]], new_tokens: int) -> list[Answer]:
+        """See `Contender.answer`.
+
+        Raises:
+            RuntimeError: it lost a request, or tokens of one.
+        """
         generation = GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=new_tokens, do_sample=False, eos_token_id=-1, pad_token_id=0
         )
@@ -89,9 +113,10 @@ class ContinuousBatchingContender:
             generation_config=generation,
             continuous_batching_config=self._config,
             persistent_manager=True,
+            record_timestamps=True,
         )
-        answers = [list(result.generated_tokens) for result in results.values()]
-        if len(answers) != len(prompts) or any(len(answer) != new_tokens for answer in answers):
+        answers = [Answer(list(found.generated_tokens), list(found.timestamps)) for found in results.values()]
+        if len(answers) != len(prompts) or any(len(answer.tokens) != new_tokens for answer in answers):
             raise RuntimeError("transformers' continuous batching lost a request or some of its tokens.")
         return answers
 

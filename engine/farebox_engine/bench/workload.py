@@ -24,12 +24,20 @@ class Workload:
         return tokens
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One prompt's tokens, and when each was known here, by `time.perf_counter`."""
+
+    tokens: list[int]
+    times: list[float]
+
+
 class Contender(Protocol):
     """Something that answers prompts; `name` heads its column."""
 
     name: str
 
-    def answer(self, prompts: list[list[int]], new_tokens: int) -> list[list[int]]:
+    def answer(self, prompts: list[list[int]], new_tokens: int) -> list[Answer]:
         """Generate exactly `new_tokens` tokens for each prompt; returns once all are known here."""
         ...
 

@@ -32,6 +32,7 @@ from farebox_engine.params import GenerationRequest
 from farebox_engine.scheduler import Scheduler
 from farebox_engine.sequence import Sequence
 from farebox_engine.sizing import context_length, num_blocks
+from farebox_engine.threads import single_threaded
 from farebox_engine.transcript import EMPTY_DELTA, Transcript
 
 _log = logging.getLogger(__name__)
@@ -57,7 +58,8 @@ class Engine:
             loaded.eos_token_ids,
         )
         self._threads = config.cpu_threads()
-        self._core = _build_core(loaded, config, self.context_length)
+        with single_threaded():
+            self._core = _build_core(loaded, config, self.context_length)
         self._mailbox = Mailbox()
         self._generations: dict[Sequence, Generation] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -72,7 +74,9 @@ class Engine:
         """
         config = config or EngineConfig()
         device = config.torch_device()
-        return cls(load_model(path, device=device, dtype=config.torch_dtype(device)), config)
+        with single_threaded():
+            loaded = load_model(path, device=device, dtype=config.torch_dtype(device))
+        return cls(loaded, config)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the engine's thread; generations are delivered on `loop`."""

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from farebox_engine.bench.workload import Workload
+from farebox_engine.config import DecoderConfig
 from farebox_engine.kv_cache import KVCache
-from farebox_engine.loader import LoadedModel
 
 _CPU_BYTES, _GPU_BYTES = 1 << 28, 1 << 32
 
@@ -48,24 +49,31 @@ class Floor:
     seconds: float
 
     @classmethod
-    def of(cls, loaded: LoadedModel, machine: Machine, batch: int, context: float) -> Floor:
-        """A step of `batch` sequences that hold `context` tokens each; weights are read once.
+    def of(
+        cls,
+        config: DecoderConfig,
+        parameters: int,
+        dtype: torch.dtype,
+        machine: Machine,
+        workload: Workload,
+    ) -> Floor:
+        """A step in the middle of the answers; weights are read once.
 
         Of an embedding only the rows of the tokens are read, unless it is also the head.
         """
-        config = loaded.config
-        weights = loaded.parameters - config.idle_parameters
+        batch, context = workload.batch, workload.context + workload.new_tokens / 2
+        weights = parameters - config.idle_parameters
         if not config.tie_word_embeddings:
             weights -= config.vocab_size * config.hidden_size
-        read: float = weights * loaded.dtype.itemsize
-        read += batch * context * KVCache.bytes_per_token(config, loaded.dtype)
+        read: float = weights * dtype.itemsize
+        read += batch * context * KVCache.bytes_per_token(config, dtype)
         width = config.num_layers * config.num_heads * config.head_dim
         operations = batch * (2 * weights + 4 * width * context)
         seconds = max(read / machine.bytes_per_second, operations / machine.operations_per_second)
         return cls(read, operations, seconds)
 
 
-def _best(work: Callable[[], Tensor], device: torch.device, rounds: int = 10) -> float:
+def _best(work: Callable[[], Tensor], device: torch.device, rounds: int = 40) -> float:
     best = float("inf")
     for _ in range(rounds):
         started = time.perf_counter()

@@ -62,4 +62,4 @@ def _ratio(ours: Reading, other: Reading) -> str:
     if ours is other:
         return ""
     ratio = statistics.median(b / a for a, b in zip(ours.step, other.step, strict=True))
-    return f"{ratio:.2f}x as fast" if ours.name == "engine" else f"{ratio:.2f}x"
+    return f"{ratio:.2f}x as fast"

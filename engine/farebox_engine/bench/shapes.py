@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -71,12 +72,14 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def build_model(shape: Mapping[str, object], device: torch.device, dtype: torch.dtype) -> LoadedModel:
-    """Build a model of a Hugging Face configuration with random weights, drawn as such models are."""
+def build_model(
+    shape: Mapping[str, object], device: torch.device, dtype: torch.dtype, deviation: float = 0.02
+) -> LoadedModel:
+    """Build a model of a Hugging Face configuration, its matrices drawn from a normal distribution."""
     family = FAMILIES[str(shape["model_type"])]
     config = family.read_config(shape)
     model = allocate(family, config, device, dtype)
-    _draw_weights(model, device)
+    _draw_weights(model, device, deviation)
     return LoadedModel(
         model=cast(CausalLM, model.eval()),
         config=config,
@@ -89,12 +92,27 @@ def build_model(shape: Mapping[str, object], device: torch.device, dtype: torch.
     )
 
 
+def move(loaded: LoadedModel, device: torch.device) -> LoadedModel:
+    """The same model on another device."""
+    cast(nn.Module, loaded.model).to(device)
+    return replace(loaded, device=device)
+
+
+def describe(shape: Mapping[str, object]) -> tuple[DecoderConfig, int]:
+    """A configuration as the engine reads it, and how many parameters the model has."""
+    family = FAMILIES[str(shape["model_type"])]
+    config = family.read_config(shape)
+    with torch.device("meta"):
+        model = family.build(config)
+    return config, sum(parameter.numel() for parameter in model.parameters())
+
+
 @torch.no_grad()
-def _draw_weights(model: nn.Module, device: torch.device) -> None:
+def _draw_weights(model: nn.Module, device: torch.device, deviation: float) -> None:
     generator = torch.Generator(device).manual_seed(0)
     for name, parameter in model.named_parameters():
         if parameter.dim() > 1:
-            parameter.normal_(std=0.02, generator=generator)
+            parameter.normal_(std=deviation, generator=generator)
         else:
             parameter.fill_(0.0 if name.endswith("bias") else 1.0)
 

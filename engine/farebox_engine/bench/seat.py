@@ -1,0 +1,134 @@
+"""A contender in a process of its own: neither its threads nor its memory are in the others' way."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import multiprocessing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+import torch
+
+from farebox_engine.bench.ours import EngineContender
+from farebox_engine.bench.shapes import SHAPES, build_model
+from farebox_engine.bench.workload import Answer, Contender, Workload
+from farebox_engine.options import EngineConfig
+from farebox_engine.threads import single_threaded
+
+SYSTEMS = ("engine", "engine-int8", "generate", "continuous-batching")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a run of the benchmark holds fixed."""
+
+    device: torch.device
+    dtype: torch.dtype
+    rounds: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which system answers for which shape; `workloads` are all that it will meet."""
+
+    system: str
+    shape: str
+    workloads: tuple[Workload, ...]
+    setting: Setting
+
+
+class Seat:
+    """A contender whose work is done in a child process; opened by the constructor."""
+
+    def __init__(self, place: Place) -> None:
+        self.name = place.system
+        self._process = None
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(place, theirs), daemon=True)
+        process.start()
+        self._process = process
+        theirs.close()
+        self._receive()
+
+    def answer(self, prompts: list[list[int]], new_tokens: int) -> list[Answer]:
+        """See `Contender.answer`; `time.perf_counter` is the same clock in all processes of a Linux machine.
+
+        Raises:
+            RuntimeError: the contender failed; the child's words.
+        """
+        self._connection.send((prompts, new_tokens))
+        return self._receive()
+
+    def close(self) -> None:
+        """Let the child end, and wait for it."""
+        self._connection.close()
+        if self._process is not None:
+            self._process.join()
+
+    def _receive(self) -> list[Answer]:
+        try:
+            found: list[Answer] | str = self._connection.recv()
+        except EOFError:
+            raise RuntimeError(f"The process of {self.name} died.") from None
+        if isinstance(found, str):
+            raise RuntimeError(f"{self.name}: {found}")
+        return found
+
+
+def _serve(place: Place, connection: Connection) -> None:
+    """The child: build the contender, then answer until the parent hangs up."""
+    torch.set_num_threads(place.setting.threads)
+    contender: Contender | None = None
+    try:
+        contender = build_contender(place)
+        connection.send([])
+        while True:
+            connection.send(contender.answer(*connection.recv()))
+    except EOFError:
+        pass
+    except Exception as error:
+        connection.send(f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        if contender is not None:
+            contender.close()
+
+
+def build_contender(place: Place) -> Contender:
+    """The contender itself, in this process."""
+    setting, shape = place.setting, SHAPES[place.shape]
+    batch = max(workload.batch for workload in place.workloads)
+    length = max(workload.context + workload.new_tokens for workload in place.workloads)
+    with single_threaded():
+        loaded = build_model(shape, setting.device, setting.dtype)
+    if place.system in {"engine", "engine-int8"}:
+        config = EngineConfig(
+            device=str(setting.device),
+            context_length=length,
+            max_running=batch,
+            threads=setting.threads,
+            quantization="int8" if place.system == "engine-int8" else None,
+        )
+        return EngineContender(place.system, loaded, config)
+    # By name, because transformers is only there where somebody compares.
+    reference = importlib.import_module("farebox_engine.bench.reference")
+    model = reference.build_reference(shape, loaded)
+    del loaded
+    contender: Contender
+    if place.system == "generate":
+        contender = reference.GenerateContender(model)
+    else:
+        contender = reference.ContinuousBatchingContender(model, batch=batch, length=length)
+    return contender
+
+
+def usable_systems(systems: Sequence[str]) -> tuple[str, ...]:
+    """Those of `systems` for which everything is installed."""
+    ours = ("engine", "engine-int8")
+    if importlib.util.find_spec("transformers") is not None:
+        return tuple(systems)
+    return tuple(system for system in systems if system in ours)

@@ -1,0 +1,63 @@
+"""The benchmark: what it counts, and that it runs."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from farebox_engine.bench import __main__ as bench
+from farebox_engine.bench import gpu, shapes
+from farebox_engine.bench.floor import Floor, Machine
+from farebox_engine.bench.measure import seconds_per_step
+from farebox_engine.bench.shapes import describe
+from farebox_engine.bench.workload import Answer, Workload
+
+TINY = shapes.SHAPES["smollm-135m"] | {"num_hidden_layers": 2, "vocab_size": 500, "hidden_size": 192}
+TINY |= {"num_attention_heads": 3, "num_key_value_heads": 1, "intermediate_size": 64}
+
+
+def test_a_step_is_timed_while_all_answers_grow() -> None:
+    early = Answer([0] * 6, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    late = Answer([0] * 6, [3.0, 4.0, 5.0, 6.0, 6.5, 7.0])
+    assert seconds_per_step([early, late]) == pytest.approx(2 * 3.0 / 6)
+    with pytest.raises(ValueError, match="more new tokens"):
+        seconds_per_step([early, Answer([0], [6.0])])
+
+
+def test_the_floor_counts_weights_once_and_keys_per_sequence() -> None:
+    config, parameters = describe(TINY)
+    machine = Machine("test", bytes_per_second=1e9, operations_per_second=1e12)
+    load = Workload(batch=4, context=100, new_tokens=20)
+    floor = Floor.of(config, parameters, torch.float32, machine, load)
+    kv_bytes = 4 * 110 * 2 * 2 * 1 * 64 * 4
+    assert floor.bytes == 4 * parameters + kv_bytes
+    assert floor.seconds == pytest.approx(floor.bytes / 1e9)
+
+
+def test_a_run_prints_a_table_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bench.json"
+    size = ["--batches", "1", "--context", "8", "--new-tokens", "4", "--rounds", "1", "--threads", "1"]
+    assert bench.main([*size, "--systems", "engine-int8", "--json", str(path)]) == 0
+    assert "| smollm-135m | 1 | 8 | engine-int8 |" in capsys.readouterr().out
+    (row,) = json.loads(path.read_text())["rows"]
+    assert row["readings"][0]["step"][0] > 0
+    assert row["floor"]["seconds"] > 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="would run for minutes")
+def test_the_gpu_list_says_that_there_is_no_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.main(["gpu"]) == 2
+    assert "no GPU" in capsys.readouterr().err
+
+
+def test_a_wrong_kernel_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wrong:
+        @staticmethod
+        def paged_decode(query: torch.Tensor, *_: object) -> torch.Tensor:
+            return torch.zeros_like(query)
+
+    monkeypatch.setattr(importlib, "import_module", lambda name: Wrong)
+    with pytest.raises(gpu.WrongResultError, match="paged_decode"):
+        gpu.check_kernels(torch.device("cpu"))

@@ -102,6 +102,7 @@ _SAMPLING_FIELDS = {
     "logit_bias": "Token ids, and what to add to their logits.",
     "seed": "The same seed, request and model give the same answer; the j-th of `n` uses `seed + j`.",
     "stop": "Texts that end the answer; they are not part of it.",
+    "structured_outputs": "What the whole answer must be; exactly one of its fields. Beyond OpenAI's API.",
 } | dict.fromkeys(IGNORED, "Accepted and ignored: it does not change the result.")
 _REFUSED = "Not supported: refused unless it asks for nothing."
 
@@ -119,6 +120,10 @@ CHAT_COMPLETION = Documentation(
         messages="The conversation so far, oldest first.",
         max_completion_tokens="The newer name of `max_tokens`; send one of them.",
         logprobs="Tell the log probability of each token of the answer.",
+        response_format="Bind the answer to JSON, or to a JSON schema.",
+        tools="Functions that the model may call, where its chat template knows tools.",
+        tool_choice="Whether to call: `none`, `auto` (the default), `required`, or one by name.",
+        parallel_tool_calls="False: at most one call in an answer.",
         top_logprobs="Tell those of so many likeliest tokens at each place, too; with `logprobs` only.",
     ),
     request={
@@ -138,6 +143,22 @@ CHAT_COMPLETION = Documentation(
                 {"role": "assistant", "content": "Paris is the capital of France."},
                 {"role": "user", "content": "And of Italy?"},
             ],
+        },
+        "an object of a schema": {
+            "model": _MODEL,
+            "messages": [{"role": "user", "content": "What is the capital of France?"}],
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {
+                    "name": "capital",
+                    "schema": {
+                        "type": "object",
+                        "properties": {"capital": {"type": "string", "maxLength": 40}},
+                        "required": ["capital"],
+                        "additionalProperties": False,
+                    },
+                },
+            },
         },
         "reproducible": {
             "model": _MODEL,

@@ -14,6 +14,8 @@ class Constraints:
     def __init__(self, defaults: GenerationDefaults, sequence: Sequence) -> None:
         self._defaults = defaults
         self._limit = sequence.token_limit
+        # As in transformers, what ends a text cannot be banned.
+        self._banned = sorted(set(defaults.banned) - sequence.end_token_ids)
         self._ends = sorted(sequence.end_token_ids)
         # A request deaf to end tokens is not ended by a forced one either.
         self._forced_end = None if sequence.request.params.ignore_eos else defaults.forced_eos_token_id
@@ -31,7 +33,7 @@ class Constraints:
 
     def banned(self, tokens: Seq[int]) -> list[int]:
         """The tokens that may not follow `tokens`; may name one twice."""
-        banned = list(self._defaults.banned)
+        banned = list(self._banned)
         if len(tokens) - 1 < self._defaults.min_tokens:
             banned += self._ends
         size = self._defaults.no_repeat_ngram_size

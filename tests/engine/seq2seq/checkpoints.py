@@ -63,11 +63,12 @@ def build_seq2seq(folder: Path, family: str, seed: int = 0, **generation: Any) -
     torch.manual_seed(seed)
     model = _model(family)
     _roughen(model)
-    model.generation_config = GenerationConfig(
-        **{"decoder_start_token_id": START, "pad_token_id": START, "eos_token_id": END}
+    settings = (
+        {"decoder_start_token_id": START, "pad_token_id": START, "eos_token_id": END}
         | ({"forced_eos_token_id": END} if family in {"marian", "bart"} else {})
         | generation
     )
+    model.generation_config = GenerationConfig(**settings)  # type: ignore[no-untyped-call]
     model.save_pretrained(folder)
     if family.startswith("t5"):
         # Saved by transformers 5 these are no fields of a T5; older exports have them.
@@ -91,19 +92,27 @@ def _model(family: str) -> PreTrainedModel:
         gated = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
         return T5ForConditionalGeneration(T5Config(**_T5 | gated))
     if family == "marian":
-        return MarianMTModel(
-            MarianConfig(**_POST_NORM, activation_function="swish", scale_embedding=True)
-        )
+        return MarianMTModel(MarianConfig(**_POST_NORM, activation_function="swish", scale_embedding=True))
     return BartForConditionalGeneration(BartConfig(**_POST_NORM, bos_token_id=START))
 
 
 def _roughen(model: PreTrainedModel) -> None:
-    """Biases and norms begin at 0 and 1, position biases near 0: there, faults in them would go unseen."""
+    """Make faults show, and texts lively.
+
+    Biases and norms begin at 0 and 1 and position biases near 0: there, faults in them would
+    go unseen. Norms of random sign keep tied embeddings from echoing the last token; weak
+    sublayers let it matter at all where sums are normalised.
+    """
+    post_norm = model.config.model_type != "t5"
     with torch.no_grad():
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
             if "relative_attention_bias" in name:
                 tensor.normal_(std=2.0)
             elif name == "final_logits_bias":
-                tensor.normal_()
+                tensor.normal_(std=0.3)
             elif tensor.dim() == 1:
-                tensor.add_(torch.randn_like(tensor) * 0.3)
+                tensor.normal_(std=1.0 if name.endswith("norm.weight") else 0.1)
+            elif post_norm and name.endswith(("out_proj.weight", "fc2.weight")):
+                tensor.mul_(0.3)
+            if name.endswith(("decoder.layers.1.final_layer_norm.weight", "decoder.final_layer_norm.weight")):
+                tensor.mul_(3.0)

@@ -140,6 +140,8 @@ class Engine:
             raise RequestError(f"The prompt has a token id outside 0 to {vocab - 1}.", "prompt")
         if any(not 0 <= token < vocab for token in params.logit_bias):
             raise RequestError(f"logit_bias has a token id outside 0 to {vocab - 1}.", "logit_bias")
+        if (params.num_beams or 1) > 1:
+            raise RequestError("This model offers no beam search; leave num_beams out.", "num_beams")
         room = self.context_length - len(prompt)
         if room < 1 or (params.max_tokens or 1) > room:
             raise RequestError(

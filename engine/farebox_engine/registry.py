@@ -20,6 +20,7 @@ from farebox_engine.models.mixtral import MixtralForCausalLM, load_mixtral, read
 from farebox_engine.models.phi3 import PHI3_NAMING, Phi3ForCausalLM, read_phi3
 from farebox_engine.models.qwen2 import Qwen2ForCausalLM, read_qwen2
 from farebox_engine.models.qwen3 import Qwen3ForCausalLM, read_qwen3
+from farebox_engine.models.qwen3_moe import Qwen3MoeForCausalLM, read_qwen3_moe
 from farebox_engine.models.weights import load_weights
 
 
@@ -60,4 +61,5 @@ FAMILIES: dict[str, Family] = {
     "phi3": Family(read_phi3, Phi3ForCausalLM, partial(load_weights, naming=PHI3_NAMING)),
     "gpt2": Family(read_gpt2, GPT2LMHeadModel, load_gpt2),
     "mixtral": Family(read_mixtral, MixtralForCausalLM, load_mixtral),
+    "qwen3_moe": Family(read_qwen3_moe, Qwen3MoeForCausalLM, load_weights),
 }

@@ -65,6 +65,24 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gpt2": {"model_type": "gpt2", "tie_word_embeddings": True, "n_inner": 80},
     "gpt2-scaled": {"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": True},
     "mixtral": {"model_type": "mixtral", "num_local_experts": 5, "sliding_window": 19},
+    "qwen3-moe": {
+        "model_type": "qwen3_moe",
+        "head_dim": 16,
+        "num_experts": 6,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 32,
+        "norm_topk_prob": True,
+        "mlp_only_layers": [0],
+    },
+    "qwen3-moe-unnormalised": {
+        "model_type": "qwen3_moe",
+        "head_dim": 16,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "use_sliding_window": True,
+        "sliding_window": 9,
+    },
 }
 _CORPUS = [
     "The ferry leaves the harbour at nine and comes back before the lamps are lit.",

@@ -64,7 +64,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
     "gpt2": {"model_type": "gpt2", "tie_word_embeddings": True, "n_inner": 80},
     "gpt2-scaled": {"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": True},
-    "mixtral": {"model_type": "mixtral", "num_local_experts": 5, "sliding_window": 19},
+    # Rows of 90 numbers are not aligned as the grouped product wants them.
+    "mixtral": {
+        "model_type": "mixtral",
+        "num_local_experts": 5,
+        "intermediate_size": 90,
+        "sliding_window": 19,
+    },
     "qwen3-moe": {
         "model_type": "qwen3_moe",
         "head_dim": 16,

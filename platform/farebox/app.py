@@ -13,6 +13,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
 
 from farebox.core.database import Database
 from farebox.core.errors import FareboxError
@@ -76,7 +77,11 @@ def create_app(
         state=State({"settings": settings}),
         logging_config=None,
         openapi_config=OpenAPIConfig(
-            title="Farebox", version=version("farebox"), use_handler_docstrings=True
+            title="Farebox",
+            version=version("farebox"),
+            use_handler_docstrings=True,
+            # No viewers: they run scripts of a CDN, beside the dashboard and with its cookies.
+            render_plugins=[JsonRenderPlugin(), YamlRenderPlugin()],
         ),
     )
 

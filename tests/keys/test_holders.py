@@ -1,6 +1,8 @@
 """A key is worth no more than the place of who holds it: removed, deleted, demoted."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -58,6 +60,29 @@ async def test_a_key_of_somebody_who_is_no_member_opens_nothing(
     await owner_connection.execute("UPDATE api_key SET revoked_at = NULL WHERE id = $1", tenant.key_id)
     with pytest.raises(InvalidApiKey):
         await authenticate(database, keyring.verify(tenant.api_key))
+
+
+async def test_a_key_made_while_its_holder_is_being_removed_does_not_outlive_them(
+    database: Database,
+    keyring: Keyring,
+    owner_connection: "asyncpg.Connection[asyncpg.Record]",
+) -> None:
+    tenant = await make_tenant(database, keyring)
+    async with database.transaction(organization_id=tenant.organization_id) as session:
+        minted = await create_key(
+            session,
+            keyring,
+            organization_id=tenant.organization_id,
+            project_id=tenant.project_id,
+            name="late",
+            user_id=tenant.user_id,
+        )
+        removing = asyncio.create_task(remove(database, tenant))
+        async with asyncio.timeout(2):
+            while not await owner_connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                assert not removing.done(), "nothing kept the removal from overtaking the new key"
+    await removing
+    assert await is_revoked(database, replace(tenant, key_id=minted.row.id))
 
 
 async def test_a_deleted_user_leaves_no_key_behind(

@@ -240,8 +240,11 @@ async def _check_holder(
         raise BadRequest(
             "A key is held by a user or by a service account, not by both.", code="invalid_holder"
         )
-    if user_id is not None and await session.get(Membership, (organization_id, user_id)) is None:
-        raise NotFound("No such user.", code="not_found")
+    if user_id is not None:
+        # Locked: a key made while its holder is being removed would outlive them unseen.
+        shared = {"read": True, "key_share": True}
+        if await session.get(Membership, (organization_id, user_id), with_for_update=shared) is None:
+            raise NotFound("No such user.", code="not_found")
     if service_account_id is not None:
         account = await session.get(ServiceAccount, service_account_id)
         if account is None or (account.organization_id, account.project_id) != (organization_id, project_id):

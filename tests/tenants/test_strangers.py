@@ -12,10 +12,12 @@ from httpx import AsyncClient, Response
 
 from farebox.core.database import Database
 from farebox.core.settings import Settings
+from farebox.keys.errors import InvalidApiKey
+from farebox.keys.service import authenticate
 from farebox.tenants import throttle
 from farebox.tenants.passwords import PasswordHasher
 from tests.tenants.conftest import make_doors, visit
-from tests.tenants.factories import SETTINGS, an_address, an_email, make_account
+from tests.tenants.factories import SETTINGS, an_address, an_email, make_account, make_key, make_keyring
 from tests.tenants.mailbox import Mailbox, deliver, token_in
 
 PASSWORD = "correct horse battery"
@@ -137,6 +139,26 @@ async def test_whoever_owns_the_mailbox_takes_the_account_from_who_came_first(de
         assert not await is_signed_in(stranger)
         assert (await sign_in(stranger, email, STRANGERS)).status_code == 401
         assert (await sign_in(owner, email, NEW_PASSWORD)).status_code == 200
+
+
+@pytest.mark.parametrize("verified", [False, True])
+async def test_a_first_proof_of_the_mailbox_ends_the_keys_of_who_came_first(
+    development: Site, verified: bool
+) -> None:
+    """Development lets people in unconfirmed, so a stranger may have made keys; a later reset ends none."""
+    email, database = an_email(), development.database
+    keyring = await make_keyring(database)
+    account = await make_account(database, email=email, verified=verified)
+    key = await make_key(database, keyring, account)
+    other = await make_key(database, keyring, await make_account(database, verified=False))
+    async with development.browser() as owner:
+        assert (await development.reset(owner, email)).status_code == 204
+    await authenticate(database, keyring.verify(other.token))
+    if verified:
+        await authenticate(database, keyring.verify(key.token))
+    else:
+        with pytest.raises(InvalidApiKey):
+            await authenticate(database, keyring.verify(key.token))
 
 
 async def test_a_reset_ends_every_other_link(development: Site) -> None:

@@ -21,6 +21,7 @@ from farebox.tenants.errors import InvalidLink, SignUpClosed, WrongCredentials
 from farebox.tenants.models import User
 from farebox.tenants.passwords import PasswordHasher
 from farebox.tenants.text import clean_email, clean_name, clean_password
+from farebox.tenants.unverified import revoke_forerunners_keys
 
 MAIL_VERIFY = "mail.verify_address"
 MAIL_RESET = "mail.password_reset"
@@ -147,14 +148,16 @@ async def request_password_reset(database: Database, *, email: str, address: str
 async def reset_password(database: Database, passwords: PasswordHasher, *, token: str, password: str) -> str:
     """Set a new password by a link; every session and other link of the user ends, their back-off too.
 
-    The link proves the mailbox, so it verifies the address as well. Returns a device cookie's token:
+    The link proves the mailbox, so it verifies the address as well; for the first time, it ends the
+    keys made until then, too. Returns a device cookie's token:
     the browser may sign in at once, however many strangers guess. Raises BadRequest, InvalidLink,
     Unavailable.
     """
     password = clean_password(password)
     async with database.transaction() as session:
-        if await links.owner_of(session, token, "reset") is None:
-            raise InvalidLink  # before the hash: made-up links must not cost 30 ms of a core each
+        owner = await links.owner_of(session, token, "reset")
+    if owner is None:
+        raise InvalidLink  # before the hash: made-up links must not cost 30 ms of a core each
     password_hash = await passwords.hash(password)
     async with database.transaction() as session:
         user_id = await links.spend(session, token, "reset")
@@ -172,6 +175,8 @@ async def reset_password(database: Database, passwords: PasswordHasher, *, token
         await sessions.end_all(session, user_id)
         await links.end_all(session, user_id)
         await throttle.clear(session, throttle.ACCOUNT, email)
+    if owner.email_verified_at is None:
+        await revoke_forerunners_keys(database, user_id)
     _log.info("password.reset", user_id=str(user_id))
     return devices.mint(password_hash)
 

@@ -1,8 +1,4 @@
-"""Accounts whose address nobody confirmed: they stand in the way of the address's owner.
-
-Only for production, where such an account cannot be signed in to. Only an account with nothing but the
-organization of its sign-up goes, and only if that has no member, project, key, balance or usage beyond.
-"""
+"""Accounts whose address nobody confirmed: they stand in the way of the address's owner."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -10,6 +6,10 @@ from uuid import UUID
 import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from farebox.core.database import Database
+from farebox.core.ids import external
+from farebox.tenants.audit import record
 
 KEPT = timedelta(days=7)
 _BATCH = 100
@@ -43,11 +43,19 @@ _LOCK_SCOPES = text(
     "SELECT FROM meter_scope WHERE organization_id = ANY (:organizations) ORDER BY id FOR UPDATE"
 )
 _DELETE_ORGANIZATIONS = text("DELETE FROM organization WHERE id = ANY (:organizations)")
+_REVOKE = text("""
+UPDATE api_key SET revoked_at = now()
+WHERE organization_id = :organization AND user_id = :user AND revoked_at IS NULL
+""")
 _DELETE_USER = text("DELETE FROM app_user WHERE id = :user")
 
 
 async def remove_unverified(session: AsyncSession) -> int:
-    """Remove a batch of those older than KEPT; returns how many. Under `Database.meter_transaction()`."""
+    """Remove a batch of those older than KEPT; returns how many. Under `Database.meter_transaction()`.
+
+    For production only, where nobody can have signed in to one. An account goes if it has nothing but
+    the organization of its sign-up, and that no other member, project, key, balance or usage.
+    """
     parameters = {"kept": KEPT.total_seconds(), "batch": _BATCH}
     removed = 0
     for user_id in (await session.scalars(_FIND, parameters)).all():
@@ -73,3 +81,22 @@ async def _remove(session: AsyncSession, user_id: UUID) -> bool:
     await session.execute(_DELETE_ORGANIZATIONS, organizations)
     await session.execute(_DELETE_USER, user)
     return True
+
+
+async def revoke_forerunners_keys(database: Database, user_id: UUID) -> None:
+    """End the keys of an account whose mailbox was proved for the first time, by a reset.
+
+    Whoever signed up may have been a stranger, whom development lets in unconfirmed.
+    """
+    async with database.transaction(user_id=user_id) as session:
+        organization_ids = (await session.scalars(_OWNED, {"user": user_id})).all()
+    for organization_id in organization_ids:
+        async with database.transaction(organization_id=organization_id) as session:
+            await session.execute(_REVOKE, {"organization": organization_id, "user": user_id})
+            await record(
+                session,
+                organization_id=organization_id,
+                actor_id=user_id,
+                action="user.keys_revoked",
+                target=external("user", user_id),
+            )

@@ -1,7 +1,8 @@
 """What a stranger who knows only an address may not learn, take or break."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,8 @@ import httpx
 import msgspec
 import pytest
 from httpx import AsyncClient, Response
+from sqlalchemy import Engine
+from sqlalchemy.event import listen, remove
 
 from farebox.core.database import Database
 from farebox.core.settings import Settings
@@ -256,3 +259,55 @@ async def test_a_made_up_device_is_a_strange_one(development: Site, cookie: str)
         headers = {b"cookie": b"farebox_device=" + cookie.encode()}
         form = {"email": email, "password": PASSWORD}
         assert (await owner.post("/auth/signin", json=form, headers=headers)).status_code == 429
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """What is asked of Postgres meanwhile, in order."""
+    asked: list[str] = []
+
+    def note(*event: Any) -> None:
+        # Made for an unknown address, and made in vain for a known one: the work is the same.
+        asked.append(re.sub("^(ROLLBACK TO|RELEASE) SAVEPOINT", "END SAVEPOINT", event[2]))
+
+    listen(Engine, "before_cursor_execute", note)
+    yield asked
+    remove(Engine, "before_cursor_execute", note)
+
+
+@pytest.mark.parametrize("verified", [True, False])
+async def test_known_and_unknown_addresses_cost_the_same_work(production: Site, verified: bool) -> None:
+    """Statement by statement and hash by hash: what takes as long tells as little."""
+    known, unknown = an_email(), an_email()
+    await make_account(production.database, email=known, verified=verified)
+    work: dict[str, list[tuple[list[str], int]]] = {known: [], unknown: []}
+    async with production.browser() as stranger:
+        for email in (known, unknown):
+            for path, fields in (
+                ("/auth/signin", {"password": STRANGERS}),
+                ("/auth/forgot", {}),
+                ("/auth/signup", {"password": STRANGERS, "name": "Eve", "organization": "Evil"}),
+            ):
+                hashes = production.passwords.performed
+                with statements() as asked:
+                    answer = await stranger.post(path, json={"email": email} | fields)
+                assert answer.status_code in (202, 401)
+                work[email].append((asked, production.passwords.performed - hashes))
+    assert work[known] == work[unknown]
+    assert [hashes for _, hashes in work[known]] == [1, 0, 1]
+    assert all(len(asked) >= 3 for asked, _ in work[known])
+
+
+@pytest.mark.parametrize(
+    "base_url", ["https://farebox.example:443", "https://Farebox.Example", "https://farebox.example/"]
+)
+async def test_a_public_address_is_known_however_it_is_written(production: Site, base_url: str) -> None:
+    """Browsers write their Origin in one way; were ours written in another, nobody could sign in."""
+    production.settings = msgspec.structs.replace(production.settings, base_url=base_url)
+    form = {"email": an_email()}
+    async with production.browser() as browser:
+        own, other = [
+            await browser.post("/auth/forgot", json=form, headers={"origin": origin})
+            for origin in ("https://farebox.example", "https://farebox.example:8443")
+        ]
+    assert (own.status_code, other.status_code) == (202, 403)

@@ -1,7 +1,10 @@
 """Every route that takes an id, and every route that changes something, tried from outside."""
 
-from typing import Any
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NoReturn
 
+import httpx
 import pytest
 from litestar.routes import HTTPRoute
 from sqlalchemy import delete, update
@@ -9,10 +12,11 @@ from sqlalchemy import delete, update
 from farebox.core.database import Database
 from farebox.core.ids import external, new_id
 from farebox.keys.tokens import Keyring
+from farebox.tenants import throttle
 from farebox.tenants.models import Membership
 from tests.dashboard.browsers import FormBrowser, Forms, Member
-from tests.gateway.servers import RunningServer
-from tests.tenants.factories import Tenant, make_key, make_tenant
+from tests.gateway.servers import RunningServer, ServerThread, make_settings
+from tests.tenants.factories import Tenant, an_address, an_email, make_key, make_tenant
 
 # JSON that only a script of our own origin can send, so that the Origin is all that is asked for.
 WELL_FORMED = {
@@ -180,3 +184,32 @@ async def test_nothing_that_changes_anything_for_somebody_goes_without_the_token
     assert len(templates) >= 10
     for path in (filled(template, owner.tenant) for template in templates):
         assert (await owner.browser.post(path, {"email": "a@example.com"})).status_code == 403, path
+
+
+def no_backend(*_: object) -> NoReturn:
+    raise ValueError("this server serves no model")
+
+
+@pytest.fixture
+async def plain_server(database: Database, database_url: str, tmp_path: Path) -> AsyncIterator[str]:
+    """One that no proxy stands before."""
+    settings = make_settings(tmp_path, trusted_proxies="")
+    thread = ServerThread(settings, database_url, no_backend)
+    yield thread.start().url
+    thread.stop()
+    async with database.transaction() as session:
+        await throttle.clear(session, throttle.ADDRESS, "127.0.0.1")
+
+
+async def test_an_address_that_a_client_claims_counts_for_nothing(plain_server: str) -> None:
+    async with httpx.AsyncClient(base_url=plain_server) as guesser:
+        answers = [
+            await guesser.post(
+                "/auth/signin",
+                json={"email": an_email(), "password": "x" * 12},
+                headers={"x-forwarded-for": an_address(), "x-real-ip": an_address()},
+            )
+            for _ in range(throttle.ADDRESS.free + 2)
+        ]
+    assert answers[0].status_code == 401
+    assert answers[-1].status_code == 429

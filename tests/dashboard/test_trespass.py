@@ -30,7 +30,7 @@ WELL_FORMED = {
 PUBLIC = {
     *("/", "/sign-up", "/sign-in", "/forgot", "/reset", "/verify"),
     *("/livez", "/readyz", "/metrics", "/.well-known/jwks.json"),
-    *("/schema", "/schema/openapi.json", "/schema/openapi.yaml", "/schema/openapi.yml"),
+    *("/schema", "/schema/openapi.json", "/schema/openapi.yaml", "/schema/openapi.yml", "/docs"),
 }
 # (how to ask, where, of which kind the id is, the other fields)
 ASKS = [

@@ -4,7 +4,7 @@ from alembic import op
 
 from farebox.core.sql import statements
 
-revision = "0008"
+revision = "0009"
 down_revision = "0007"
 
 # In the database, so that no way of removing a person can forget it.

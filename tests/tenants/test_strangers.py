@@ -1,6 +1,7 @@
 """What a stranger who knows only an address may not learn, take or break."""
 
 import re
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -263,10 +264,13 @@ async def test_a_made_up_device_is_a_strange_one(development: Site, cookie: str)
 
 @contextmanager
 def statements() -> Iterator[list[str]]:
-    """What is asked of Postgres meanwhile, in order."""
+    """What is asked of Postgres meanwhile, in order; not what servers in threads of their own ask."""
     asked: list[str] = []
+    here = threading.get_ident()
 
     def note(*event: Any) -> None:
+        if threading.get_ident() != here:
+            return
         # Made for an unknown address, and made in vain for a known one: the work is the same.
         asked.append(re.sub("^(ROLLBACK TO|RELEASE) SAVEPOINT", "END SAVEPOINT", event[2]))
 

@@ -69,8 +69,13 @@ async def check_password(
     return Proof(user, backoff, subject, address)
 
 
-async def open_session(session: AsyncSession, proof: Proof, *, replaces: str | None) -> Opened:
-    """Sign the user in, unless their password was changed meanwhile: then raises WrongCredentials."""
+async def open_session(
+    session: AsyncSession, proof: Proof, *, replaces: str | None, alone: bool = False
+) -> Opened:
+    """Sign the user in, and out everywhere else if `alone`.
+
+    Raises WrongCredentials when their password was changed meanwhile.
+    """
     user = proof.user
     # A reset may have come between the hash and now; the lock makes a later one wait, and end this
     # session with the others.
@@ -81,6 +86,8 @@ async def open_session(session: AsyncSession, proof: Proof, *, replaces: str | N
     )
     if await session.scalar(unchanged) is None:
         raise WrongCredentials
+    if alone:
+        await sessions.end_all(session, user.id)
     await throttle.clear(session, proof.backoff, proof.subject)
     await throttle.take_back(session, throttle.ADDRESS, throttle.network_of(proof.address))
     token = await sessions.create(session, user.id, replaces=replaces)

@@ -126,8 +126,7 @@ async def verify_email(
         database, passwords, email=owner.email, password=password, address=address, by_link=True
     )
     async with database.transaction() as session:
-        await sessions.end_all(session, owner.id)
-        opened = await open_session(session, proof, replaces=replaces)
+        opened = await open_session(session, proof, replaces=replaces, alone=True)
         if await links.spend(session, token, "verify") is None:
             raise InvalidLink
         await _mark_verified(session, owner.id)

@@ -293,13 +293,14 @@ async def test_no_secret_lies_in_the_outbox(person: Person) -> None:
 async def test_guessing_at_one_account_meets_the_back_off_from_anywhere(person: Person) -> None:
     await person.sign_up()
     guesses = await asyncio.gather(
-        *(person.sign_in(f"guess number {n:02}", address=an_address()) for n in range(20)),
+        *(person.sign_in(f"guess number {n:02}", address=an_address()) for n in range(100)),
         return_exceptions=True,
     )
     looked_at = [guess for guess in guesses if isinstance(guess, WrongCredentials)]
     put_off = [guess for guess in guesses if isinstance(guess, TooManyAttempts)]
-    assert len(looked_at) == throttle.ACCOUNT.free + 1
-    assert len(put_off) == 20 - len(looked_at)
+    # One more after 1 s, and one after 2 s more, should so many guesses take so long.
+    assert throttle.ACCOUNT.free + 1 <= len(looked_at) <= throttle.ACCOUNT.free + 3
+    assert len(put_off) == 100 - len(looked_at)
     with pytest.raises(TooManyAttempts) as refusal:
         await person.sign_in()
     assert int(refusal.value.headers["Retry-After"]) >= 1

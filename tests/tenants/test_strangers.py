@@ -11,14 +11,16 @@ import httpx
 import msgspec
 import pytest
 from httpx import AsyncClient, Response
-from sqlalchemy import Engine
+from sqlalchemy import Engine, func, update
 from sqlalchemy.event import listen, remove
 
 from farebox.core.database import Database
 from farebox.core.settings import Settings
 from farebox.keys.errors import InvalidApiKey
 from farebox.keys.service import authenticate
-from farebox.tenants import throttle
+from farebox.tenants import sessions, throttle
+from farebox.tenants.accounts import find_user
+from farebox.tenants.models import User
 from farebox.tenants.passwords import PasswordHasher
 from tests.tenants.conftest import make_doors, visit
 from tests.tenants.factories import SETTINGS, an_address, an_email, make_account, make_key, make_keyring
@@ -238,6 +240,29 @@ async def test_a_reset_makes_every_browser_a_strange_one_again(development: Site
         await lock(thief, email)
         async with development.browser() as stranger:
             assert (await sign_in(stranger, email, NEW_PASSWORD)).status_code == 429
+
+
+async def test_production_knows_no_session_of_an_unconfirmed_address(production: Site) -> None:
+    """Not even one that the same database has from its days in development."""
+    email = an_email()
+    await make_account(production.database, email=email, verified=False)
+    async with production.database.transaction() as session:
+        user = await find_user(session, email)
+        assert user is not None
+        token = await sessions.create(session, user.id)
+    async with production.browser() as browser:
+        browser.cookies.set(sessions.cookie_name(production.settings), token)
+        assert not await is_signed_in(browser)
+        async with production.database.transaction() as session:
+            await session.execute(update(User).where(User.id == user.id).values(email_verified_at=func.now()))
+        assert await is_signed_in(browser)
+
+
+async def test_no_answer_about_a_person_is_kept_by_a_cache(development: Site) -> None:
+    email = an_email()
+    async with development.browser() as owner:
+        answers = [await sign_up(owner, email), await sign_in(owner, email), await owner.get("/auth/session")]
+    assert [each.headers.get("cache-control") for each in answers] == ["no-store"] * 3
 
 
 async def test_the_device_cookie_is_bound_like_the_sessions(production: Site) -> None:

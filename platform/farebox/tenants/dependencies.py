@@ -74,7 +74,8 @@ async def provide_signed_in(
         raise NotSignedIn
     async with database.transaction() as session:
         found = await sessions.lookup(session, token)
-    if found is None:
+    # A database that served development has sessions of addresses that nobody confirmed.
+    if found is None or (settings.production and not found.verified):
         raise NotSignedIn
     if request.method not in csrf.SAFE_METHODS:
         await csrf.check(request, settings)

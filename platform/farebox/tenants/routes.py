@@ -155,5 +155,6 @@ router = Router(
         show_session,
     ],
     dependencies={"visitor": Provide(provide_visitor)},
+    response_headers={"Cache-Control": "no-store"},
     tags=["Accounts"],
 )

@@ -14,7 +14,7 @@ from farebox.app import create_app
 from farebox.cli.errors import CommandFailed
 from farebox.core.database import Database
 from farebox.core.settings import Settings
-from farebox.gateway.server import server_config
+from farebox.gateway.server import DrainingServer, server_config
 from farebox.worker import Worker
 
 BACKLOG = 2048
@@ -79,8 +79,8 @@ async def with_running_worker(settings: Settings, database_url: str, work: Await
         await database.close()
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server, which tells when it answers and does not raise its signal again at the end.
+class _Server(DrainingServer):
+    """The draining server, which tells when it answers and does not raise its signal again at the end.
 
     uvicorn re-raises SIGINT once it has drained, which would cut the worker and Postgres short.
     """

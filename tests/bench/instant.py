@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from farebox.billing.models import ModelOffer
-from farebox.gateway.backend import Chunk, EngineStats, GenerationRequest
+from farebox.gateway.backend import Chunk, EngineStats, GenerationDefaults, GenerationRequest
 from farebox_engine.outputs import FinishReason, Usage
 
 MODEL = "instant"
@@ -45,6 +45,7 @@ class InstantBackend:
 
     context_length = 4096
     model_hash = hashlib.sha256(b"instant").hexdigest()
+    defaults = GenerationDefaults()
 
     def __init__(self, _: ModelOffer) -> None:
         self._prompt = list(range(PROMPT_TOKENS))

@@ -21,6 +21,7 @@ class LocalBackend:
         self._engine = engine
         self.context_length = engine.context_length
         self.model_hash = engine.model_hash
+        self.defaults = engine.defaults
 
     def render_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         return self._engine.render_chat(messages)

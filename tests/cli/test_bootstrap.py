@@ -1,6 +1,7 @@
 """The first start in development, one that died half-way, and production."""
 
 import json
+import re
 import stat
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -191,7 +192,7 @@ async def test_up_killed_in_the_middle_and_started_again(
     documents = []
     for _ in range(2):
         async with running(there, "up", until="Ctrl-C stops it.") as up:
-            assert any("Farebox is ready in" in line for line in up.printed)
+            assert any(re.fullmatch(r"Farebox is ready in \d+\.\d s\.", line) for line in up.printed)
             document = json.loads(file.read_bytes())
             assert document["base_url"] == up.url
             assert any(document["password"] in line for line in up.printed)

@@ -12,7 +12,7 @@ from msgspec import Meta
 
 PREFIX = "FAREBOX_"
 
-Limit = Annotated[int, Meta(ge=1, le=2**53)]
+Limit = Annotated[int, Meta(ge=0, le=2**53)]
 UnitPrice = Annotated[str, Meta(pattern=r"^[0-9]{1,7}(\.[0-9]{1,6})?$")]
 
 

@@ -40,6 +40,7 @@ class Engine:
         """Raises `LoadError` if the settings do not fit the model or the machine."""
         self.context_length = context_length(loaded, config)
         self.model_hash = loaded.model_hash
+        self.defaults = loaded.defaults
         self._loaded = loaded
         self._tokenizer = loaded.tokenizer
         self._grammars = GrammarCompiler(

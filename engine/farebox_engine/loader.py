@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from farebox_engine.config import ConfigError, DecoderConfig
 from farebox_engine.errors import LoadError
+from farebox_engine.generation_defaults import GenerationDefaults
 from farebox_engine.json_file import read_json, read_optional_json
 from farebox_engine.registry import FAMILIES, CausalLM, Family
 from farebox_engine.tokenizer import ChatTokenizer
@@ -31,6 +32,7 @@ class LoadedModel:
     config: DecoderConfig
     tokenizer: ChatTokenizer
     eos_token_ids: frozenset[int]
+    defaults: GenerationDefaults
     model_hash: str
     parameters: int
     device: torch.device
@@ -52,6 +54,7 @@ def load_model(folder: str | Path, *, device: torch.device, dtype: torch.dtype) 
     files = weight_files(folder)
     try:
         config = family.read_config(description)
+        defaults = GenerationDefaults.read(folder)
         model = allocate(family, config, device, dtype)
         with Tensors(files) as tensors:
             family.load(model, tensors)
@@ -63,6 +66,7 @@ def load_model(folder: str | Path, *, device: torch.device, dtype: torch.dtype) 
         config=config,
         tokenizer=tokenizer,
         eos_token_ids=_end_tokens(folder, config),
+        defaults=defaults,
         model_hash=hash_files(files),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         device=device,

@@ -91,7 +91,11 @@ class Worker:
         Raises Unavailable when Postgres is away.
         """
         deeds = await self._claim()
-        await asyncio.gather(*(self._do(deed) for deed in deeds))
+        # All are waited for, so that none goes on unseen after the first has met a database that is away.
+        outcomes = await asyncio.gather(*(self._do(deed) for deed in deeds), return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
         return len(deeds)
 
     async def sweep(self) -> None:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from farebox.billing.models import ModelOffer
-from farebox.gateway.backend import Chunk, EngineStats, GenerationRequest
+from farebox.gateway.backend import Chunk, EngineStats, GenerationDefaults, GenerationRequest
 from farebox_engine.answer_format import AnswerFormat
 from farebox_engine.grammar import Grammar, GrammarSpec
 from farebox_engine.outputs import FinishReason, Usage
@@ -47,6 +47,7 @@ class InstantBackend:
 
     context_length = 4096
     model_hash = hashlib.sha256(b"instant").hexdigest()
+    defaults = GenerationDefaults()
 
     def __init__(self, _: ModelOffer) -> None:
         self._prompt = list(range(PROMPT_TOKENS))

@@ -126,7 +126,8 @@ def price(
 
 @model.command()
 @click.argument("name")
-def remove(name: str) -> None:
+@json_option
+def remove(name: str, as_json: bool) -> None:
     """Offer a model no longer; requests under way finish."""
 
     async def work(operation: Operation) -> None:
@@ -134,4 +135,7 @@ def remove(name: str) -> None:
             await remove_model(session, name)
 
     operate(work)
-    click.echo(f"{name} is no longer on offer.")
+    if as_json:
+        answer_json({"id": name, "removed": True})
+    else:
+        click.echo(f"{name} is no longer on offer.")

@@ -4,11 +4,20 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from farebox_engine.answer_format import AnswerFormat
+from farebox_engine.generation_defaults import GenerationDefaults
 from farebox_engine.grammar import Grammar, GrammarSpec
 from farebox_engine.outputs import Chunk, EngineStats
 from farebox_engine.params import GenerationRequest, SamplingParams
 
-__all__ = ["Chunk", "EngineStats", "Generation", "GenerationRequest", "InferenceBackend", "SamplingParams"]
+__all__ = [
+    "Chunk",
+    "EngineStats",
+    "Generation",
+    "GenerationDefaults",
+    "GenerationRequest",
+    "InferenceBackend",
+    "SamplingParams",
+]
 
 
 class Generation(Protocol):
@@ -36,6 +45,11 @@ class InferenceBackend(Protocol):
     @property
     def model_hash(self) -> str:
         """SHA-256 of the weights, in hex."""
+        ...
+
+    @property
+    def defaults(self) -> GenerationDefaults:
+        """What the model's author would have where a request names no value."""
         ...
 
     @property

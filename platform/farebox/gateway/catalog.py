@@ -57,7 +57,8 @@ class Catalog:
     """Loads the models that are offered, in a thread, and lets go of those that are not any more.
 
     Postgres's NOTIFY tells of changes at once, a slow poll of what a lost connection missed. A model
-    that fails to load is in `failures` with the reason, and is tried again when its row changes.
+    that fails to load is in `failures` with the reason, and is tried again when the operator offers any
+    model again: its folder may have been mended in place.
     """
 
     def __init__(self, database: Database, load: BackendFactory) -> None:
@@ -99,7 +100,7 @@ class Catalog:
             offers = {offer.id: offer for offer in await session.scalars(query)}
         for model_id in self._served.keys() - offers.keys():
             self._retire(self._served.pop(model_id))
-        for model_id in self._failed.keys() - offers.keys():
+        for model_id in self.failures.keys() - offers.keys():
             self._forget_failure(model_id)
         for offer in offers.values():
             await self._adopt(offer)
@@ -107,7 +108,10 @@ class Catalog:
     async def _adopt(self, offer: ModelOffer) -> None:
         version = (offer.path, offer.sha256)
         present = self._served.get(offer.id)
-        if (present and present.version == version) or self._failed.get(offer.id) == version:
+        if present and present.version == version:
+            self._forget_failure(offer.id)
+            return
+        if self._failed.get(offer.id) == version:
             return
         try:
             backend = await asyncio.to_thread(self._load, offer)
@@ -124,6 +128,10 @@ class Catalog:
         log.info("model.loaded", model=offer.id, sha256=offer.sha256)
         if present:
             self._retire(present)
+
+    def _hear(self) -> None:
+        self._failed.clear()
+        self._changed.set()
 
     def _forget_failure(self, model_id: str) -> None:
         self._failed.pop(model_id, None)
@@ -151,7 +159,7 @@ class Catalog:
     async def _listen(self) -> None:
         connection = await open_connection(self._database.url, "farebox_app")
         try:
-            await connection.add_listener(CHANNEL, lambda *_: self._changed.set())
+            await connection.add_listener(CHANNEL, lambda *_: self._hear())
             connection.add_termination_listener(lambda *_: self._changed.set())
             while not connection.is_closed():
                 self._changed.clear()

@@ -23,6 +23,7 @@ class LocalBackend:
         self._engine = engine
         self.context_length = engine.context_length
         self.model_hash = engine.model_hash
+        self.defaults = engine.defaults
 
     @property
     def answer_format(self) -> AnswerFormat:

@@ -36,11 +36,15 @@ class Runs:
         try:
             yield self
         finally:
-            self.draining = True
-            await self._wait(drain_seconds)
+            await self.drain(drain_seconds)
             for run in self._runs.values():
                 run.leave()
             await self._wait(CANCEL_SECONDS)
+
+    async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
+        """From now on no new run starts; returns when those under way have finished, or after `seconds`."""
+        self.draining = True
+        await self._wait(seconds)
 
     async def _wait(self, seconds: float) -> None:
         tasks = [task for task in self._runs if task is not None]

@@ -1,0 +1,27 @@
+"""`farebox worker` as a process: it does what the outbox holds, and ends in an orderly way."""
+
+from farebox.core.database import Database
+from farebox.core.ids import new_id
+from farebox.core.outbox import post
+from farebox.tenants.service import MAIL_RESET
+from tests.cli.commands import Farebox
+from tests.cli.processes import eventually, running
+from tests.tenants.factories import make_account
+from tests.tenants.mailbox import Mailbox
+
+
+async def test_the_worker_sends_mails_until_it_is_stopped(shop: Farebox, shop_database: Database) -> None:
+    address = f"{new_id().hex}@example.com"
+    await make_account(shop_database, email=address)
+    async with Mailbox().open() as mailbox:
+        sending = shop.set(smtp_url=mailbox.url)
+        async with running(sending, "worker", until="The worker is running") as worker:
+            async with shop_database.transaction() as session:
+                await post(session, MAIL_RESET, {"email": address})
+
+            async def has_arrived() -> bool:
+                return bool(mailbox.of(address))
+
+            await eventually(has_arrived)
+            assert await worker.stop() == 0
+    assert "Traceback" not in worker.log.read_text()

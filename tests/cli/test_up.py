@@ -15,7 +15,6 @@ from tests.cli.live import Customer
 from tests.cli.processes import eventually, running
 from tests.engine.checkpoints import build_checkpoint
 
-
 # Whole servers, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(400)
 

@@ -44,6 +44,7 @@ UPDATE outbox SET last_error = :error,
     next_attempt_at = coalesce(now() + make_interval(secs => :pause), 'infinity')
 WHERE id = :id
 """)
+_TAKE_UP = text("UPDATE outbox SET attempts = 0, next_attempt_at = now() WHERE next_attempt_at = 'infinity'")
 
 log = structlog.get_logger(__name__)
 
@@ -97,6 +98,11 @@ class Worker:
             if outcome is not None:
                 raise outcome
         return len(deeds)
+
+    async def take_up_again(self) -> None:
+        """Make due what was given up, with all its attempts. Raises Unavailable when Postgres is away."""
+        async with self._database.meter_transaction() as session:
+            await session.execute(_TAKE_UP)
 
     async def sweep(self) -> None:
         """Delete what has expired and what nobody confirmed. Raises Unavailable when Postgres is away."""

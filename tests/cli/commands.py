@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.tenants.factories import SECRET_KEY
 
-SECONDS = 90
+SECONDS = 120
 
 
 @dataclass(frozen=True)

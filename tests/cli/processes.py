@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tests.cli.commands import Farebox
 
-START_SECONDS = 60.0
-STOP_SECONDS = 60.0
+START_SECONDS = 120.0
+STOP_SECONDS = 120.0
 LOOK_SECONDS = 0.05
 
 

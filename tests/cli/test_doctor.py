@@ -181,6 +181,7 @@ async def test_mails_that_were_given_up(sound: Farebox, url: str) -> None:
     assert findings["outbox"]["state"] == "warning"
     assert "given up 1, such as: OSError: no route" in findings["outbox"]["detail"]
     assert "FAREBOX_SMTP_URL" in findings["outbox"]["mend"]
+    assert "farebox worker --retry" in findings["outbox"]["mend"]
     await connection.execute("DELETE FROM outbox")
     await connection.close()
 

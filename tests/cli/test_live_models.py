@@ -17,6 +17,9 @@ from tests.cli.live import Customer, make_customer
 from tests.cli.processes import Running, eventually, running
 from tests.engine.checkpoints import build_checkpoint
 
+# Whole servers, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(400)
+
 CONTEXT = 4096
 LONG = 3_000
 # Well below the poll: what happens within it, NOTIFY has brought about.

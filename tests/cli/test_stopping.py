@@ -14,6 +14,9 @@ from tests.cli.processes import eventually, running
 from tests.conftest import migrate
 from tests.engine.checkpoints import build_checkpoint
 
+# Whole servers, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(400)
+
 LONG = 3_000
 READYZ_SECONDS = 5.0
 

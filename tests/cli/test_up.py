@@ -15,6 +15,9 @@ from tests.cli.live import Customer
 from tests.cli.processes import eventually, running
 from tests.engine.checkpoints import build_checkpoint
 
+# Whole servers, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(400)
+
 
 def postgres_of(operator: Farebox) -> Path:
     return postgres_directory(Settings(data=operator.settings["data"]))

@@ -118,10 +118,7 @@ async def check_outbox(patient: Patient) -> Finding:
             await session.execute(select(func.count(), func.max(OutboxItem.last_error)).where(given_up))
         ).one()
     if count:
-        mend = (
-            "Mend the cause, often FAREBOX_SMTP_URL, then"
-            " `UPDATE outbox SET attempts = 0, next_attempt_at = now() WHERE next_attempt_at = 'infinity'`."
-        )
+        mend = "Mend the cause, often FAREBOX_SMTP_URL; then run `farebox worker --retry`."
         return Finding("outbox", "warning", f"given up {count}, such as: {error}", mend)
     return Finding("outbox", "ok", "nothing was given up")
 

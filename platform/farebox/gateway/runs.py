@@ -36,17 +36,25 @@ class Runs:
         try:
             yield self
         finally:
-            await self.drain(drain_seconds)
-            for run in self._runs.values():
-                run.leave()
-            await self._wait(CANCEL_SECONDS)
+            # The server that drained before the lifespan's end has given them their time.
+            await self.drain(0.0 if self.draining else drain_seconds)
 
     async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
-        """From now on no new run starts; returns when those under way have finished, or after `seconds`."""
+        """From now on no new run starts. Those under way get `seconds` to finish, then are cancelled."""
         self.draining = True
         await self._wait(seconds)
+        for run in self._runs.values():
+            run.leave()
+        await self._wait(CANCEL_SECONDS)
+        # One that waits for a client who does not read has not heard: it is settled on its way out.
+        for task in self._tasks:
+            task.cancel()
+        await self._wait(CANCEL_SECONDS)
 
     async def _wait(self, seconds: float) -> None:
-        tasks = [task for task in self._runs if task is not None]
-        if tasks:
+        if tasks := self._tasks:
             await asyncio.wait(tasks, timeout=seconds)
+
+    @property
+    def _tasks(self) -> list[asyncio.Task[Any]]:
+        return [task for task in self._runs if task is not None]

@@ -34,6 +34,8 @@ class DrainingServer(uvicorn.Server):
 
     async def _drain(self, runs: Runs) -> None:
         await runs.drain()
+        # What is still connected now waits for nothing that will come.
+        self.config.timeout_graceful_shutdown = int(CANCEL_SECONDS)
         self.should_exit = True
 
 

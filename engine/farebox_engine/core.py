@@ -96,6 +96,8 @@ class EngineCore:
         )
 
     def _schedule(self) -> list[Span]:
+        for sequence in self._runner.outgrown(self._scheduler.running):
+            self._scheduler.restart(sequence)
         spans = self._scheduler.schedule()
         now = time.perf_counter()
         for span in spans:

@@ -32,6 +32,11 @@ class CausalLM(Protocol):
         """Whether `forward` looks at `lengths`, so that keys depend on the length of the prompt."""
         ...
 
+    @property
+    def outgrown_at(self) -> int | None:
+        """The length past which a sequence's keys must all be computed anew, if there is one."""
+        ...
+
     def __call__(
         self, tokens: Tensor, positions: Tensor, attention: AttentionBackend, lengths: Tensor | None = None
     ) -> Tensor: ...

@@ -12,7 +12,7 @@ from torch import Tensor
 from farebox_engine.kv_cache import KVCache, PagedAttention
 from farebox_engine.registry import CausalLM
 from farebox_engine.sampler import Sampled, sample
-from farebox_engine.sequence import Span
+from farebox_engine.sequence import Sequence, Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,17 @@ class ModelRunner:
         # Reading the sampled tokens waits for the device, so that this is its time, not the launches'.
         return StepResult(list(zip(spans, sampled, strict=True)), time.perf_counter() - started)
 
+    def outgrown(self, sequences: Seq[Sequence]) -> list[Sequence]:
+        """Those that have grown past the length for which their keys were rotated."""
+        limit = self._model.outgrown_at
+        if limit is None:
+            return []
+        return [
+            each
+            for each in sequences
+            if max(each.prompt_length, each.rotated_for) <= limit < len(each.tokens)
+        ]
+
     def _last_rows(self, spans: Seq[Span]) -> Tensor:
         rows = []
         row = -1
@@ -74,7 +85,7 @@ class ModelRunner:
             return None
         return self._tensor(
             [
-                max(position + 1, span.sequence.prompt_length)
+                max(position + 1, span.sequence.prompt_length, span.sequence.rotated_for)
                 for span in spans
                 for position in range(span.start, span.stop)
             ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from farebox_engine.blocks import BlockPool, block_key
+from farebox_engine.blocks import BlockPool, block_key, root_key
 from farebox_engine.sequence import Sequence, Span
 
 
@@ -90,6 +90,18 @@ class Scheduler:
             budget = self._token_budget - sum(span.length for span in spans)
             spans.extend(self._admit_waiting(budget))
         return spans
+
+    def restart(self, sequence: Sequence) -> None:
+        """Have a running sequence computed anew from its first token, which its length now rotates.
+
+        It goes on where it is, with one block of its own: its last one was nobody else's.
+        """
+        self._release(sequence)
+        sequence.computed = 0
+        sequence.rotated_for = len(sequence.tokens)
+        sequence.root_key = root_key(sequence.root_key, b"restarted")
+        sequence.block_keys.clear()
+        self._extend(sequence, 1)
 
     def commit(self, span: Span) -> None:
         """Record that `span` has been computed, and publish the blocks it filled for reuse."""

@@ -19,6 +19,8 @@ class Sequence:
     first `computed` of them are in the cache. `block_keys` are the prefix-cache keys of
     its full blocks, as far as they are known, after `root_key`. `furthest` is the highest
     `computed` ever was: below it, after a preemption, work is done a second time.
+    `rotated_for` is the length by which its keys are rotated once that is no longer the
+    prompt's, for models that look at it.
     Times are `time.perf_counter` readings in seconds.
     """
 
@@ -34,6 +36,7 @@ class Sequence:
     matcher: Matcher | None = field(init=False, default=None)
     computed: int = 0
     furthest: int = 0
+    rotated_for: int = 0
     blocks: list[int] = field(default_factory=list)
     block_keys: list[bytes] = field(default_factory=list)
     cached_tokens: int = 0

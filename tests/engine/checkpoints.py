@@ -90,6 +90,17 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "sliding_window": 9,
     },
 }
+# Fields of a config.json that most families share, and those of experts.
+SHAPE: dict[str, Any] = {
+    "vocab_size": 100,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
+EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 _CORPUS = [
     "The ferry leaves the harbour at nine and comes back before the lamps are lit.",
     "A token is a piece of a word; a word is one token or several, as the text will have it.",

@@ -121,6 +121,7 @@ class EngineCore:
             sequence.first_token_at = now
         self._rate.add(now, 1)
         self._completion_tokens += 1
+        self._scheduler.charge_output(sequence)
         sequence.append(token)
         if token in sequence.end_token_ids:
             sequence.transcript.feed_end(token)

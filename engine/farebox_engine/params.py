@@ -12,6 +12,9 @@ MAX_STOP_STRINGS = 16
 MAX_STOP_LENGTH = 1024
 MAX_BIASED_TOKENS = 1024
 
+# Batch work, what is usual, and what goes before it.
+PRIORITIES = (-1, 0, 1)
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
@@ -93,15 +96,29 @@ class GenerationRequest:
     `cache_salt` separates prefix caches: only requests with equal salts share blocks, so
     that no tenant can time another's prompts. `seed` resolves to a random one here, once,
     so that preemption and replay see the same number.
+
+    The engine's time is shared fairly among `tenant`s (an opaque name) by `weight`: one
+    with weight 2 gets twice the tokens of one with weight 1 while both have work waiting.
+    The last request's weight counts. `priority` is 1, 0 or -1; a higher class goes first,
+    and takes slots and blocks from lower ones.
+
+    Raises:
+        RequestError: a weight or priority out of range.
     """
 
     request_id: str
     prompt_token_ids: Sequence[int]
     params: SamplingParams = field(default_factory=SamplingParams)
     cache_salt: bytes = b""
+    tenant: bytes | str = b""
+    weight: float = 1.0
+    priority: int = 0
     seed: int = field(init=False)
 
     def __post_init__(self) -> None:
+        _check_range("weight", self.weight, 1e-3, 1e6)
+        if self.priority not in PRIORITIES:
+            raise RequestError(f"priority is {self.priority}; it must be -1, 0 or 1.", "priority")
         seed = self.params.seed
         object.__setattr__(self, "seed", secrets.randbits(64) if seed is None else seed & (2**64 - 1))
 

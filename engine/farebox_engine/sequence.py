@@ -18,6 +18,7 @@ class Sequence:
     first `computed` of them are in the cache. `block_keys` are the prefix-cache keys of
     its full blocks, as far as they are known, after `root_key`. `furthest` is the highest
     `computed` ever was: below it, after a preemption, work is done a second time.
+    `admitted` tells whether it ever ran, and its prompt was charged.
     Times are `time.perf_counter` readings in seconds.
     """
 
@@ -35,6 +36,7 @@ class Sequence:
     blocks: list[int] = field(default_factory=list)
     block_keys: list[bytes] = field(default_factory=list)
     cached_tokens: int = 0
+    admitted: bool = False
     device_seconds: float = 0.0
     scheduled_at: float | None = None
     first_token_at: float | None = None

@@ -24,6 +24,7 @@ class Mailbox:
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._mail = Mail()
+        self._reason = ""
 
     def submit(self, sequence: Sequence) -> None:
         """Hand over a new sequence.
@@ -33,7 +34,7 @@ class Mailbox:
         """
         with self._condition:
             if self._mail.closed:
-                raise ClosedError("The engine has been closed.")
+                raise ClosedError(self._reason)
             self._mail.submitted.append(sequence)
             self._condition.notify()
 
@@ -42,8 +43,10 @@ class Mailbox:
             self._mail.cancelled.append(sequence)
             self._condition.notify()
 
-    def close(self) -> None:
+    def close(self, reason: str = "The engine has been closed.") -> None:
+        """Take nothing more; whoever tries is told the `reason` given first."""
         with self._condition:
+            self._reason = self._reason or reason
             self._mail.closed = True
             self._condition.notify()
 

@@ -93,8 +93,10 @@ class Chunk:
 class EngineStats:
     """A snapshot of the engine. Counters run from the start; `tokens_per_second` is of the last seconds.
 
-    Of `busy_seconds`, `operator_seconds` were not charged to any request (work repeated
-    after a preemption).
+    Of `busy_seconds`, `operator_seconds` were not charged to any request: work repeated
+    after a preemption, failed, or thrown away. `discarded_tokens` were computed and then
+    thrown away. `restarts` counts how often the engine replaced a thread that hung or
+    broke. A `failed` engine has given up, and takes no more requests.
     """
 
     running: int
@@ -110,3 +112,6 @@ class EngineStats:
     busy_seconds: float
     operator_seconds: float
     tokens_per_second: float
+    discarded_tokens: int = 0
+    restarts: int = 0
+    failed: bool = False

@@ -53,6 +53,7 @@ class Scheduler:
         self._pool = pool
         self._block_size = block_size
         self._token_budget = token_budget
+        self._step_limit = token_budget
         self._max_running = max_running
 
     @property
@@ -74,9 +75,25 @@ class Scheduler:
             self.waiting.remove(sequence)
         self._release(sequence)
 
+    def limit_steps(self, tokens: int) -> None:
+        """Make the next steps smaller; the limit rises again bit by bit."""
+        self._step_limit = max(1, tokens)
+
+    def requeue(self) -> None:
+        """Send the running sequences back to the queue, to be computed again from their tokens."""
+        for sequence in reversed(self.running):
+            self._evict(sequence)
+        self.running.clear()
+        self.waiting.restore()
+
+    def use(self, pool: BlockPool) -> None:
+        """Go on with other blocks; none of the old ones may be in use."""
+        self._pool = pool
+
     def schedule(self) -> list[Span]:
         """The next step's spans, decoding ones first; their blocks are allocated."""
-        plan = _Plan(self._token_budget)
+        plan = _Plan(self._step_limit)
+        self._step_limit = min(self._token_budget, self._step_limit + max(1, self._token_budget // 16))
         for sequence in [each for each in self.running if each.pending == 1]:
             self._continue(sequence, plan)
         for sequence in [each for each in self.running if each.pending > 1]:
@@ -121,10 +138,13 @@ class Scheduler:
     def _preempt(self, victim: Sequence, plan: _Plan) -> None:
         self.running.remove(victim)
         plan.drop(victim)
-        self._release(victim)
-        victim.computed = 0
-        self.waiting.push_preempted(victim)
+        self._evict(victim)
         self.preemptions += 1
+
+    def _evict(self, sequence: Sequence) -> None:
+        self._release(sequence)
+        sequence.computed = 0
+        self.waiting.push_preempted(sequence)
 
     def _admit_waiting(self, plan: _Plan, above: int | None = None) -> None:
         """Take up waiting sequences, those of a priority higher than `above` if that is given."""

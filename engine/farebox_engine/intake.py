@@ -1,0 +1,60 @@
+"""From requests to sequences: what does not fit the model is refused here."""
+
+from __future__ import annotations
+
+import time
+
+from farebox_engine.blocks import root_key
+from farebox_engine.errors import RequestError
+from farebox_engine.loader import LoadedModel
+from farebox_engine.params import GenerationRequest
+from farebox_engine.sequence import Sequence
+from farebox_engine.transcript import Transcript
+
+
+class Intake:
+    """Checks requests against one model and the context that it is given."""
+
+    def __init__(self, loaded: LoadedModel, context_length: int) -> None:
+        self._loaded = loaded
+        self._context_length = context_length
+
+    def sequence(self, request: GenerationRequest) -> Sequence:
+        """Make a request ready to be scheduled.
+
+        Raises:
+            RequestError: it does not fit the model.
+        """
+        params, prompt = request.params, request.prompt_token_ids
+        vocab = self._loaded.config.vocab_size
+        if not prompt:
+            raise RequestError("The prompt is empty; it needs at least one token.", "prompt")
+        if not 0 <= min(prompt) <= max(prompt) < vocab:
+            raise RequestError(f"The prompt has a token id outside 0 to {vocab - 1}.", "prompt")
+        if any(not 0 <= token < vocab for token in params.logit_bias):
+            raise RequestError(f"logit_bias has a token id outside 0 to {vocab - 1}.", "logit_bias")
+        room = self._context_length - len(prompt)
+        if room < 1 or (params.max_tokens or 1) > room:
+            raise RequestError(
+                f"The context holds {self._context_length} tokens; the prompt has {len(prompt)} and "
+                f"max_tokens is {params.max_tokens or 1}.",
+                "max_tokens" if room >= 1 else "prompt",
+            )
+        ends = set(params.stop_token_ids)
+        if not params.ignore_eos:
+            ends |= self._loaded.eos_token_ids
+        return Sequence(
+            request=request,
+            transcript=Transcript(self._loaded.tokenizer.vocabulary, prompt, params.stop),
+            token_limit=params.max_tokens or room,
+            end_token_ids=frozenset(ends),
+            root_key=self._root_key(request),
+            submitted_at=time.perf_counter(),
+        )
+
+    def _root_key(self, request: GenerationRequest) -> bytes:
+        scope = [self._loaded.model_hash.encode(), request.cache_salt]
+        if self._loaded.model.lengths_matter:
+            # Keys then depend on the prompt's length: prefixes of other lengths must not match.
+            scope.append(len(request.prompt_token_ids).to_bytes(8, "little"))
+        return root_key(*scope)

@@ -39,7 +39,7 @@ class Engine:
         self._tokenizer = loaded.tokenizer
         self._intake = Intake(loaded, self.context_length)
         self._core = build_core(loaded, config, self.context_length)
-        self._mailbox = Mailbox()
+        self._mailbox: Mailbox[Sequence] = Mailbox()
         self._generations: dict[Sequence, Generation] = {}
         self._supervisor = Supervisor(
             self._core,

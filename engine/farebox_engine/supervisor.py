@@ -11,6 +11,7 @@ from farebox_engine.core import EngineCore, Update
 from farebox_engine.mailbox import Mailbox
 from farebox_engine.options import EngineConfig
 from farebox_engine.runner import ModelRunner
+from farebox_engine.sequence import Sequence
 from farebox_engine.watchdog import Watchdog
 from farebox_engine.worker import Worker
 
@@ -31,7 +32,7 @@ class Supervisor:
     def __init__(
         self,
         core: EngineCore,
-        mailbox: Mailbox,
+        mailbox: Mailbox[Sequence],
         build: Callable[[], tuple[BlockPool, ModelRunner]],
         config: EngineConfig,
         *,

@@ -11,6 +11,7 @@ import torch
 from farebox_engine.core import EngineCore, Update
 from farebox_engine.fence import Abandoned
 from farebox_engine.mailbox import Mail, Mailbox
+from farebox_engine.sequence import Sequence
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ class Worker:
     def __init__(
         self,
         core: EngineCore,
-        mailbox: Mailbox,
+        mailbox: Mailbox[Sequence],
         *,
         torch_threads: int,
         prepare: Callable[[], None] | None,
@@ -67,7 +68,7 @@ class Worker:
         else:
             self._ended(False)
 
-    def _turn(self, mail: Mail) -> None:
+    def _turn(self, mail: Mail[Sequence]) -> None:
         for sequence in mail.submitted:
             self._core.add(sequence)
         # A sequence may have ended while its cancellation was under way.

@@ -10,20 +10,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farebox_engine import Generation
+from farebox_engine import Generation, load_model
 from farebox_engine.accounting import CostModel, DeviceLedger
+from farebox_engine.config import DecoderConfig
 from farebox_engine.sequence import Span
 from tests.engine.generating import Answer, begin, collect, random_prompts
 from tests.engine.saboteur import BAD, POISON, Hang, sabotaged_engine
 from tests.engine.sequences import make_sequence
 
-MODEL = CostModel(
-    weight_bytes=4_000_000,
-    parameters=1_000_000,
-    kv_bytes_per_token=1024,
-    attention_width=256,
-    operations_per_byte=10.0,
-)
+
+@pytest.fixture(scope="module")
+def config(checkpoint: Path) -> DecoderConfig:
+    return load_model(checkpoint, device=torch.device("cpu"), dtype=torch.float32).config
+
+
+@pytest.fixture(scope="module")
+def model(config: DecoderConfig) -> CostModel:
+    """What the tiny model costs, had it a million parameters."""
+    return CostModel.of(config, parameters=1_000_000, item_bytes=4, on_gpu=False)
 
 
 async def leave_early(generation: Generation) -> Answer:
@@ -83,8 +87,10 @@ spans = st.lists(
 
 
 @given(shapes=spans, seconds=st.floats(1e-6, 10))
-def test_a_steps_shares_sum_to_the_step(shapes: Seq[tuple[int, int, int, int]], seconds: float) -> None:
-    ledger = DeviceLedger(MODEL)
+def test_a_steps_shares_sum_to_the_step(
+    model: CostModel, shapes: Seq[tuple[int, int, int, int]], seconds: float
+) -> None:
+    ledger = DeviceLedger(model)
     step, discarded = [], {}
     for start, length, furthest, thrown_away in shapes:
         sequence = make_sequence([0])
@@ -103,22 +109,26 @@ def test_a_steps_shares_sum_to_the_step(shapes: Seq[tuple[int, int, int, int]], 
             assert cost > 0, span
 
 
-def test_a_prompt_pays_for_its_operations_and_decoding_for_the_bytes_it_reads() -> None:
+def test_a_prompt_pays_for_its_operations_and_decoding_for_the_bytes_it_reads(
+    config: DecoderConfig, model: CostModel
+) -> None:
     prompt, short, long = (make_sequence([0]) for _ in range(3))
-    DeviceLedger(MODEL).charge([Span(prompt, 0, 100), Span(short, 100, 1), Span(long, 4000, 1)], 3.0)
-    # A third of the weights each; 2 operations per parameter and token, 10 operations a byte.
-    weights, per_token = 4_000_000 / 3, 2 * 1_000_000 / 10
-    assert prompt.device_seconds / short.device_seconds == pytest.approx(
-        (weights + 100 * per_token + 100 * 1024 + 4 * 256 * 5050 / 10)
-        / (weights + per_token + 101 * 1024 + 4 * 256 * 101 / 10)
-    )
-    assert long.device_seconds - short.device_seconds == pytest.approx(
-        3900 * (1024 + 4 * 256 / 10) * short.device_seconds / MODEL.cost(Span(short, 100, 1), 3)
-    )
+    DeviceLedger(model).charge([Span(prompt, 0, 100), Span(short, 100, 1), Span(long, 4000, 1)], 3.0)
+    # In bytes: a third of the weights each; 2 operations per parameter and token, 10 operations a byte.
+    weights, parameters = 4_000_000 / 3, 2 * 1_000_000 / 10
+    read = 2 * 4 * config.num_layers * config.num_kv_heads * config.head_dim
+    attended = 4 * config.num_layers * config.num_heads * config.head_dim / 10
+    costs = {
+        prompt: weights + 100 * parameters + 100 * read + 5050 * attended,
+        short: weights + parameters + 101 * (read + attended),
+        long: weights + parameters + 4001 * (read + attended),
+    }
+    for sequence, cost in costs.items():
+        assert sequence.device_seconds == pytest.approx(3.0 * cost / sum(costs.values()))
 
 
-def test_repeated_work_is_the_operators() -> None:
-    ledger, sequence = DeviceLedger(MODEL), make_sequence([0] * 100)
+def test_repeated_work_is_the_operators(model: CostModel) -> None:
+    ledger, sequence = DeviceLedger(model), make_sequence([0] * 100)
     ledger.charge([Span(sequence, 0, 100)], 1.0)
     sequence.furthest = 100
     ledger.charge([Span(sequence, 0, 100)], 1.0)
@@ -126,8 +136,8 @@ def test_repeated_work_is_the_operators() -> None:
     assert (sequence.device_seconds, ledger.operator_seconds, ledger.busy_seconds) == (1.0, 1.5, 2.5)
 
 
-def test_refused_speculation_is_the_operators() -> None:
-    ledger, sequence = DeviceLedger(MODEL), make_sequence([0] * 100)
+def test_refused_speculation_is_the_operators(model: CostModel) -> None:
+    ledger, sequence = DeviceLedger(model), make_sequence([0] * 100)
     ledger.charge([Span(sequence, 100, 4)], 1.0, {sequence: 3})
     assert sequence.device_seconds == pytest.approx(0.25)
     assert ledger.discarded_tokens == 3

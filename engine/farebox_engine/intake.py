@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from farebox_engine.blocks import root_key
+from farebox_engine.blocks import prefix_root
 from farebox_engine.errors import RequestError
 from farebox_engine.loader import LoadedModel
 from farebox_engine.params import GenerationRequest
@@ -53,8 +53,10 @@ class Intake:
         )
 
     def _root_key(self, request: GenerationRequest) -> bytes:
-        scope = [self._loaded.model_hash.encode(), request.cache_salt]
-        if self._loaded.model.lengths_matter:
-            # Keys then depend on the prompt's length: prefixes of other lengths must not match.
-            scope.append(len(request.prompt_token_ids).to_bytes(8, "little"))
-        return root_key(*scope)
+        # Keys may depend on the prompt's length: prefixes of other lengths must not match then.
+        lengths_matter = self._loaded.model.lengths_matter
+        return prefix_root(
+            model=self._loaded.model_hash,
+            salt=request.cache_salt,
+            length=len(request.prompt_token_ids) if lengths_matter else None,
+        )

@@ -12,12 +12,12 @@ from farebox_engine.bisection import compute
 from farebox_engine.blocks import BlockPool
 from farebox_engine.errors import EngineError
 from farebox_engine.fence import Fence
-from farebox_engine.outputs import EngineStats, FinishReason, Usage
+from farebox_engine.outputs import EngineStats, FinishReason, PromptDetails, Usage
 from farebox_engine.runner import ModelRunner, StepResult
 from farebox_engine.sampler import Sampled
 from farebox_engine.scheduler import Scheduler
 from farebox_engine.sequence import Sequence, Span
-from farebox_engine.transcript import Delta
+from farebox_engine.transcript import EMPTY_DELTA, Delta
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ class Update:
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     error: str | None = None
+    prompt: PromptDetails | None = None
 
 
 class EngineCore:
@@ -179,6 +180,7 @@ class EngineCore:
                 sick.append((span, _NOT_A_NUMBER))
                 continue
             try:
+                span.sequence.prompt_scores += result.prompt_scores.get(span.sequence, ())
                 self._advance(span, sampled)
             except Exception:
                 _log.exception("engine.sequence_failed")
@@ -187,8 +189,15 @@ class EngineCore:
 
     def _advance(self, span: Span, sampled: Sampled | None) -> None:
         self._scheduler.commit(span)
-        if sampled is not None and sampled.token is not None:
-            self._take_token(span.sequence, sampled.token, sampled)
+        if sampled is None or sampled.token is None:
+            return
+        sequence = span.sequence
+        if not sequence.completion_length and sequence.request.params.describes_prompt:
+            self._updates.append(Update(sequence, EMPTY_DELTA, prompt=_describe_prompt(sequence)))
+        if sequence.token_limit:
+            self._take_token(sequence, sampled.token, sampled)
+        else:
+            self._end(sequence, FinishReason.LENGTH)
 
     def _take_token(self, sequence: Sequence, token: int, sampled: Sampled) -> None:
         now = time.perf_counter()
@@ -201,7 +210,7 @@ class EngineCore:
         if token in sequence.end_token_ids:
             sequence.transcript.feed_end(token)
             self._end(sequence, FinishReason.STOP)
-        elif sequence.transcript.feed(token, sampled.logprobs):
+        elif sequence.transcript.feed(token, sampled.logprobs, may_stop=sequence.may_stop):
             self._end(sequence, FinishReason.STOP)
         elif sequence.completion_length >= sequence.token_limit:
             self._end(sequence, FinishReason.LENGTH)
@@ -225,3 +234,9 @@ class EngineCore:
             if self._runner is not None:
                 self._runner.clear(own)
         self._end(sequence, FinishReason.ERROR, error)
+
+
+def _describe_prompt(sequence: Sequence) -> PromptDetails:
+    params = sequence.request.params
+    scores = None if params.prompt_logprobs is None else sequence.prompt_scores
+    return sequence.transcript.describe_prompt(sequence.request.prompt_token_ids, scores, echo=params.echo)

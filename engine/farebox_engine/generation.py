@@ -66,4 +66,5 @@ class Generation:
             finish_reason=last.finish_reason,
             usage=last.usage,
             error=last.error,
+            prompt=next((update.prompt for update in updates if update.prompt is not None), None),
         )

@@ -33,11 +33,14 @@ class Intake:
             raise RequestError(f"The prompt has a token id outside 0 to {vocab - 1}.", "prompt")
         if any(not 0 <= token < vocab for token in params.logit_bias):
             raise RequestError(f"logit_bias has a token id outside 0 to {vocab - 1}.", "logit_bias")
+        if any(not 0 <= token < vocab for word in params.bad_words for token in word):
+            raise RequestError(f"bad_words has a token id outside 0 to {vocab - 1}.", "bad_words")
         room = self._context_length - len(prompt)
-        if room < 1 or (params.max_tokens or 1) > room:
+        wanted = 1 if params.max_tokens is None else params.max_tokens
+        if wanted > room:
             raise RequestError(
                 f"The context holds {self._context_length} tokens; the prompt has {len(prompt)} and "
-                f"max_tokens is {params.max_tokens or 1}.",
+                f"max_tokens is {wanted}.",
                 "max_tokens" if room >= 1 else "prompt",
             )
         ends = set(params.stop_token_ids)
@@ -46,7 +49,7 @@ class Intake:
         return Sequence(
             request=request,
             transcript=Transcript(self._loaded.tokenizer.vocabulary, prompt, params.stop),
-            token_limit=params.max_tokens or room,
+            token_limit=room if params.max_tokens is None else params.max_tokens,
             end_token_ids=frozenset(ends),
             root_key=self._root_key(request),
             submitted_at=time.perf_counter(),

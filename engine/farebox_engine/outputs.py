@@ -44,6 +44,18 @@ class RawLogprobs:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptDetails:
+    """What a request asked to be told about its prompt.
+
+    `text` without control tokens, with `echo`. `logprobs` has one entry per token, None
+    for the first, which nothing precedes, with `prompt_logprobs`.
+    """
+
+    text: str | None = None
+    logprobs: tuple[TokenLogprob | None, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """What a generation took. Times are seconds of the wall clock, except `device_seconds`.
 
@@ -73,7 +85,8 @@ class Chunk:
     because it holds half a character, comes with the chunk that settles it. After a
     normal end the counts add up to `usage.completion_tokens`; after a cancellation they
     may stay below. `logprobs` has one entry per token with text (not for an end token or
-    the tokens of a stop string). `usage` and `finish_reason` come on the last chunk.
+    the tokens of a stop string). `prompt` comes once, with the first token, to requests
+    that ask for it. `usage` and `finish_reason` come on the last chunk.
     """
 
     text: str
@@ -82,6 +95,7 @@ class Chunk:
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     error: str | None = None
+    prompt: PromptDetails | None = None
 
     @property
     def delivered_tokens(self) -> int:

@@ -11,6 +11,8 @@ MAX_LOGPROBS = 20
 MAX_STOP_STRINGS = 16
 MAX_STOP_LENGTH = 1024
 MAX_BIASED_TOKENS = 1024
+MAX_BAD_WORDS = 256
+MAX_BAD_WORD_TOKENS = 64
 
 # Batch work, what is usual, and what goes before it.
 PRIORITIES = (-1, 0, 1)
@@ -26,7 +28,14 @@ class SamplingParams:
     count generated tokens, the repetition penalty also those of the prompt. With `seed`
     the same request yields the same tokens in any batch. `logprobs` asks for the chosen
     token's log-probability and that many alternatives, of the raw distribution: before
-    penalties, bias and temperature. `max_tokens` None means up to the context length.
+    penalties, bias and temperature. `max_tokens` None means up to the context length, and
+    0, with `echo` or `prompt_logprobs`, that only the prompt is wanted.
+
+    Before `min_tokens` neither an end token nor a stop string ends the completion. No
+    sequence of tokens among `bad_words` appears in it. `prompt_logprobs` asks for the same
+    as `logprobs`, of the tokens of the prompt, which is then computed in full, with
+    nothing from the prefix cache; `echo` asks for the prompt's text. Both come with the
+    first chunk.
 
     Raises:
         RequestError: a value out of range; names the parameter.
@@ -46,10 +55,15 @@ class SamplingParams:
     stop_token_ids: tuple[int, ...] = ()
     logprobs: int | None = None
     ignore_eos: bool = False
+    min_tokens: int = 0
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    prompt_logprobs: int | None = None
+    echo: bool = False
 
     def __post_init__(self) -> None:
         if self.max_tokens is not None:
-            _check_range("max_tokens", self.max_tokens, 1, 2**31)
+            _check_range("max_tokens", self.max_tokens, 0 if self.describes_prompt else 1, 2**31)
+        _check_range("min_tokens", self.min_tokens, 0, 2**31 if self.max_tokens is None else self.max_tokens)
         _check_range("temperature", self.temperature, 0, 100)
         _check_range("top_p", self.top_p, 0, 1)
         _check_range("top_k", self.top_k, 0, 2**31)
@@ -59,10 +73,13 @@ class SamplingParams:
         _check_range("repetition_penalty", self.repetition_penalty, 0.01, 100)
         if self.logprobs is not None:
             _check_range("logprobs", self.logprobs, 0, MAX_LOGPROBS)
+        if self.prompt_logprobs is not None:
+            _check_range("prompt_logprobs", self.prompt_logprobs, 0, MAX_LOGPROBS)
         if self.seed is not None:
             _check_range("seed", self.seed, -(2**63), 2**64 - 1)
         self._check_stops()
         self._check_bias()
+        self._check_bad_words()
 
     @property
     def greedy(self) -> bool:
@@ -74,6 +91,20 @@ class SamplingParams:
     def penalised(self) -> bool:
         """Whether the choice depends on the tokens seen so far."""
         return bool(self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1.0)
+
+    @property
+    def describes_prompt(self) -> bool:
+        """Whether something about the prompt itself is asked for."""
+        return self.echo or self.prompt_logprobs is not None
+
+    def _check_bad_words(self) -> None:
+        if len(self.bad_words) > MAX_BAD_WORDS:
+            raise RequestError(
+                f"bad_words has {len(self.bad_words)} words; at most {MAX_BAD_WORDS}.", "bad_words"
+            )
+        for word in self.bad_words:
+            if not 0 < len(word) <= MAX_BAD_WORD_TOKENS:
+                raise RequestError(f"Each of bad_words has 1 to {MAX_BAD_WORD_TOKENS} tokens.", "bad_words")
 
     def _check_stops(self) -> None:
         if len(self.stop) > MAX_STOP_STRINGS:

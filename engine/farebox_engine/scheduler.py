@@ -155,9 +155,8 @@ class Scheduler:
         while plan.budget and (sequence := self.waiting.peek(above)) is not None:
             if len(self.running) >= self._max_running and not self._outranks_some(sequence):
                 break
-            # At least one token is left to compute: its hidden state yields the next one.
             priority = sequence.request.priority
-            keys = list(self._keys(sequence, len(sequence.tokens) - 1))
+            keys = list(self._keys(sequence, sequence.reusable))
             reused = self._pool.match(keys)
             missing = keys[len(reused) :]
             if missing and underway.get(missing[0], priority - 1) >= priority:

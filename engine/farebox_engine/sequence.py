@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from farebox_engine.outputs import Usage
+from farebox_engine.outputs import RawLogprobs, Usage
 from farebox_engine.params import GenerationRequest
 from farebox_engine.penalties import TokenCounts
 from farebox_engine.transcript import Transcript
@@ -18,6 +18,7 @@ class Sequence:
     first `computed` of them are in the cache. `block_keys` are the prefix-cache keys of
     its full blocks, as far as they are known, after `root_key`. `furthest` is the highest
     `computed` ever was: below it, after a preemption, work is done a second time.
+    `prompt_scores` are those of the prompt's tokens from the second on, if asked for.
     `admitted` tells whether it ever ran, and its prompt was charged.
     Times are `time.perf_counter` readings in seconds.
     """
@@ -35,6 +36,7 @@ class Sequence:
     furthest: int = 0
     blocks: list[int] = field(default_factory=list)
     block_keys: list[bytes] = field(default_factory=list)
+    prompt_scores: list[RawLogprobs] = field(default_factory=list)
     cached_tokens: int = 0
     admitted: bool = False
     device_seconds: float = 0.0
@@ -53,8 +55,23 @@ class Sequence:
         return len(self.tokens) - self.computed
 
     @property
+    def reusable(self) -> int:
+        """How many of the first tokens need not be computed if the cache has their keys and values."""
+        # At least one token is left to compute: its hidden state yields the next one.
+        most = len(self.tokens) - 1
+        if self.request.params.prompt_logprobs is None or len(self.prompt_scores) == self.prompt_length - 1:
+            return most
+        # A position that is not computed gives the token after it no score.
+        return min(most, len(self.prompt_scores))
+
+    @property
     def completion_length(self) -> int:
         return len(self.tokens) - self.prompt_length
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether the completion is long enough to end by a stop string."""
+        return self.completion_length >= self.request.params.min_tokens
 
     def append(self, token: int) -> None:
         """Take up a generated token."""

@@ -27,6 +27,7 @@ class EngineConfig:
     A step that takes longer than `step_timeout` seconds (0: any time) counts as hung: its
     requests end with an error, and a new thread with a new cache goes on with the others.
     Once `abandoned_threads` hang at the same time, each holding a cache, the engine fails.
+    A large model on a slow machine may need more for `step_tokens` of a prompt.
     """
 
     device: str | None = None

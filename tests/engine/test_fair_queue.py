@@ -2,9 +2,11 @@
 
 from collections import Counter, defaultdict
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from farebox_engine import RequestError
 from farebox_engine.fair_queue import CACHED_COST, IDLE_KEPT, INPUT_COST, OUTPUT_COST, FairQueue
 from farebox_engine.sequence import Sequence
 from tests.engine.sequences import make_sequence
@@ -248,6 +250,15 @@ def test_equal_prompts_go_on_when_the_first_of_them_is_gone() -> None:
     (span,) = scheduler.schedule()
     assert (span.sequence, span.start, span.length) == (second, 8, 8)
     assert second.cached_tokens == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("weight", 0), ("weight", -1.0), ("weight", float("nan")), ("priority", 2)]
+)
+def test_shares_and_priorities_out_of_range_are_refused_by_name(name: str, value: float) -> None:
+    with pytest.raises(RequestError) as failure:
+        make_sequence([1], **{name: value})  # type: ignore[arg-type]
+    assert failure.value.param == name
 
 
 def test_cached_tokens_are_charged_less() -> None:

@@ -202,6 +202,24 @@ async def test_a_hanging_threads_cache_is_freed_when_it_comes_back(sabotage: Sab
     assert (await answer(engine, PROMPTS[0])).finish_reason == "length"
 
 
+async def test_what_a_given_up_thread_brings_back_is_dropped(
+    sabotage: Sabotage, hang: Hang, expected: list[list[int]]
+) -> None:
+    def hang_and_fail() -> NoReturn:
+        hang()
+        raise RuntimeError("too late to matter")
+
+    before = set(threading.enumerate())
+    engine = sabotage(hang_and_fail, step_timeout=0.4)
+    (thread,) = set(threading.enumerate()) - before
+    assert (await answer(engine, [BAD])).chunks[-1].error == HUNG
+    stats = engine.stats()
+    hang.release()
+    await asyncio.to_thread(thread.join)
+    assert engine.stats() == stats
+    assert [each.tokens for each in await answers(engine, PROMPTS)] == expected
+
+
 async def test_too_many_hanging_threads_fail_the_engine(sabotage: Sabotage, hang: Hang) -> None:
     engine = sabotage(hang, max_running=1, step_timeout=0.3, abandoned_threads=2)
     doomed = [begin(engine, [BAD, number]) for number in range(2)]

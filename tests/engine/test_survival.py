@@ -139,7 +139,7 @@ async def test_not_a_number_ends_only_its_request(sabotage: Sabotage, expected: 
 async def test_a_step_that_hangs_ends_its_requests_and_the_others_go_on(
     sabotage: Sabotage, hang: Hang, expected: list[list[int]]
 ) -> None:
-    engine = sabotage(hang, max_running=1, step_timeout=0.4)
+    engine = sabotage(hang, max_running=1, step_timeout=1.0)
     doomed = begin(engine, [5, BAD, 7])
     waiting = [begin(engine, prompt) for prompt in PROMPTS]
     failed = await collect(doomed)
@@ -150,14 +150,14 @@ async def test_a_step_that_hangs_ends_its_requests_and_the_others_go_on(
     assert [each.tokens for each in good] == expected
     stats = engine.stats()
     assert (stats.restarts, stats.failed) == (1, False)
-    assert stats.operator_seconds >= 0.3
+    assert stats.operator_seconds >= 0.9
 
 
 async def test_what_ran_beside_a_hanging_part_goes_on_where_it_was(
     sabotage: Sabotage, hang: Hang, reference: LlamaForCausalLM
 ) -> None:
     # No memory for both in one step: so one is computed, and then the other hangs.
-    engine = sabotage(hang, 20, step_timeout=0.4)
+    engine = sabotage(hang, 20, step_timeout=1.0)
     prompt = PROMPTS[1]
     running = begin(engine, prompt, max_tokens=200)
     first = await anext(running)
@@ -171,7 +171,7 @@ async def test_what_ran_beside_a_hanging_part_goes_on_where_it_was(
 
 
 async def test_a_cancelled_request_need_not_wait_for_a_hanging_step(sabotage: Sabotage, hang: Hang) -> None:
-    engine = sabotage(hang, max_running=1, step_timeout=0.4)
+    engine = sabotage(hang, max_running=1, step_timeout=1.0)
     doomed = begin(engine, [BAD])
     queued = begin(engine, PROMPTS[0])
     await asyncio.to_thread(hang.entered.wait)
@@ -188,7 +188,7 @@ async def test_a_hanging_threads_cache_is_freed_when_it_comes_back(sabotage: Sab
         caches.extend(weakref.ref(each) for each in gc.get_objects() if type(each).__name__ == "KVCache")
         hang()
 
-    engine = sabotage(remember_and_hang, step_timeout=0.4)
+    engine = sabotage(remember_and_hang, step_timeout=1.0)
     assert (await answer(engine, [BAD])).chunks[-1].error == HUNG
     assert (await answer(engine, PROMPTS[0])).finish_reason == "length"
     gc.collect()
@@ -210,7 +210,7 @@ async def test_what_a_given_up_thread_brings_back_is_dropped(
         raise RuntimeError("too late to matter")
 
     before = set(threading.enumerate())
-    engine = sabotage(hang_and_fail, step_timeout=0.4)
+    engine = sabotage(hang_and_fail, step_timeout=1.0)
     (thread,) = set(threading.enumerate()) - before
     assert (await answer(engine, [BAD])).chunks[-1].error == HUNG
     stats = engine.stats()
@@ -221,7 +221,7 @@ async def test_what_a_given_up_thread_brings_back_is_dropped(
 
 
 async def test_too_many_hanging_threads_fail_the_engine(sabotage: Sabotage, hang: Hang) -> None:
-    engine = sabotage(hang, max_running=1, step_timeout=0.3, abandoned_threads=2)
+    engine = sabotage(hang, max_running=1, step_timeout=0.5, abandoned_threads=2)
     doomed = [begin(engine, [BAD, number]) for number in range(2)]
     queued = begin(engine, PROMPTS[0])
     for generation in doomed:

@@ -69,12 +69,16 @@ class Bench:
 
 
 lengths = st.tuples(st.integers(1, LONGEST), st.integers(1, LONGEST))
+# Mixed requests, or all alike: so one tenant may send long prompts and the other want long answers.
+queues = st.lists(lengths, min_size=10, max_size=40) | st.builds(
+    lambda shape, count: [shape] * count, lengths, st.integers(20, 40)
+)
 weights = st.sampled_from([0.5, 1.0, 2.0])
 
 
 @settings(max_examples=100, deadline=None)
 @given(
-    loads=st.tuples(*[st.lists(lengths, min_size=10, max_size=40)] * 2),
+    loads=st.tuples(queues, queues),
     shares=st.tuples(weights, weights),
     late=st.integers(0, 60),
     blocks=st.integers(6, 40),

@@ -26,6 +26,7 @@ class Mailbox(Generic[Item]):
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._mail: Mail[Item] = Mail()
+        self._reason = ""
 
     def submit(self, item: Item) -> None:
         """Hand over a new item of work.
@@ -35,7 +36,7 @@ class Mailbox(Generic[Item]):
         """
         with self._condition:
             if self._mail.closed:
-                raise ClosedError("The engine has been closed.")
+                raise ClosedError(self._reason)
             self._mail.submitted.append(item)
             self._condition.notify()
 
@@ -44,8 +45,10 @@ class Mailbox(Generic[Item]):
             self._mail.cancelled.append(item)
             self._condition.notify()
 
-    def close(self) -> None:
+    def close(self, reason: str = "The engine has been closed.") -> None:
+        """Take nothing more; whoever tries is told the `reason` given first."""
         with self._condition:
+            self._reason = self._reason or reason
             self._mail.closed = True
             self._condition.notify()
 

@@ -23,6 +23,11 @@ class EngineConfig:
     context). `step_tokens` bounds the tokens computed in one step, and with them how long
     a long prompt holds up the others. `threads` is the number of CPU threads per step, by
     default the number of physical cores.
+
+    A step that takes longer than `step_timeout` seconds (0: any time) counts as hung: its
+    requests end with an error, and a new thread with a new cache goes on with the others.
+    Once `abandoned_threads` hang at the same time, each holding a cache, the engine fails.
+    A large model on a slow machine may need more for `step_tokens` of a prompt.
     """
 
     device: str | None = None
@@ -33,6 +38,8 @@ class EngineConfig:
     step_tokens: int | None = None
     max_running: int | None = None
     threads: int | None = None
+    step_timeout: float = 30.0
+    abandoned_threads: int = 3
 
     def __post_init__(self) -> None:
         for name in (
@@ -42,10 +49,13 @@ class EngineConfig:
             "step_tokens",
             "max_running",
             "threads",
+            "abandoned_threads",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise LoadError(f"The engine setting {name} is {value}; it must be at least 1.")
+        if not 0 <= self.step_timeout < float("inf"):
+            raise LoadError(f"The engine setting step_timeout is {self.step_timeout}; use seconds, or 0.")
         if self.dtype is not None and self.dtype not in _DTYPES:
             raise LoadError(f"The engine setting dtype is {self.dtype!r}; use one of {', '.join(_DTYPES)}.")
 

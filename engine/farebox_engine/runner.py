@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from farebox_engine.kv_cache import KVCache, PagedAttention
+from farebox_engine.outputs import RawLogprobs
+from farebox_engine.prompt_scores import score_prompts
 from farebox_engine.registry import CausalLM
 from farebox_engine.sampler import Sampled, sample
 from farebox_engine.sequence import Sequence, Span
@@ -17,10 +19,14 @@ from farebox_engine.sequence import Sequence, Span
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """Spans in the order computed, what was sampled for those that reach their end, and the time taken."""
+    """Spans in the order computed, what was sampled for those that reach their end, and the time taken.
+
+    `prompt_scores` are of the sequences that ask for them: see `score_prompts`.
+    """
 
     sampled: list[tuple[Span, Sampled | None]]
     busy_seconds: float
+    prompt_scores: dict[Sequence, list[RawLogprobs]] = field(default_factory=dict)
 
 
 class ModelRunner:
@@ -48,6 +54,7 @@ class ModelRunner:
             PagedAttention(self._cache, spans),
             self._lengths(spans),
         )
+        scores = score_prompts(self._model, hidden, spans)
         sampled: list[Sampled | None] = [None] * len(spans)
         sampling = [index for index, span in enumerate(spans) if span.samples]
         if sampling:
@@ -58,7 +65,7 @@ class ModelRunner:
         elif self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         # Reading the sampled tokens waits for the device, so that this is its time, not the launches'.
-        return StepResult(list(zip(spans, sampled, strict=True)), time.perf_counter() - started)
+        return StepResult(list(zip(spans, sampled, strict=True)), time.perf_counter() - started, scores)
 
     def outgrown(self, sequences: Seq[Sequence]) -> list[Sequence]:
         """Those that have grown past the length for which their keys were rotated."""

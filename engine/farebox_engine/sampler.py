@@ -10,6 +10,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from farebox_engine.forbidden import forbidden_tokens
 from farebox_engine.grammar import apply_grammars
 from farebox_engine.outputs import RawLogprobs
 from farebox_engine.sequence import Sequence
@@ -20,7 +21,7 @@ _FIRST_CANDIDATES = 256
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """One row's next token; `token` is None where the logits hold a NaN."""
+    """One row's next token; `token` is None where the logits hold a NaN or leave no token to choose."""
 
     token: int | None
     logprobs: RawLogprobs | None = None
@@ -36,6 +37,7 @@ def sample(logits: Tensor, sequences: Seq[Sequence]) -> list[Sampled]:
     raw = logits[wanted].log_softmax(dim=-1) if wanted else None
     _apply_penalties(logits, sequences)
     _apply_bias(logits, sequences)
+    _forbid(logits, sequences)
     matchers = [(row, seq.matcher) for row, seq in enumerate(sequences) if seq.matcher is not None]
     if matchers:
         apply_grammars(logits, matchers)
@@ -45,7 +47,7 @@ def sample(logits: Tensor, sequences: Seq[Sequence]) -> list[Sampled]:
         choice[drawing] = _draw(logits[drawing], [sequences[row] for row in drawing])
     tokens = [
         None if broken else token
-        for token, broken in zip(choice.tolist(), best.isnan().tolist(), strict=True)
+        for token, broken in zip(choice.tolist(), (best.isnan() | best.isneginf()).tolist(), strict=True)
     ]
     if raw is None:
         return [Sampled(token) for token in tokens]
@@ -105,6 +107,13 @@ def _apply_bias(logits: Tensor, sequences: Seq[Sequence]) -> None:
         rows, tokens, biases = zip(*entries, strict=True)
         index = (_tensor(rows, logits.device), _tensor(tokens, logits.device))
         logits[index] += _tensor(np.asarray(biases, dtype=np.float32), logits.device)
+
+
+def _forbid(logits: Tensor, sequences: Seq[Sequence]) -> None:
+    entries = [(row, token) for row, seq in enumerate(sequences) for token in forbidden_tokens(seq)]
+    if entries:
+        rows, tokens = zip(*entries, strict=True)
+        logits[_tensor(rows, logits.device), _tensor(tokens, logits.device)] = -torch.inf
 
 
 def _draw(logits: Tensor, sequences: Seq[Sequence]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from farebox_engine.grammar import Matcher
-from farebox_engine.outputs import Usage
+from farebox_engine.outputs import RawLogprobs, Usage
 from farebox_engine.params import GenerationRequest
 from farebox_engine.penalties import TokenCounts
 from farebox_engine.transcript import Transcript
@@ -21,6 +21,8 @@ class Sequence:
     `computed` ever was: below it, after a preemption, work is done a second time.
     `rotated_for` is the length by which its keys are rotated once that is no longer the
     prompt's, for models that look at it.
+    `prompt_scores` are those of the prompt's tokens from the second on, if asked for.
+    `admitted` tells whether it ever ran, and its prompt was charged.
     Times are `time.perf_counter` readings in seconds.
     """
 
@@ -39,7 +41,9 @@ class Sequence:
     rotated_for: int = 0
     blocks: list[int] = field(default_factory=list)
     block_keys: list[bytes] = field(default_factory=list)
+    prompt_scores: list[RawLogprobs] = field(default_factory=list)
     cached_tokens: int = 0
+    admitted: bool = False
     device_seconds: float = 0.0
     scheduled_at: float | None = None
     first_token_at: float | None = None
@@ -58,8 +62,23 @@ class Sequence:
         return len(self.tokens) - self.computed
 
     @property
+    def reusable(self) -> int:
+        """How many of the first tokens need not be computed if the cache has their keys and values."""
+        # At least one token is left to compute: its hidden state yields the next one.
+        most = len(self.tokens) - 1
+        if self.request.params.prompt_logprobs is None or len(self.prompt_scores) == self.prompt_length - 1:
+            return most
+        # A position that is not computed gives the token after it no score.
+        return min(most, len(self.prompt_scores))
+
+    @property
     def completion_length(self) -> int:
         return len(self.tokens) - self.prompt_length
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether the completion is long enough to end by a stop string."""
+        return self.completion_length >= self.request.params.min_tokens
 
     def append(self, token: int) -> None:
         """Take up a generated token."""

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farebox_engine.blocks import BlockPool
+from farebox_engine.params import PRIORITIES
 from farebox_engine.scheduler import Scheduler
 from farebox_engine.sequence import Sequence, Span
 from tests.engine.sequences import make_sequence
@@ -24,6 +25,7 @@ def compute(scheduler: Scheduler, spans: list[Span]) -> list[Sequence]:
     for span in spans:
         scheduler.commit(span)
         if span.samples:
+            scheduler.charge_output(span.sequence)
             span.sequence.append(len(span.sequence.tokens) % 7)
             if span.sequence.completion_length == span.sequence.token_limit:
                 scheduler.remove(span.sequence)
@@ -31,21 +33,33 @@ def compute(scheduler: Scheduler, spans: list[Span]) -> list[Sequence]:
     return finished
 
 
+Load = list[tuple[int, int, int, int, str]]
+
+
 @st.composite
-def loads(draw: st.DrawFn) -> list[tuple[int, int, int]]:
-    """(prompt length, tokens to generate, step of arrival) per sequence; each fits into 12 blocks."""
-    lengths = st.tuples(st.integers(1, 30), st.integers(1, 17), st.integers(0, 20))
+def loads(draw: st.DrawFn) -> Load:
+    """(prompt length, tokens to generate, step of arrival, priority, tenant); each fits into 12 blocks."""
+    lengths = st.tuples(
+        st.integers(1, 30),
+        st.integers(1, 17),
+        st.integers(0, 20),
+        st.sampled_from(PRIORITIES),
+        st.sampled_from("ab"),
+    )
     return draw(st.lists(lengths, min_size=1, max_size=10))
 
 
 @settings(max_examples=150, deadline=None)
 @given(load=loads(), blocks=st.integers(12, 30), budget=st.integers(4, 40), max_running=st.integers(1, 4))
 def test_any_load_is_computed_exactly_once_and_frees_everything(
-    load: list[tuple[int, int, int]], blocks: int, budget: int, max_running: int
+    load: Load, blocks: int, budget: int, max_running: int
 ) -> None:
     scheduler, pool = make_scheduler(blocks=blocks, budget=budget, max_running=max_running)
     # Equal tokens in all prompts, so that prefixes are shared, split and given up all the time.
-    arrivals = [(step, make_sequence([0] * prompt, token_limit=tokens)) for prompt, tokens, step in load]
+    arrivals = [
+        (step, make_sequence([0] * prompt, token_limit=tokens, priority=priority, tenant=tenant))
+        for prompt, tokens, step, priority, tenant in load
+    ]
     finished: list[Sequence] = []
     for step in range(5_000):
         for _, sequence in (arrival for arrival in arrivals if arrival[0] == step):
@@ -79,8 +93,8 @@ def check_step(spans: list[Span], budget: int, max_running: int, scheduler: Sche
         }
         assert not slots & written
         written |= slots
-    prefilling = [span for span in spans if not span.samples]
-    assert len(prefilling) <= 1, "at most the last sequence is in mid-prefill"
+    unfinished = [span.sequence.request.priority for span in spans if not span.samples]
+    assert len(unfinished) == len(set(unfinished)), "a class begins no second prompt before the first is done"
 
 
 def test_decoding_never_waits_for_a_long_prompt() -> None:

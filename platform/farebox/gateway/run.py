@@ -96,6 +96,7 @@ class Run:
                             job.params_of(index),
                             self._grant.cache_salt,
                             job.grammar,
+                            tenant=self._grant.organization_id.bytes,
                         )
                     )
                 )

@@ -29,11 +29,58 @@ from farebox_engine import EngineConfig
 from farebox_engine.encoders import EncoderEngine
 
 BATCH = 32
-WORDS = (
-    "the of and to in a is that for it as was with be by on not he his but at are this have from "
-    "ferry harbour lamp bridge train window morning river winter invoice token ledger engine market "
-    "price weather doctor village teacher quietly suddenly carried answered opened remembered"
-).split()
+WORDS = [
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "a",
+    "is",
+    "that",
+    "for",
+    "it",
+    "as",
+    "was",
+    "with",
+    "be",
+    "by",
+    "on",
+    "not",
+    "he",
+    "his",
+    "but",
+    "at",
+    "are",
+    "this",
+    "have",
+    "from",
+    "ferry",
+    "harbour",
+    "lamp",
+    "bridge",
+    "train",
+    "window",
+    "morning",
+    "river",
+    "winter",
+    "invoice",
+    "token",
+    "ledger",
+    "engine",
+    "market",
+    "price",
+    "weather",
+    "doctor",
+    "village",
+    "teacher",
+    "quietly",
+    "suddenly",
+    "carried",
+    "answered",
+    "opened",
+    "remembered",
+]
 Vectors = NDArray[np.float32]
 Contestant = Callable[[], Vectors]
 
@@ -50,7 +97,8 @@ class Transformers:
 
     def __init__(self, path: Path, inputs: list[str]) -> None:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(path)
-        self._model: Any = BertModel.from_pretrained(path, dtype=torch.float32).eval()
+        self._model: Any = BertModel.from_pretrained(path, dtype=torch.float32)
+        self._model.train(False)
         self._inputs = inputs
 
     @torch.inference_mode()
@@ -136,7 +184,7 @@ async def main() -> None:
 
     seconds = await asyncio.to_thread(run)
     engine.close()
-    tokens = sum(len(each) for each in engine.prepare_embedding(inputs).inputs)
+    tokens = sum(len(each) for each in engine.prepare.embedding(inputs).inputs)
     sys.stdout.write(f"{len(inputs)} texts of {tokens / len(inputs):.0f} tokens on average\n\n")
     report(seconds, len(inputs))
 

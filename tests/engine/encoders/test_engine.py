@@ -93,7 +93,7 @@ async def test_requests_that_arrive_during_a_step_share_the_next(
     engine = start_encoder(embedder)
     tasks = [asyncio.ensure_future(engine.embed(token_ids(1, 10)))]
     await asyncio.to_thread(gate.reached.wait, 30)
-    requests = [engine.prepare_embedding(token_ids(seed, length)) for seed, length in enumerate((20, 30, 40))]
+    requests = [engine.prepare.embedding(token_ids(seed, length)) for seed, length in enumerate((20, 30, 40))]
     tasks += [asyncio.ensure_future(engine.compute(request)) for request in requests]
     await asyncio.sleep(0)
     gate.opened.set()
@@ -106,8 +106,8 @@ async def test_a_tenants_flood_does_not_hold_up_another(
 ) -> None:
     gate = Gate(monkeypatch)
     engine = start_encoder(embedder, step_tokens=60)
-    flood = engine.prepare_embedding(token_ids(1, *[20] * 12))
-    small = engine.prepare_embedding(token_ids(2, 21))
+    flood = engine.prepare.embedding(token_ids(1, *[20] * 12))
+    small = engine.prepare.embedding(token_ids(2, 21))
     tasks = [asyncio.ensure_future(engine.compute(flood, tenant="one"))]
     await asyncio.to_thread(gate.reached.wait, 30)
     tasks.append(asyncio.ensure_future(engine.compute(small, tenant="two")))
@@ -126,7 +126,7 @@ async def test_a_cancelled_request_leaves_before_the_next_step(
     (kept,) = token_ids(3, 25)
     leaving = asyncio.ensure_future(engine.embed(token_ids(2, *[20] * 12)))
     await asyncio.to_thread(gate.reached.wait, 30)
-    request = engine.prepare_embedding([kept])
+    request = engine.prepare.embedding([kept])
     staying = asyncio.ensure_future(engine.compute(request))
     leaving.cancel()
     await asyncio.gather(leaving, return_exceptions=True)
@@ -166,8 +166,8 @@ async def test_a_result_that_is_no_number_fails_only_its_request(
 ) -> None:
     gate = Gate(monkeypatch)
     engine = start_encoder(build_broken(tmp_path, token=150))
-    broken = engine.prepare_embedding([[5, 6], [150, 7]])
-    sound = engine.prepare_embedding(token_ids(4, 12))
+    broken = engine.prepare.embedding([[5, 6], [150, 7]])
+    sound = engine.prepare.embedding(token_ids(4, 12))
     blocked = asyncio.ensure_future(engine.embed([[8]]))
     await asyncio.to_thread(gate.reached.wait, 30)
     tasks = [asyncio.ensure_future(engine.compute(each)) for each in (broken, sound)]
@@ -193,7 +193,7 @@ def build_broken(folder: Path, token: int) -> Path:
 async def test_closing_ends_what_waits(embedder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(monkeypatch)
     engine = EncoderEngine.load(embedder, EngineConfig(device="cpu", threads=1))
-    request = engine.prepare_embedding(token_ids(1, 10))
+    request = engine.prepare.embedding(token_ids(1, 10))
     with pytest.raises(ClosedError):
         await engine.compute(request)
     engine.start(asyncio.get_running_loop())

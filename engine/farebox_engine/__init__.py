@@ -9,7 +9,14 @@ engine.close()
 """
 
 from farebox_engine.engine import Engine
-from farebox_engine.errors import ClosedError, EngineError, LoadError, RequestError, TemplateError
+from farebox_engine.errors import (
+    ClosedError,
+    ComputeError,
+    EngineError,
+    LoadError,
+    RequestError,
+    TemplateError,
+)
 from farebox_engine.generation import Generation
 from farebox_engine.loader import load_model
 from farebox_engine.options import EngineConfig
@@ -26,6 +33,7 @@ from farebox_engine.params import GenerationRequest, SamplingParams
 __all__ = [
     "Chunk",
     "ClosedError",
+    "ComputeError",
     "Engine",
     "EngineConfig",
     "EngineError",

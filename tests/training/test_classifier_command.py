@@ -73,11 +73,12 @@ async def test_a_new_encoder_learns_and_is_served_and_loads_elsewhere(
     found = await classify(out, QUESTIONS)
     assert [scores[0].label for scores in found.labels[:2]] == ["sea", "trade"]
     model = BertForSequenceClassification.from_pretrained(out)
+    assert model.config.id2label == {0: "sea", 1: "trade"}
     tokenizer = AutoTokenizer.from_pretrained(out)
     for text, scores in zip(QUESTIONS, found.labels, strict=True):
         with torch.inference_mode():
             expected = model(**tokenizer(text, return_tensors="pt")).logits[0].softmax(-1)
-        names = [model.config.id2label[int(place)] for place in expected.argsort(descending=True)]
+        names = [["sea", "trade"][int(place)] for place in expected.argsort(descending=True)]
         assert [entry.label for entry in scores] == names
         assert [entry.score for entry in scores] == pytest.approx(
             expected.sort(descending=True).values.tolist(), abs=1e-5

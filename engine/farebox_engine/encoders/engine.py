@@ -117,8 +117,12 @@ class EncoderEngine:
             ClosedError: the engine is not running.
         """
         job = Job(request.inputs, tenant, submitted_at=time.perf_counter())
-        usage = await self._usage(job)
-        return await asyncio.to_thread(request.finish, job.outputs, usage)
+        try:
+            usage = await self._usage(job)
+            return await asyncio.to_thread(request.finish, job.outputs, usage)
+        except asyncio.CancelledError:
+            self._thread.cancel(job)
+            raise
 
     async def embed(
         self,
@@ -163,9 +167,6 @@ class EncoderEngine:
         self._work.waiting[job] = ended
         try:
             return await ended
-        except asyncio.CancelledError:
-            self._thread.cancel(job)
-            raise
         finally:
             self._work.waiting.pop(job, None)
 

@@ -138,6 +138,41 @@ async def test_a_cancelled_request_leaves_before_the_next_step(
     assert stats.operator_seconds + usage.device_seconds == pytest.approx(stats.busy_seconds, rel=1e-9)
 
 
+async def test_a_crowd_that_partly_leaves_changes_no_vector(
+    start_encoder: StartEncoder, embedder: Path
+) -> None:
+    engine = start_encoder(embedder, step_tokens=200)
+    dice = np.random.default_rng(11)
+    requests = [token_ids(seed, *dice.integers(1, 140, dice.integers(1, 6))) for seed in range(30)]
+    alone = [(await engine.embed(request)).vectors for request in requests]
+    before = engine.stats()
+    tasks = [
+        asyncio.ensure_future(engine.embed(request, tenant=f"tenant {number % 4}"))
+        for number, request in enumerate(requests)
+    ]
+    for number, task in enumerate(tasks):
+        # Each waits for one that has been through, so that leaving happens at any stage.
+        if number % 3 == 1:
+            await asyncio.wait(tasks[:number], return_when=asyncio.FIRST_COMPLETED)
+            task.cancel()
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    stayed = 0
+    charged = 0.0
+    for vectors, result in zip(alone, found, strict=True):
+        if isinstance(result, Embeddings):
+            stayed += 1
+            charged += result.usage.device_seconds
+            assert relative_error(result.vectors, vectors) < 1e-5
+        else:
+            assert isinstance(result, asyncio.CancelledError)
+    assert 20 <= stayed < 30
+    # It goes through after the cancellations before it.
+    charged += (await engine.embed(requests[0])).usage.device_seconds
+    after = engine.stats()
+    left = after.operator_seconds - before.operator_seconds
+    assert charged + left == pytest.approx(after.busy_seconds - before.busy_seconds, rel=1e-6)
+
+
 async def test_a_failing_step_fails_only_the_requests_in_it(
     start_encoder: StartEncoder, embedder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

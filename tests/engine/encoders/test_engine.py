@@ -1,6 +1,7 @@
 """The encoder engine's door: batches, shares, cancellation, failures, closing."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Awaitable
 from pathlib import Path
@@ -171,6 +172,26 @@ async def test_a_crowd_that_partly_leaves_changes_no_vector(
     after = engine.stats()
     left = after.operator_seconds - before.operator_seconds
     assert charged + left == pytest.approx(after.busy_seconds - before.busy_seconds, rel=1e-6)
+
+
+async def test_what_ended_unread_is_charged_to_nobody(
+    start_encoder: StartEncoder, embedder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(monkeypatch)
+    engine = start_encoder(embedder)
+    leaving = asyncio.ensure_future(engine.embed(token_ids(1, 20)))
+    await asyncio.to_thread(gate.reached.wait, 30)
+    gate.opened.set()
+    # The loop is held up until the step is over, so that its result cannot have been delivered.
+    while engine.stats().steps == 0:
+        os.sched_yield()
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    usage = (await engine.embed(token_ids(2, 30))).usage
+    stats = engine.stats()
+    assert leaving.cancelled()
+    assert stats.operator_seconds > 0
+    assert stats.operator_seconds + usage.device_seconds == pytest.approx(stats.busy_seconds, rel=1e-9)
 
 
 async def test_a_failing_step_fails_only_the_requests_in_it(

@@ -9,7 +9,14 @@ engine.close()
 """
 
 from farebox_engine.engine import Engine
-from farebox_engine.errors import ClosedError, EngineError, LoadError, RequestError, TemplateError
+from farebox_engine.errors import (
+    ClosedError,
+    ComputeError,
+    EngineError,
+    LoadError,
+    RequestError,
+    TemplateError,
+)
 from farebox_engine.generation import Generation
 from farebox_engine.grammar import Grammar, GrammarSpec
 from farebox_engine.loader import load_model
@@ -28,6 +35,7 @@ from farebox_engine.params import GenerationRequest, SamplingParams
 __all__ = [
     "Chunk",
     "ClosedError",
+    "ComputeError",
     "Engine",
     "EngineConfig",
     "EngineError",

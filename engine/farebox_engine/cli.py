@@ -11,6 +11,7 @@ from pathlib import Path
 from farebox_engine import demo
 from farebox_engine.errors import EngineError
 from farebox_engine.generate import Look, generate
+from farebox_engine.training import classifier_command
 from farebox_engine.training.errors import TrainingError
 from farebox_engine.training.export import DTYPES
 from farebox_engine.training.run import Run, train
@@ -32,6 +33,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="farebox-engine", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands.add_parser("train", help="train a decoder from text and write a Hugging Face folder"))
+    classifier_command.add_arguments(
+        commands.add_parser("train-classifier", help="train a classifier of texts from texts with labels")
+    )
     _add_generate(commands.add_parser("generate", help="continue a prompt or answer a chat turn"))
     return parser
 

@@ -13,7 +13,7 @@ found.usage.tokens, found.usage.device_seconds
 
 To know the tokens before they are computed, as for admission, take the two halves apart:
 
-request = await asyncio.to_thread(engine.prepare_embedding, ["a text"])  # RequestError names the field
+request = await asyncio.to_thread(engine.prepare.embedding, ["a text"])  # RequestError names the field
 request.tokens
 found = await engine.compute(request, tenant="org_1")   # ComputeError; cancelling takes it out
 
@@ -21,7 +21,7 @@ found = await engine.compute(request, tenant="org_1")   # ComputeError; cancelli
 """
 
 from farebox_engine.encoders.config import Task
-from farebox_engine.encoders.engine import EncoderEngine, EncoderRequest
+from farebox_engine.encoders.engine import EncoderEngine
 from farebox_engine.encoders.loading import is_encoder, load_encoder
 from farebox_engine.encoders.outputs import (
     Classifications,
@@ -34,6 +34,7 @@ from farebox_engine.encoders.outputs import (
     Ranking,
     TokenLabels,
 )
+from farebox_engine.encoders.preparing import EncoderRequest
 
 __all__ = [
     "Classifications",

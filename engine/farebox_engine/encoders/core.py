@@ -54,9 +54,11 @@ class EncoderCore:
         self._queue.push(job)
 
     def cancel(self, job: Job) -> None:
-        """Forget a job, if it has not ended; what it has cost is the operator's."""
+        """Forget a job. What it has cost is the operator's, even if it ended: nobody has read how."""
         if job in self._jobs:
             self._drop(job)
+        else:
+            self._write_off(job)
 
     def step(self) -> list[Outcome]:
         """Compute one batch; returns the jobs that ended."""
@@ -129,4 +131,8 @@ class EncoderCore:
         """Forget a job that nobody will pay for."""
         self._jobs.remove(job)
         self._queue.remove(job)
+        self._write_off(job)
+
+    def _write_off(self, job: Job) -> None:
         self._operator_seconds += job.device_seconds
+        job.device_seconds = 0.0

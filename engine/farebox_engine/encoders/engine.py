@@ -4,60 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
-
-import numpy as np
-import torch
 
 from farebox_engine.encoders.config import Task
 from farebox_engine.encoders.core import EncoderCore, Outcome
-from farebox_engine.encoders.job import Job, Output
-from farebox_engine.encoders.labels import entities, label_scores
+from farebox_engine.encoders.job import Job
 from farebox_engine.encoders.loading import LoadedEncoder, load_encoder
 from farebox_engine.encoders.outputs import (
     Classifications,
     Embeddings,
     EncoderStats,
     EncoderUsage,
-    RankedDocument,
     Ranking,
     TokenLabels,
 )
-from farebox_engine.encoders.tokenizer import Text, Tokens
+from farebox_engine.encoders.preparing import EncoderRequest, Preparing, Result, reranks
+from farebox_engine.encoders.tokenizer import Text
 from farebox_engine.engine_thread import EngineThread
-from farebox_engine.errors import ClosedError, ComputeError, RequestError
+from farebox_engine.errors import ClosedError, ComputeError
 from farebox_engine.mailbox import Mail
 from farebox_engine.options import EngineConfig
-
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class EncoderRequest(Generic[Result]):
-    """Tokenised inputs, and what is to become of the model's outputs for them."""
-
-    inputs: Sequence[Tokens]
-    finish: Callable[[Sequence[Output], EncoderUsage], Result]
-
-    @property
-    def tokens(self) -> int:
-        """How many tokens will be computed."""
-        return sum(map(len, self.inputs))
 
 
 class EncoderEngine:
     """Serves one encoder: takes requests on an event loop, computes them in a thread of its own.
 
-    The ``prepare_`` methods check and tokenise, which takes a while: call them in a thread. `compute`
+    The methods of `prepare` check and tokenise, which takes a while: call them in a thread. `compute`
     then runs what they made. `embed`, `classify`, `label_tokens` and `rerank` do both.
     """
 
     def __init__(self, loaded: LoadedEncoder, config: EngineConfig) -> None:
         self._loaded = loaded
-        self._tokenizer = loaded.tokenizer
+        self.prepare = Preparing(loaded)
         self._work = _Work(EncoderCore(loaded, config.tokens_per_step(loaded.device)))
         self._thread = EngineThread(self._work, config.cpu_threads())
 
@@ -97,7 +76,7 @@ class EncoderEngine:
     @property
     def reranks(self) -> bool:
         """Whether the model scores pairs of texts: a classifier with one label."""
-        return self.task is Task.CLASSIFY and len(self.labels) == 1
+        return reranks(self._loaded)
 
     @property
     def model_hash(self) -> str:
@@ -106,7 +85,7 @@ class EncoderEngine:
     @property
     def max_length(self) -> int:
         """The most tokens an input may have, the special ones counted."""
-        return self._tokenizer.max_length
+        return self._loaded.tokenizer.max_length
 
     @property
     def dimensions(self) -> int:
@@ -128,89 +107,6 @@ class EncoderEngine:
         """How embeddings are to be compared: "cosine", "dot", "euclidean" or "manhattan"."""
         return self._loaded.settings.similarity
 
-    def prepare_embedding(
-        self,
-        inputs: Sequence[Text],
-        *,
-        prompt: str | None = None,
-        dimensions: int | None = None,
-        truncate: bool = False,
-    ) -> EncoderRequest[Embeddings]:
-        """Vectors for ``inputs``.
-
-        ``prompt`` is the name of one of `prompts`; without it, the model's default. ``dimensions`` keeps
-        the first of each vector and scales it to length 1, for models trained so (Kusupati et al. 2022,
-        arXiv 2205.13147). ``truncate`` cuts inputs that are too long.
-
-        Raises:
-            RequestError: the request does not fit this model.
-        """
-        self._require(Task.EMBED, "embed")
-        if dimensions is not None and not 1 <= dimensions <= self.dimensions:
-            raise RequestError(
-                f"dimensions is {dimensions}; this model's vectors have {self.dimensions}.", "dimensions"
-            )
-        tokens = self._tokenizer.encode(inputs, prompt=self._prompt(prompt), truncate=truncate)
-
-        def finish(outputs: Sequence[Output], usage: EncoderUsage) -> Embeddings:
-            vectors = np.stack(outputs)
-            if dimensions is not None:
-                vectors = vectors[:, :dimensions]
-                vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12)
-            return Embeddings(vectors, usage)
-
-        return EncoderRequest(tokens, finish)
-
-    def prepare_classification(
-        self, inputs: Sequence[Text], *, truncate: bool = False
-    ) -> EncoderRequest[Classifications]:
-        """Every label's score for each of ``inputs``; raises `RequestError`."""
-        self._require(Task.CLASSIFY, "classify texts")
-        tokens = self._tokenizer.encode(inputs, truncate=truncate)
-        labels, problem = self.labels, self._loaded.config.problem
-
-        def finish(outputs: Sequence[Output], usage: EncoderUsage) -> Classifications:
-            return Classifications([label_scores(logits, labels, problem) for logits in outputs], usage)
-
-        return EncoderRequest(tokens, finish)
-
-    def prepare_token_labels(
-        self, texts: Sequence[str], *, merged: bool = True, truncate: bool = False
-    ) -> EncoderRequest[TokenLabels]:
-        """Labelled stretches of each of ``texts``, or with ``merged`` off its labelled tokens.
-
-        Raises:
-            RequestError: the request does not fit this model.
-        """
-        self._require(Task.LABEL_TOKENS, "label tokens")
-        tokens = self._tokenizer.encode(texts, truncate=truncate, offsets=True)
-        labels = self.labels
-
-        def finish(outputs: Sequence[Output], usage: EncoderUsage) -> TokenLabels:
-            found = zip(outputs, tokens, texts, strict=True)
-            return TokenLabels(
-                [entities(logits, labels, each.offsets, text, merged=merged) for logits, each, text in found],
-                usage,
-            )
-
-        return EncoderRequest(tokens, finish)
-
-    def prepare_rerank(
-        self, query: str, documents: Sequence[str], *, truncate: bool = False
-    ) -> EncoderRequest[Ranking]:
-        """How relevant each of ``documents`` is to ``query``; raises `RequestError`."""
-        if not self.reranks:
-            raise RequestError("This model does not rerank; use a cross-encoder with one label.", "model")
-        tokens = self._tokenizer.encode([(query, document) for document in documents], truncate=truncate)
-        activation = self._loaded.settings.score_activation
-
-        def finish(outputs: Sequence[Output], usage: EncoderUsage) -> Ranking:
-            scores = activation(torch.from_numpy(np.concatenate(outputs))).tolist()
-            ranked = [RankedDocument(index, score) for index, score in enumerate(scores)]
-            return Ranking(sorted(ranked, key=lambda document: -document.score), usage)
-
-        return EncoderRequest(tokens, finish)
-
     async def compute(self, request: EncoderRequest[Result], *, tenant: str = "") -> Result:
         """Run a request; to be called on the event loop given to `start`.
 
@@ -221,8 +117,12 @@ class EncoderEngine:
             ClosedError: the engine is not running.
         """
         job = Job(request.inputs, tenant, submitted_at=time.perf_counter())
-        usage = await self._usage(job)
-        return await asyncio.to_thread(request.finish, job.outputs, usage)
+        try:
+            usage = await self._usage(job)
+            return await asyncio.to_thread(request.finish, job.outputs, usage)
+        except asyncio.CancelledError:
+            self._thread.cancel(job)
+            raise
 
     async def embed(
         self,
@@ -233,31 +133,31 @@ class EncoderEngine:
         truncate: bool = False,
         tenant: str = "",
     ) -> Embeddings:
-        """See `prepare_embedding` and `compute`."""
+        """See `Preparing.embedding` and `compute`."""
         request = await asyncio.to_thread(
-            self.prepare_embedding, inputs, prompt=prompt, dimensions=dimensions, truncate=truncate
+            self.prepare.embedding, inputs, prompt=prompt, dimensions=dimensions, truncate=truncate
         )
         return await self.compute(request, tenant=tenant)
 
     async def classify(
         self, inputs: Sequence[Text], *, truncate: bool = False, tenant: str = ""
     ) -> Classifications:
-        """See `prepare_classification` and `compute`."""
-        request = await asyncio.to_thread(self.prepare_classification, inputs, truncate=truncate)
+        """See `Preparing.classification` and `compute`."""
+        request = await asyncio.to_thread(self.prepare.classification, inputs, truncate=truncate)
         return await self.compute(request, tenant=tenant)
 
     async def label_tokens(
         self, texts: Sequence[str], *, merged: bool = True, truncate: bool = False, tenant: str = ""
     ) -> TokenLabels:
-        """See `prepare_token_labels` and `compute`."""
-        request = await asyncio.to_thread(self.prepare_token_labels, texts, merged=merged, truncate=truncate)
+        """See `Preparing.token_labels` and `compute`."""
+        request = await asyncio.to_thread(self.prepare.token_labels, texts, merged=merged, truncate=truncate)
         return await self.compute(request, tenant=tenant)
 
     async def rerank(
         self, query: str, documents: Sequence[str], *, truncate: bool = False, tenant: str = ""
     ) -> Ranking:
-        """See `prepare_rerank` and `compute`."""
-        request = await asyncio.to_thread(self.prepare_rerank, query, documents, truncate=truncate)
+        """See `Preparing.ranking` and `compute`."""
+        request = await asyncio.to_thread(self.prepare.ranking, query, documents, truncate=truncate)
         return await self.compute(request, tenant=tenant)
 
     async def _usage(self, job: Job) -> EncoderUsage:
@@ -267,24 +167,8 @@ class EncoderEngine:
         self._work.waiting[job] = ended
         try:
             return await ended
-        except asyncio.CancelledError:
-            self._thread.cancel(job)
-            raise
         finally:
             self._work.waiting.pop(job, None)
-
-    def _require(self, task: Task, what: str) -> None:
-        if self.task is not task:
-            raise RequestError(f"This model does not {what}; its task is {self.task}.", "model")
-
-    def _prompt(self, name: str | None) -> str:
-        name = self._loaded.settings.default_prompt if name is None else name
-        if name is None:
-            return ""
-        if name not in self.prompts:
-            known = ", ".join(sorted(self.prompts)) or "none"
-            raise RequestError(f"This model has no prompt {name!r}; it has: {known}.", "prompt")
-        return self.prompts[name]
 
 
 class _Work:

@@ -58,9 +58,6 @@ class JobQueue:
     def __init__(self) -> None:
         self._tenants: OrderedDict[str, deque[Job]] = OrderedDict()
 
-    def __len__(self) -> int:
-        return sum(map(len, self._tenants.values()))
-
     def push(self, job: Job) -> None:
         self._tenants.setdefault(job.tenant, deque()).append(job)
 

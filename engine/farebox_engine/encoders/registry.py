@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,14 +24,16 @@ class EncoderFamily:
     """How to read a family's config.json (raises `ConfigError`), build its modules and name their weights."""
 
     read_config: Callable[[Fields], EncoderConfig]
-    encoder: Callable[[Any], nn.Module]
-    classifier: Callable[[Any], nn.Module]
-    token_labeller: Callable[[Any], nn.Module]
+    encoder: Callable[..., nn.Module]
+    classifier: Callable[..., nn.Module]
+    token_labeller: Callable[..., nn.Module]
     names: NameMap
 
-    def build(self, config: EncoderConfig, task: Task) -> EncoderModel:
+    def build(self, config: EncoderConfig, task: Task, dropout: float = 0.0) -> EncoderModel:
+        """A model with arbitrary parameters; ``dropout`` acts in training mode only."""
         heads = {Task.CLASSIFY: self.classifier, Task.LABEL_TOKENS: self.token_labeller}
-        return EncoderModel(self.encoder(config), heads[task](config) if task in heads else None)
+        head = heads[task](config, dropout=dropout) if task in heads else None
+        return EncoderModel(self.encoder(config, dropout=dropout), head)
 
 
 class EncoderModel(nn.Module):

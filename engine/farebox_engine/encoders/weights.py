@@ -43,9 +43,16 @@ class NameMap:
 
 
 def load_encoder_weights(
-    model: nn.Module, names: NameMap, tensors: Mapping[str, Tensor], *, labels_tokens: bool
+    model: nn.Module,
+    names: NameMap,
+    tensors: Mapping[str, Tensor],
+    *,
+    labels_tokens: bool = False,
+    new_head: bool = False,
 ) -> None:
     """Copy a checkpoint's tensors into ``model``, cast to its dtype.
+
+    With ``new_head``, for training, the head keeps what it has and the checkpoint's is left aside.
 
     Raises:
         ConfigError: a tensor is missing, unknown, or of another shape than config.json implies.
@@ -53,6 +60,10 @@ def load_encoder_weights(
     stored = {_normalised(name, names.prefix): name for name in tensors}
     for name, parameter in model.named_parameters():
         sources = names.sources(name, labels_tokens=labels_tokens)
+        if new_head and name.startswith("head."):
+            for source in sources:
+                stored.pop(source, None)
+            continue
         rows = parameter.shape[0] // len(sources)
         for place, source in enumerate(sources):
             if source not in stored:
@@ -70,7 +81,7 @@ def load_encoder_weights(
 
 
 def named_encoder_weights(
-    model: nn.Module, names: NameMap, *, labels_tokens: bool
+    model: nn.Module, names: NameMap, *, labels_tokens: bool = False
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors of ``model`` under their Hugging Face names, as views without gradient."""
     for name, parameter in model.named_parameters():

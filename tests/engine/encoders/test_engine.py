@@ -1,6 +1,7 @@
 """The encoder engine's door: batches, shares, cancellation, failures, closing."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Awaitable
 from pathlib import Path
@@ -11,10 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from farebox_engine import ClosedError, EngineConfig, RequestError
+from farebox_engine import ClosedError, ComputeError, EngineConfig, RequestError
 from farebox_engine.encoders import Embeddings, EncoderEngine, EncoderRequest
 from farebox_engine.encoders.postnorm import PostNormEncoder
-from farebox_engine.errors import ComputeError
 from tests.engine.encoders.checkpoints import build_encoder
 from tests.engine.encoders.conftest import StartEncoder
 from tests.engine.encoders.reference import Reference, random_tokens, relative_error
@@ -93,7 +93,7 @@ async def test_requests_that_arrive_during_a_step_share_the_next(
     engine = start_encoder(embedder)
     tasks = [asyncio.ensure_future(engine.embed(token_ids(1, 10)))]
     await asyncio.to_thread(gate.reached.wait, 30)
-    requests = [engine.prepare_embedding(token_ids(seed, length)) for seed, length in enumerate((20, 30, 40))]
+    requests = [engine.prepare.embedding(token_ids(seed, length)) for seed, length in enumerate((20, 30, 40))]
     tasks += [asyncio.ensure_future(engine.compute(request)) for request in requests]
     await asyncio.sleep(0)
     gate.opened.set()
@@ -106,8 +106,8 @@ async def test_a_tenants_flood_does_not_hold_up_another(
 ) -> None:
     gate = Gate(monkeypatch)
     engine = start_encoder(embedder, step_tokens=60)
-    flood = engine.prepare_embedding(token_ids(1, *[20] * 12))
-    small = engine.prepare_embedding(token_ids(2, 21))
+    flood = engine.prepare.embedding(token_ids(1, *[20] * 12))
+    small = engine.prepare.embedding(token_ids(2, 21))
     tasks = [asyncio.ensure_future(engine.compute(flood, tenant="one"))]
     await asyncio.to_thread(gate.reached.wait, 30)
     tasks.append(asyncio.ensure_future(engine.compute(small, tenant="two")))
@@ -126,7 +126,7 @@ async def test_a_cancelled_request_leaves_before_the_next_step(
     (kept,) = token_ids(3, 25)
     leaving = asyncio.ensure_future(engine.embed(token_ids(2, *[20] * 12)))
     await asyncio.to_thread(gate.reached.wait, 30)
-    request = engine.prepare_embedding([kept])
+    request = engine.prepare.embedding([kept])
     staying = asyncio.ensure_future(engine.compute(request))
     leaving.cancel()
     await asyncio.gather(leaving, return_exceptions=True)
@@ -135,6 +135,61 @@ async def test_a_cancelled_request_leaves_before_the_next_step(
     assert leaving.cancelled()
     assert gate.steps == [[20, 20, 20], [25]]
     stats = engine.stats()
+    assert stats.operator_seconds > 0
+    assert stats.operator_seconds + usage.device_seconds == pytest.approx(stats.busy_seconds, rel=1e-9)
+
+
+async def test_a_crowd_that_partly_leaves_changes_no_vector(
+    start_encoder: StartEncoder, embedder: Path
+) -> None:
+    engine = start_encoder(embedder, step_tokens=200)
+    dice = np.random.default_rng(11)
+    requests = [token_ids(seed, *dice.integers(1, 140, dice.integers(1, 6))) for seed in range(30)]
+    alone = [(await engine.embed(request)).vectors for request in requests]
+    before = engine.stats()
+    tasks = [
+        asyncio.ensure_future(engine.embed(request, tenant=f"tenant {number % 4}"))
+        for number, request in enumerate(requests)
+    ]
+    for number, task in enumerate(tasks):
+        # Each waits for one that has been through, so that leaving happens at any stage.
+        if number % 3 == 1:
+            await asyncio.wait(tasks[:number], return_when=asyncio.FIRST_COMPLETED)
+            task.cancel()
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    stayed = 0
+    charged = 0.0
+    for vectors, result in zip(alone, found, strict=True):
+        if isinstance(result, Embeddings):
+            stayed += 1
+            charged += result.usage.device_seconds
+            assert relative_error(result.vectors, vectors) < 1e-5
+        else:
+            assert isinstance(result, asyncio.CancelledError)
+    assert 20 <= stayed < 30
+    # It goes through after the cancellations before it.
+    charged += (await engine.embed(requests[0])).usage.device_seconds
+    after = engine.stats()
+    left = after.operator_seconds - before.operator_seconds
+    assert charged + left == pytest.approx(after.busy_seconds - before.busy_seconds, rel=1e-6)
+
+
+async def test_what_ended_unread_is_charged_to_nobody(
+    start_encoder: StartEncoder, embedder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(monkeypatch)
+    engine = start_encoder(embedder)
+    leaving = asyncio.ensure_future(engine.embed(token_ids(1, 20)))
+    await asyncio.to_thread(gate.reached.wait, 30)
+    gate.opened.set()
+    # The loop is held up until the step is over, so that its result cannot have been delivered.
+    while engine.stats().steps == 0:
+        os.sched_yield()
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    usage = (await engine.embed(token_ids(2, 30))).usage
+    stats = engine.stats()
+    assert leaving.cancelled()
     assert stats.operator_seconds > 0
     assert stats.operator_seconds + usage.device_seconds == pytest.approx(stats.busy_seconds, rel=1e-9)
 
@@ -166,8 +221,8 @@ async def test_a_result_that_is_no_number_fails_only_its_request(
 ) -> None:
     gate = Gate(monkeypatch)
     engine = start_encoder(build_broken(tmp_path, token=150))
-    broken = engine.prepare_embedding([[5, 6], [150, 7]])
-    sound = engine.prepare_embedding(token_ids(4, 12))
+    broken = engine.prepare.embedding([[5, 6], [150, 7]])
+    sound = engine.prepare.embedding(token_ids(4, 12))
     blocked = asyncio.ensure_future(engine.embed([[8]]))
     await asyncio.to_thread(gate.reached.wait, 30)
     tasks = [asyncio.ensure_future(engine.compute(each)) for each in (broken, sound)]
@@ -193,7 +248,7 @@ def build_broken(folder: Path, token: int) -> Path:
 async def test_closing_ends_what_waits(embedder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(monkeypatch)
     engine = EncoderEngine.load(embedder, EngineConfig(device="cpu", threads=1))
-    request = engine.prepare_embedding(token_ids(1, 10))
+    request = engine.prepare.embedding(token_ids(1, 10))
     with pytest.raises(ClosedError):
         await engine.compute(request)
     engine.start(asyncio.get_running_loop())

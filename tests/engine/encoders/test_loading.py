@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from farebox_engine import LoadError
+from farebox_engine.config_fields import Fields
 from farebox_engine.encoders import EncoderEngine, Task, is_encoder
+from farebox_engine.encoders.modernbert import read_config
 from tests.engine.encoders.checkpoints import FAMILIES, build_encoder
 
 
@@ -104,6 +106,21 @@ def test_a_head_for_masked_words_is_left_aside(tmp_path: Path, family: str) -> N
     engine = EncoderEngine.load(build_encoder(tmp_path, family, "ForMaskedLM"))
     assert engine.task is Task.EMBED
     assert engine.max_length == 140
+
+
+def test_modernberts_older_spelling_means_the_same(tmp_path: Path) -> None:
+    folder = build_encoder(tmp_path, "ModernBert", global_attn_every_n_layers=2)
+    description = json.loads((folder / "config.json").read_text())
+    thetas = description.pop("rope_parameters")
+    layers = description.pop("layer_types")
+    older = description | {
+        "global_attn_every_n_layers": 2,
+        "global_rope_theta": thetas["full_attention"]["rope_theta"] + 1,
+        "local_rope_theta": thetas["sliding_attention"]["rope_theta"] + 2,
+    }
+    config = read_config(Fields(older, "config.json"))
+    assert (config.global_theta, config.local_theta) == (160_001, 10_002)
+    assert [("full", "sliding")[local] + "_attention" for local in config.is_local] == layers
 
 
 def test_encoders_are_told_from_decoders(folder: Path) -> None:

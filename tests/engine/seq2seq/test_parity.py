@@ -31,8 +31,10 @@ def cached_logits(
     cache = BlockCache(
         loaded.model.dimensions, num_blocks=96, block_size=16, dtype=torch.float32, device=loaded.device
     )
-    # Scattered, so that no context happens to be one slice.
-    blocks = torch.randperm(96, generator=torch.Generator().manual_seed(0)).tolist()
+    # Scattered, so that no context happens to be one slice, and around a block of somebody else's rubbish.
+    blocks = (1 + torch.randperm(95, generator=torch.Generator().manual_seed(0))).tolist()
+    for tensor in (*cache.keys, *cache.values):
+        tensor[0] = torch.nan
     decodings = [_decoding(loaded, source, wanted[index][0]) for index, source in enumerate(sources)]
     for each in decodings:
         each.source_blocks = [blocks.pop() for _ in range(-(-each.source_length // 16))]

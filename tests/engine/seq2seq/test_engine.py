@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedModel
 
 from farebox_engine import ClosedError, EngineConfig, RequestError, TemplateError
@@ -36,6 +37,32 @@ async def test_text_streams_token_by_token(marian: Path, start_seq2seq: StartSeq
     stop = answer.text[start : start + 3]
     stopped = await target(engine, SOURCE, max_tokens=40, ignore_eos=True, stop=(stop,))
     assert (stopped.finish_reason, stopped.text) == ("stop", answer.text[: answer.text.index(stop)])
+
+
+@pytest.mark.parametrize("num_beams", [1, 2])
+async def test_a_text_of_a_sentencepiece_model_begins_without_a_space(
+    num_beams: int, tmp_path: Path, start_seq2seq: StartSeq2Seq
+) -> None:
+    folder = build_seq2seq(tmp_path, "t5-1.1", bad_words_ids=[[token] for token in (1, 2, 3)])
+    tokenizer = Tokenizer(
+        models.Unigram(
+            [("</s>", 0.0), ("<unk>", 0.0), ("<x>", 0.0), ("<y>", 0.0), ("<pad>", 0.0)]
+            + [(f"▁{chr(97 + number % 26)}{number}", -1.0 - number) for number in range(395)],
+            unk_id=1,
+        )
+    )
+    tokenizer.add_special_tokens(["</s>", "<unk>", "<pad>"])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 0)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    engine = start_seq2seq(folder)
+    source = engine.encode("a0 b1 c2")
+    assert source == [5, 6, 7, 0]
+    answer = await target(engine, source, max_tokens=10, num_beams=num_beams)
+    assert answer.text == tokenizer.decode(answer.tokens, skip_special_tokens=True)
+    assert answer.text.count(" ") >= 5
+    assert not answer.text.startswith(" ")
 
 
 async def test_seeded_sampling_repeats_in_any_batch(marian: Path, start_seq2seq: StartSeq2Seq) -> None:

@@ -97,8 +97,9 @@ def _search(logits: Tensor, decodings: Seq[Decoding]) -> Iterator[Outcome]:
     """
     if not decodings:
         return
-    broken = logits.isnan().any(dim=-1).tolist()
     scores = logits.log_softmax(dim=-1)
+    # One logit that is no number makes all log-probabilities of its row none.
+    broken = scores[:, 0].isnan().tolist()
     scores[_banned(decodings, scores.device)] = -torch.inf
     rows, tokens = _forced(decodings, scores.device)
     scores[rows] = -torch.inf

@@ -100,7 +100,8 @@ def test_no_order_of_events_runs_out_of_blocks_or_loses_one(
 def test_requests_are_served_as_they_come() -> None:
     rig = Rig()
     large = rig.add((16, 4, 20))
-    blocked, small = rig.add((16, 1, 20)), rig.add((1, 1, 1))
+    blocked, small = rig.add((3, 1, 20)), rig.add((1, 1, 1))
+    rig.step([])
     rig.step([])
     assert [each.sequence for each in rig.scheduler.decodings()] == [large]
     assert (rig.scheduler.running, rig.scheduler.waiting) == (1, 2)

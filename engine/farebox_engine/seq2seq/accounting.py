@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
@@ -68,11 +69,9 @@ class DeviceLedger:
 
     def _charge(self, decodings: Seq[Decoding], costs: Seq[float], busy_ns: int) -> None:
         self.busy_ns += busy_ns
-        total, past, charged = sum(costs), 0.0, 0
-        for each, cost in zip(decodings, costs, strict=True):
-            past += cost
-            # Rounding the running sum leaves no remainder at the end.
-            share = min(busy_ns, round(busy_ns * past / total)) - charged
-            each.device_ns += share
-            charged += share
-        decodings[-1].device_ns += busy_ns - charged
+        past = list(itertools.accumulate(costs))
+        charged = 0
+        for each, cost in zip(decodings, past, strict=True):
+            # Running sums are rounded, not shares: the last is the whole, so nothing remains.
+            each.device_ns += round(busy_ns * (cost / past[-1])) - charged
+            charged = round(busy_ns * (cost / past[-1]))

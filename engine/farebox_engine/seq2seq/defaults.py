@@ -86,6 +86,7 @@ def _read(fields: Fields, vocab_size: int) -> GenerationDefaults:
         start = fields.integer("bos_token_id", minimum=0)
     max_length = fields.optional_integer("max_length", minimum=2)
     max_tokens = fields.optional_integer("max_new_tokens", minimum=1)
+    min_tokens = fields.optional_integer("min_new_tokens", minimum=0)
     num_beams = fields.integer("num_beams", default=1, minimum=1)
     if num_beams > MAX_BEAMS:
         raise ConfigError(f"num_beams is {num_beams}; at most {MAX_BEAMS} are supported.")
@@ -95,12 +96,11 @@ def _read(fields: Fields, vocab_size: int) -> GenerationDefaults:
         forced_bos_token_id=_one_token(fields, "forced_bos_token_id"),
         forced_eos_token_id=_one_token(fields, "forced_eos_token_id"),
         banned=_banned(fields),
-        # Both lengths count the start token.
+        # The lengths count the start token, and the numbers of new tokens go before them.
         max_tokens=max_tokens or (None if max_length is None else max_length - 1),
-        min_tokens=max(
-            fields.integer("min_length", default=0, minimum=0) - 1,
-            fields.integer("min_new_tokens", default=0, minimum=0),
-        ),
+        min_tokens=max(0, fields.integer("min_length", default=0, minimum=0) - 1)
+        if min_tokens is None
+        else min_tokens,
         no_repeat_ngram_size=fields.integer("no_repeat_ngram_size", default=0, minimum=0),
         num_beams=num_beams,
         length_penalty=fields.number("length_penalty", default=1.0, above=-100.0),

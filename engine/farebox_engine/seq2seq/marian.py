@@ -44,8 +44,6 @@ class Marian(nn.Module):
         self.model = _Body(config, dropout)
         self.dropout = nn.Dropout(dropout)
         self.final_logits_bias = nn.Parameter(torch.zeros(1, config.vocab_size))
-        # No part of a checkpoint, and made when first needed: the loader builds without memory.
-        self._positions: Tensor | None = None
 
     @property
     def dimensions(self) -> Dimensions:
@@ -72,19 +70,17 @@ class Marian(nn.Module):
         return functional.linear(states, self.model.shared.weight, self.final_logits_bias[0]).float()
 
     def _embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        weight = self.model.shared.weight
-        if self._positions is None or self._positions.device != weight.device:
-            self._positions = sinusoids(self._config.positions, self._config.hidden_size).to(weight)
         embedded = self.model.shared(tokens) * self._config.embedding_scale
-        output: Tensor = self.dropout(embedded + self._positions[positions])
+        output: Tensor = self.dropout(embedded + sinusoids(positions, embedded.shape[1]).to(embedded))
         return output
 
 
-def sinusoids(positions: int, size: int) -> Tensor:
-    """fp32 [positions, size]: the sines of all frequencies, then their cosines.
+def sinusoids(positions: Tensor, size: int) -> Tensor:
+    """For int64 positions [T] fp32 [T, size]: the sines of all frequencies, then their cosines.
 
-    The frequencies of Vaswani et al. 2017, section 3.5, but not interleaved.
+    The frequencies of Vaswani et al. 2017, section 3.5, but not interleaved. Computed in
+    fp64, as checkpoints have them.
     """
-    exponents = torch.arange(0, size, 2, dtype=torch.float64) / size
-    angles = torch.arange(positions, dtype=torch.float64)[:, None] / 10000.0**exponents
+    exponents = torch.arange(0, size, 2, dtype=torch.float64, device=positions.device) / size
+    angles = positions[:, None] / 10000.0**exponents
     return torch.cat((angles.sin(), angles.cos()[:, : size // 2]), dim=1).float()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Seq
 
 import torch
@@ -80,57 +81,78 @@ def _sample(logits: Tensor, decodings: Seq[Decoding]) -> list[Sampled]:
     if not decodings:
         return []
     # Adding, not filling: a NaN stays one and is noticed. Finite, so that log-probabilities are.
-    _forbid(logits, decodings, WORST, add=True)
-    for row, each in enumerate(decodings):
-        forced = each.constraints.forced(each.rows[0].tokens)
-        if forced is not None:
-            kept = logits[row, forced].clone()
-            logits[row] += WORST
-            logits[row, forced] = kept
+    banned = _banned(decodings, logits.device)
+    logits[banned] += WORST
+    rows, tokens = _forced(decodings, logits.device)
+    kept = logits[rows, tokens]
+    logits[rows] += WORST
+    logits[rows, tokens] = kept
     return sample(logits, [each.sequence for each in decodings])
 
 
 def _search(logits: Tensor, decodings: Seq[Decoding]) -> Iterator[Outcome]:
-    """Each beam search's best continuations from fp32 `logits` [N, vocab] of all hypotheses."""
-    broken = logits.isnan().any(dim=-1).tolist()
+    """Each beam search's best continuations from fp32 `logits` [N, vocab] of all hypotheses.
+
+    As in transformers, what may not follow loses its probability to nobody.
+    """
+    if not decodings:
+        return
     scores = logits.log_softmax(dim=-1)
-    _forbid(scores, decodings, -torch.inf, add=False)
-    row = 0
-    for each in decodings:
-        rows = slice(row, row + len(each.rows))
-        row = rows.stop
-        yield None if any(broken[rows]) else _candidates(scores[rows], each)
+    # One logit that is no number makes all log-probabilities of its row none.
+    broken = scores[:, 0].isnan().tolist()
+    scores[_banned(decodings, scores.device)] = -torch.inf
+    rows, tokens = _forced(decodings, scores.device)
+    scores[rows] = -torch.inf
+    scores[rows, tokens] = 0.0
+    first = 0
+    for (num_beams, candidates), group in itertools.groupby(decodings, _beam_sizes):
+        searches = [each.beams for each in group if each.beams is not None]
+        last = first + num_beams * len(searches)
+        found = _best(scores[first:last], searches, candidates)
+        for number, best in enumerate(found):
+            start = first + number * num_beams
+            yield None if any(broken[start : start + num_beams]) else best
+        first = last
 
 
-def _candidates(scores: Tensor, decoding: Decoding) -> list[Candidate]:
-    beams = decoding.beams
-    if beams is None:
-        raise TypeError("a request without beams has no candidates")
-    for row, forced in enumerate(decoding.constraints.forced(row.tokens) for row in decoding.rows):
-        if forced is not None:
-            scores[row] = -torch.inf
-            scores[row, forced] = 0.0
-    return _best(scores, beams)
-
-
-def _best(scores: Tensor, beams: BeamSearch) -> list[Candidate]:
+def _best(scores: Tensor, searches: Seq[BeamSearch], count: int) -> list[list[Candidate]]:
+    """The `count` best continuations of each search, of as many beams each, from `scores` [N, vocab]."""
     vocab = scores.shape[1]
-    sums = scores + torch.tensor(beams.scores, dtype=torch.float32, device=scores.device)[:, None]
-    values, places = sums.flatten().topk(min(beams.candidates, sums.numel()))
+    past = torch.tensor([score for each in searches for score in each.scores], device=scores.device)
+    sums = (scores + past[:, None]).view(len(searches), -1)
+    values, places = sums.topk(min(count, sums.shape[1]), dim=-1)
     return [
-        Candidate(score, place // vocab, place % vocab)
-        for score, place in zip(values.tolist(), places.tolist(), strict=True)
+        [Candidate(score, *divmod(place, vocab)) for score, place in zip(*both, strict=True)]
+        for both in zip(values.tolist(), places.tolist(), strict=True)
     ]
 
 
-def _forbid(scores: Tensor, decodings: Seq[Decoding], value: float, *, add: bool) -> None:
-    """Set banned tokens' scores to `value`, or add it to them once."""
-    hypotheses = [(each.constraints, row.tokens) for each in decodings for row in each.rows]
-    banned = [
-        (index, token)
-        for index, (constraints, tokens) in enumerate(hypotheses)
-        for token in set(constraints.banned(tokens))
-    ]
-    if banned:
-        rows, tokens = (torch.tensor(side, device=scores.device) for side in zip(*banned, strict=True))
-        scores[rows, tokens] = scores[rows, tokens] + value if add else value
+def _beam_sizes(decoding: Decoding) -> tuple[int, int]:
+    if decoding.beams is None:
+        raise TypeError("a request without beams has nothing to search")
+    return decoding.beams.num_beams, decoding.beams.candidates
+
+
+def _banned(decodings: Seq[Decoding], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows and tokens that may not follow, each pair once, int64 [M] each."""
+    hypotheses = enumerate((each.constraints, row.tokens) for each in decodings for row in each.rows)
+    return _pairs(
+        (
+            (index, token)
+            for index, (constraints, tokens) in hypotheses
+            for token in set(constraints.banned(tokens))
+        ),
+        device,
+    )
+
+
+def _forced(decodings: Seq[Decoding], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows after which only one token may follow, and that token, int64 [M] each."""
+    hypotheses = ((each.constraints, row.tokens) for each in decodings for row in each.rows)
+    forced = (constraints.forced(tokens) for constraints, tokens in hypotheses)
+    return _pairs(((index, token) for index, token in enumerate(forced) if token is not None), device)
+
+
+def _pairs(pairs: Iterable[tuple[int, int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    both = torch.tensor(list(pairs), dtype=torch.int64, device=device).view(-1, 2)
+    return both[:, 0], both[:, 1]

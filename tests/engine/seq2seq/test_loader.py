@@ -91,6 +91,8 @@ def test_generation_config_is_read(tmp_path: Path) -> None:
     defaults = load(folder).defaults
     assert (defaults.num_beams, defaults.banned, defaults.start_token_id) == (6, (4,), 4)
     assert (defaults.max_tokens, defaults.min_tokens) == (511, 4)
+    edit(folder / "generation_config.json", min_new_tokens=2)
+    assert load(folder).defaults.min_tokens == 2
     assert (defaults.early_stopping, defaults.length_penalty) == ("never", 0.6)
     assert (defaults.no_repeat_ngram_size, defaults.forced_eos_token_id) == (3, 0)
 

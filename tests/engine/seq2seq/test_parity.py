@@ -7,17 +7,13 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from farebox_engine import GenerationRequest
 from farebox_engine.seq2seq.cache import BlockCache, CachedAttention
-from farebox_engine.seq2seq.constraints import Constraints
-from farebox_engine.seq2seq.decoding import Decoding, Hypothesis
 from farebox_engine.seq2seq.loader import LoadedSeq2Seq, load_seq2seq
 from farebox_engine.seq2seq.runner import Seq2SeqRunner
-from farebox_engine.sequence import Sequence
-from farebox_engine.transcript import Transcript
 from tests.engine.generating import Answer, collect, random_prompts
 from tests.engine.seq2seq.checkpoints import START, VOCAB_SIZE
 from tests.engine.seq2seq.conftest import StartSeq2Seq
+from tests.engine.seq2seq.decodings import make_decoding
 from tests.engine.seq2seq.generating import expected, target, targets, translate
 
 LENGTHS = (1, 3, 15, 16, 17, 17, 40, 71)
@@ -31,9 +27,11 @@ def cached_logits(
     cache = BlockCache(
         loaded.model.dimensions, num_blocks=96, block_size=16, dtype=torch.float32, device=loaded.device
     )
-    # Scattered, so that no context happens to be one slice.
-    blocks = torch.randperm(96, generator=torch.Generator().manual_seed(0)).tolist()
-    decodings = [_decoding(loaded, source, wanted[index][0]) for index, source in enumerate(sources)]
+    # Scattered, so that no context happens to be one slice, and around a block of somebody else's rubbish.
+    blocks = (1 + torch.randperm(95, generator=torch.Generator().manual_seed(0))).tolist()
+    for tensor in (*cache.keys, *cache.values):
+        tensor[0] = torch.nan
+    decodings = [make_decoding(source, [[wanted[index][0]]]) for index, source in enumerate(sources)]
     for each in decodings:
         each.source_blocks = [blocks.pop() for _ in range(-(-each.source_length // 16))]
         each.rows[0].blocks = [blocks.pop() for _ in range(4)]
@@ -54,18 +52,6 @@ def cached_logits(
             each.rows[0].tokens.append(wanted[index][min(len(logits[index]), len(wanted[index]) - 1)])
         running = [(index, each) for index, each in running if len(logits[index]) < len(wanted[index])]
     return [torch.stack(rows) for rows in logits]
-
-
-def _decoding(loaded: LoadedSeq2Seq, source: list[int], start: int) -> Decoding:
-    sequence = Sequence(
-        request=GenerationRequest("request", source),
-        transcript=Transcript(loaded.tokenizer.vocabulary, (), ()),
-        token_limit=64,
-        end_token_ids=frozenset(),
-        root_key=b"",
-        submitted_at=0.0,
-    )
-    return Decoding(sequence, Constraints(loaded.defaults, sequence), None, [Hypothesis([start])], 0)
 
 
 def test_logits_agree(folder: Path, reference: PreTrainedModel) -> None:

@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from pathlib import Path
 
+from farebox_engine.answer_format import AnswerFormat
 from farebox_engine.blocks import BlockPool
 from farebox_engine.core import Update
 from farebox_engine.engine_thread import EngineThread
 from farebox_engine.errors import RequestError, TemplateError
 from farebox_engine.generation import Generation
+from farebox_engine.generation_defaults import GenerationDefaults as SamplingDefaults
+from farebox_engine.grammar import Grammar, GrammarSpec
 from farebox_engine.mailbox import Mail
 from farebox_engine.options import EngineConfig
 from farebox_engine.outputs import EngineStats, FinishReason
@@ -99,7 +102,10 @@ class Seq2SeqEngine:
         return self._loaded.tokenizer.encode(text)
 
     def render_chat(
-        self, messages: Seq[Mapping[str, object]], add_generation_prompt: bool = True
+        self,
+        messages: Seq[Mapping[str, object]],
+        add_generation_prompt: bool = True,
+        tools: Seq[object] | None = None,
     ) -> list[int]:
         """The prompt tokens of a chat, if the checkpoint has a template for one.
 
@@ -108,7 +114,27 @@ class Seq2SeqEngine:
         """
         if not self._loaded.tokenizer.has_chat_template:
             raise TemplateError("This model turns one text into another and holds no chats; use completions.")
-        return self._loaded.tokenizer.render_chat(messages, add_generation_prompt=add_generation_prompt)
+        return self._loaded.tokenizer.render_chat(
+            messages, add_generation_prompt=add_generation_prompt, tools=tools
+        )
+
+    def compile_grammar(self, spec: GrammarSpec) -> Grammar:
+        """Raises `RequestError`: encoder-decoders take no grammar."""
+        raise RequestError("This model takes no grammar.", spec.param)
+
+    @property
+    def answer_format(self) -> AnswerFormat:
+        """Nothing in a target is marked."""
+        return AnswerFormat()
+
+    def opens_reasoning(self, prompt: Seq[int]) -> bool:
+        del prompt
+        return False
+
+    @property
+    def defaults(self) -> SamplingDefaults:
+        """Where a request is silent, the likeliest target is looked for, by beams if the model says so."""
+        return SamplingDefaults(temperature=0.0, max_new_tokens=self._loaded.defaults.max_tokens)
 
     @property
     def has_chat_template(self) -> bool:

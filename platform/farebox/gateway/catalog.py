@@ -13,12 +13,15 @@ from farebox.billing.models import ModelOffer
 from farebox.core.database import Database, open_connection
 from farebox.core.errors import Unavailable
 from farebox.gateway.backend import InferenceBackend
+from farebox.gateway.encoder_backend import EncoderBackend
+from farebox.gateway.errors import InvalidParameter
 
 CHANNEL = "farebox_model"
 POLL_SECONDS = 30.0
 RECONNECT_SECONDS = 1.0
 
-BackendFactory = Callable[[ModelOffer], InferenceBackend]
+Backend = InferenceBackend | EncoderBackend
+BackendFactory = Callable[[ModelOffer], Backend]
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +34,7 @@ class ServedModel:
     created: int
     owned_by: str
     version: tuple[str, str]
-    backend: InferenceBackend
+    backend: Backend
     users: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -40,13 +43,31 @@ class ServedModel:
         """What clients see of the weights' hash."""
         return f"fp_{self.backend.model_hash[:12]}"
 
+    @property
+    def generator(self) -> InferenceBackend:
+        """The backend of a model that writes text. Raises InvalidParameter for an encoder."""
+        if isinstance(self.backend, EncoderBackend):
+            raise InvalidParameter(
+                f"The model `{self.id}` writes no text; use {self.backend.endpoint}.", "model"
+            )
+        return self.backend
+
+    @property
+    def encoder(self) -> EncoderBackend:
+        """The backend of an encoder. Raises InvalidParameter for a model that writes text."""
+        if not isinstance(self.backend, EncoderBackend):
+            raise InvalidParameter(
+                f"The model `{self.id}` is no encoder; use /v1/chat/completions or /v1/completions.", "model"
+            )
+        return self.backend
+
     @contextmanager
-    def in_use(self) -> Iterator[InferenceBackend]:
+    def in_use(self) -> Iterator[None]:
         """Keep the model loaded while the context is open."""
         self.users += 1
         self.idle.clear()
         try:
-            yield self.backend
+            yield
         finally:
             self.users -= 1
             if not self.users:

@@ -53,7 +53,7 @@ _RATE_LIMITS = {
     "x-ratelimit-reset-requests": "100ms",
     "x-ratelimit-reset-tokens": "628ms",
 }
-_ANSWER_HEADERS = ("openai-processing-ms", *_RATE_LIMITS)
+ANSWER_HEADERS = ("openai-processing-ms", *_RATE_LIMITS)
 _SAMPLE_MODEL = Model(_MODEL, _CREATED, "farebox")
 
 
@@ -72,7 +72,7 @@ def _event(*choices: CompletionChoice, usage: CompletionUsage | None = None) -> 
 
 
 _KEY_ERRORS = (InvalidApiKey(), *SERVER_ERRORS)
-_INFERENCE_ERRORS = (
+INFERENCE_ERRORS = (
     *BODY_ERRORS,
     InvalidParameter("`stream_options` goes with `stream: true` only.", "stream_options"),
     UnsupportedParameter("tools"),
@@ -177,7 +177,7 @@ CHAT_COMPLETION = Documentation(
                 "chunk, ended by `data: [DONE]`. A stream that fails half-way ends with one "
                 '`data: {"error": …}` instead.'
             ),
-            headers=_ANSWER_HEADERS,
+            headers=ANSWER_HEADERS,
             contents=[
                 Content(
                     kind=ChatCompletion,
@@ -211,7 +211,7 @@ CHAT_COMPLETION = Documentation(
             ],
         )
     ],
-    errors=_INFERENCE_ERRORS,
+    errors=INFERENCE_ERRORS,
     security="apiKey",
 )
 
@@ -222,6 +222,8 @@ COMPLETION = Documentation(
         prompt="A text, several texts, token ids, or several lists of token ids.",
         logprobs="Tell the log probabilities of so many likeliest tokens at each place.",
         best_of="Only the value of `n`.",
+        num_beams="Search with so many beams; encoder-decoders only. Beyond OpenAI's API.",
+        length_penalty="Divides a beam's log probability by this power of its length. Beyond OpenAI's API.",
     ),
     request={
         "text": {"model": _MODEL, "prompt": "Once upon a time", "max_tokens": 60},
@@ -241,7 +243,7 @@ COMPLETION = Documentation(
                 "The continuation: whole, or with `stream: true` as server-sent events `data: {…}`, "
                 "ended by `data: [DONE]`."
             ),
-            headers=_ANSWER_HEADERS,
+            headers=ANSWER_HEADERS,
             contents=[
                 Content(
                     kind=Completion,
@@ -264,7 +266,7 @@ COMPLETION = Documentation(
             ],
         )
     ],
-    errors=_INFERENCE_ERRORS,
+    errors=INFERENCE_ERRORS,
     security="apiKey",
 )
 

@@ -122,17 +122,17 @@ def make_job(
     if len(prompts) * n > max(MAX_CHOICES, MAX_PROMPTS):
         raise InvalidParameter(f"{len(prompts)} prompts times n={n} are too many answers.", "n")
     options = request.stream_options
-    max_tokens = _max_tokens(request, model.backend, prompts)
+    max_tokens = _max_tokens(request, model.generator, prompts)
     return Job(
         model=model,
         prompts=prompts,
         n=n,
         max_tokens=max_tokens,
-        params=_sampling_params(request, max_tokens, model.backend.defaults),
+        params=_sampling_params(request, max_tokens, model.generator.defaults),
         stream=bool(request.stream),
         include_usage=bool(options and options.include_usage),
         grammar=grammar,
-        new_parser=_parser_factory(request, model.backend, prompts[0]),
+        new_parser=_parser_factory(request, model.generator, prompts[0]),
     )
 
 
@@ -184,6 +184,8 @@ def _sampling_params(request: Sampling, max_tokens: int, defaults: GenerationDef
             logit_bias=_logit_bias(request.logit_bias),
             stop=_stops(request),
             logprobs=_logprobs(request),
+            num_beams=request.num_beams if isinstance(request, CompletionRequest) else None,
+            length_penalty=request.length_penalty if isinstance(request, CompletionRequest) else None,
         )
     except RequestError as error:
         raise InvalidParameter(str(error), error.param) from None

@@ -3,23 +3,28 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 from farebox.billing.models import ModelOffer
 from farebox.core.settings import Settings
 from farebox.gateway.backend import Generation
-from farebox.gateway.catalog import BackendFactory
+from farebox.gateway.catalog import Backend, BackendFactory
+from farebox.gateway.checkpoints import kind_of
+from farebox.gateway.encoder_backend import EncoderBackend
 from farebox_engine.answer_format import AnswerFormat
+from farebox_engine.encoders import EncoderEngine
 from farebox_engine.engine import Engine
 from farebox_engine.grammar import Grammar, GrammarSpec
 from farebox_engine.options import EngineConfig
 from farebox_engine.outputs import EngineStats
 from farebox_engine.params import GenerationRequest
+from farebox_engine.seq2seq.engine import Seq2SeqEngine
 
 
 class LocalBackend:
-    """A model loaded into this process, with an engine thread of its own."""
+    """A model that writes text, loaded into this process, with an engine thread of its own."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine | Seq2SeqEngine) -> None:
         self._engine = engine
         self.context_length = engine.context_length
         self.model_hash = engine.model_hash
@@ -66,5 +71,11 @@ def local_backends(settings: Settings) -> BackendFactory:
     return partial(_load, config)
 
 
-def _load(config: EngineConfig, offer: ModelOffer) -> LocalBackend:
-    return LocalBackend(Engine.load(offer.path, config))
+def _load(config: EngineConfig, offer: ModelOffer) -> Backend:
+    match kind_of(Path(offer.path)):
+        case "encoder":
+            return EncoderBackend(EncoderEngine.load(offer.path, config))
+        case "encoder-decoder":
+            return LocalBackend(Seq2SeqEngine.load(offer.path, config))
+        case "decoder":
+            return LocalBackend(Engine.load(offer.path, config))

@@ -130,6 +130,8 @@ class CompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_fiel
     prompt: str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1)]
     logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
     best_of: Choices = None
+    num_beams: Annotated[int, Meta(ge=1, le=16)] | None = None
+    length_penalty: Annotated[float, Meta(ge=-10, le=10)] | None = None
 
     echo: Any = None
     suffix: Any = None

@@ -1,29 +1,24 @@
 """One admitted inference request, from the engine's first step to its settlement."""
 
 from contextlib import aclosing
-from typing import Literal
 
-import msgspec
 import structlog
 
-from farebox.core.errors import FareboxError
-from farebox.core.http import as_farebox_error
 from farebox.gateway.accounting import record
 from farebox.gateway.backend import Chunk, Generation, GenerationRequest, InferenceBackend
 from farebox.gateway.errors import GenerationFailed, InvalidParameter, ShuttingDown
 from farebox.gateway.interleaving import interleave
 from farebox.gateway.jobs import Job
+from farebox.gateway.reply import Reply
 from farebox.gateway.tally import Tally
 from farebox.gateway.wire import Headers, Wire
-from farebox.gateway.writers import DONE, Gathered, Writer, error_event
+from farebox.gateway.writers import DONE, Gathered, Writer
 from farebox.metering.admission import Grant
 from farebox.metering.meter import Meter
+from farebox.metering.settlement import Status
 from farebox_engine.errors import ClosedError, RequestError
 from farebox_engine.outputs import FinishReason
 
-Status = Literal["completed", "cancelled", "failed"]
-
-JSON: Headers = [(b"content-type", b"application/json")]
 EVENT_STREAM: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -45,6 +40,7 @@ class Run:
         self._meter = meter
         self._wire = wire
         self._writer = writer
+        self._reply = Reply(wire, grant.rate_limit_headers)
         self._tally = Tally([len(prompt) for prompt in job.prompts], job.n)
         self._gathered = [Gathered() for _ in range(0 if job.stream else job.choices)]
         self._generations: list[Generation] = []
@@ -56,11 +52,11 @@ class Run:
         """The whole life of the request, errors told to the client included."""
         self._wire.watch(self.leave)
         try:
-            with self._job.model.in_use() as backend:
-                await self._generate_and_settle(backend)
+            with self._job.model.in_use():
+                await self._generate_and_settle(self._job.model.generator)
             await self._finish()
         except Exception as error:
-            await self._report(error)
+            await self._reply.report(error)
         finally:
             self._wire.watch(None)
 
@@ -139,7 +135,7 @@ class Run:
         if not data:
             return
         if not self._wire.started:
-            await self._wire.start_stream([*EVENT_STREAM, *self._headers()])
+            await self._wire.start_stream([*EVENT_STREAM, *self._reply.headers()])
         if await self._wire.write(data):
             self._handed_before = self._tally.handed
             self._tally.handed += self._unwritten
@@ -163,7 +159,7 @@ class Run:
             self._record_delivery()
         settlement = self._tally.settlement(status)
         settled = await self._meter.settle(self._grant, settlement)
-        record(self._wire.exchange, self._job, self._grant, settlement, settled)
+        record(self._wire.exchange, self._job.model.id, self._job.choices, self._grant, settlement, settled)
 
     async def _finish(self) -> None:
         if self._wire.gone:
@@ -172,37 +168,7 @@ class Run:
         if self._job.stream:
             await self._wire.write(self._writer.usage_event(usage) + DONE, last=True)
             return
-        await self._send_whole(200, self._writer.document(self._gathered, usage), self._headers())
-
-    def _headers(self) -> Headers:
-        milliseconds = int(self._wire.exchange.elapsed * 1000)
-        return [(b"openai-processing-ms", b"%d" % milliseconds), *self._grant.rate_limit_headers]
-
-    async def _report(self, error: Exception) -> None:
-        known: FareboxError = as_farebox_error(error)
-        if known is not error:
-            log.error("request.failed", exc_info=error)
-        self._wire.exchange.facts["error"] = known.code
-        try:
-            await self._send_error(known)
-        except Exception:
-            log.exception("request.error_unsent")
-        finally:
-            if not self._wire.complete:
-                self._wire.cut()
-
-    async def _send_error(self, error: FareboxError) -> None:
-        envelope = error.envelope(self._wire.exchange.external_id)
-        if self._wire.started:
-            await self._wire.write(error_event(envelope), last=True)
-        else:
-            headers = [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
-            await self._send_whole(error.status, msgspec.json.encode(envelope), headers)
-
-    async def _send_whole(self, status: int, body: bytes, headers: Headers) -> None:
-        if not self._wire.gone:
-            await self._wire.start(status, [*JSON, (b"content-length", b"%d" % len(body)), *headers])
-            await self._wire.write(body, last=True)
+        await self._reply.send(self._writer.document(self._gathered, usage))
 
     def _cancel(self) -> None:
         for generation in self._generations:

@@ -3,12 +3,22 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
-
-from farebox.gateway.run import Run
+from typing import Any, Protocol
 
 DRAIN_SECONDS = 20.0
 CANCEL_SECONDS = 5.0
+
+
+class Run(Protocol):
+    """An admitted request under way."""
+
+    async def execute(self) -> None:
+        """See it through to its settlement and answer; a task that is cancelled settles first."""
+        ...
+
+    def leave(self) -> None:
+        """The client has left, or must go."""
+        ...
 
 
 class Runs:

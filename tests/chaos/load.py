@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
@@ -92,13 +92,26 @@ class Call:
         self.error = answer.error or self.error
 
 
-class Client:
-    """One key, one connection, one request at a time."""
+Begun = Callable[[Call], Awaitable[object]]
 
-    def __init__(self, url: str, key_id: UUID, token: str) -> None:
+
+class Client:
+    """One key; each request that is under way at the same time has a connection of its own.
+
+    `socket_options` are those of its sockets, as `setsockopt` takes them.
+    """
+
+    def __init__(
+        self, url: str, key_id: UUID, token: str, socket_options: Sequence[tuple[int, int, int]] = ()
+    ) -> None:
         self.key_id = key_id
         self._http = httpx.AsyncClient(
-            base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=httpx.Timeout(60.0)
+            base_url=url,
+            headers={"authorization": f"Bearer {token}"},
+            timeout=httpx.Timeout(60.0),
+            transport=httpx.AsyncHTTPTransport(
+                limits=httpx.Limits(max_connections=None), socket_options=list(socket_options)
+            ),
         )
 
     async def __aenter__(self) -> "Client":
@@ -107,14 +120,19 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def call(self, body: dict[str, Any], *, leave_after: int | None = None) -> Call:
-        """Send a request and follow it to its end; `leave_after` so many events, hang up."""
+    async def call(
+        self, body: dict[str, Any], *, leave_after: int | None = None, once_begun: Begun | None = None
+    ) -> Call:
+        """Send a request and follow it to its end; `leave_after` so many events, hang up.
+
+        After the first event, or the whole body, nothing more is read until `once_begun` returns.
+        """
         call = Call(self.key_id, body, sent_at=time.time())
         path = "/v1/chat/completions" if "messages" in body else "/v1/completions"
         try:
             async with self._http.stream("POST", path, json=body) as response:
                 call.fate = "interrupted"
-                await _follow(response, call, leave_after)
+                await _follow(response, call, leave_after, once_begun)
         except httpx.ConnectError:
             pass
         except httpx.TransportError:
@@ -123,23 +141,38 @@ class Client:
         return call
 
 
-async def _follow(response: httpx.Response, call: Call, leave_after: int | None) -> None:
+async def _follow(
+    response: httpx.Response, call: Call, leave_after: int | None, once_begun: Begun | None
+) -> None:
     call.status, call.headers = response.status_code, response.headers
     call.request_id = internal("req", response.headers["x-request-id"])
     if response.status_code != 200 or not call.streamed:
         call.read(msgspec.json.decode(await response.aread(), type=Answer))
         call.fate = "whole" if response.status_code == 200 else "refused"
+        if once_begun is not None:
+            await once_begun(call)
         return
-    async for line in response.aiter_lines():
-        if line == "data: [DONE]":
+    async for data in _events(response):
+        if data == b"[DONE]":
             call.fate = "whole"
-        elif line:
-            call.read(msgspec.json.decode(line.removeprefix("data: "), type=Answer))
+        else:
+            call.read(msgspec.json.decode(data, type=Answer))
             if call.error is not None:
                 call.fate = "failed"
+            if once_begun is not None and len(call.arrivals) == 1:
+                await once_begun(call)
         if leave_after is not None and len(call.arrivals) >= leave_after:
             call.fate = "left"
             return
+
+
+async def _events(response: httpx.Response) -> AsyncIterator[bytes]:
+    # Not by `aiter_lines`: that also splits at U+0085 and U+2028, which an answer may hold.
+    rest = b""
+    async for data in response.aiter_bytes():
+        *events, rest = (rest + data).split(b"\n\n")
+        for event in events:
+            yield event.removeprefix(b"data: ")
 
 
 def chat(prompt: str, max_tokens: int, *, stream: bool, **more: Any) -> dict[str, Any]:

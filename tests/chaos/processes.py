@@ -74,14 +74,22 @@ class Postgres:
         self._server = EmbeddedPostgres(directory)
         self.url = self._server.url
 
-    def stop_at_once(self) -> None:
-        """As `pg_ctl stop -m immediate` does: no checkpoint, no flush, recovery at the next start."""
+    def kill(self) -> None:
+        """kill -9 of every process of it: nothing is flushed, the next start recovers."""
         postmaster = self._postmaster()
-        postmaster.send_signal(signal.SIGQUIT)
-        while postmaster.is_running() and postmaster.status() != psutil.STATUS_ZOMBIE:
-            os.sched_yield()
+        processes = [postmaster, *postmaster.children()]
+        for process in processes:
+            process.kill()
+        psutil.wait_procs(processes, timeout=START_SECONDS)
+
+    def shut_down(self) -> None:
+        """The orderly, fast way: sessions are ended, what they had under way is rolled back."""
+        postmaster = self._postmaster()
+        postmaster.send_signal(signal.SIGINT)
+        postmaster.wait(timeout=START_SECONDS)
 
     def start(self) -> None:
+        """Returns when connections are taken."""
         self._server = EmbeddedPostgres(self._directory)
 
     def hang(self) -> None:
@@ -96,9 +104,6 @@ class Postgres:
         for child in postmaster.children():
             child.resume()
         postmaster.resume()
-
-    def shut_down(self) -> None:
-        self._server.stop()
 
     def _postmaster(self) -> psutil.Process:
         return psutil.Process(int((self._directory / "postmaster.pid").read_text().split()[0]))

@@ -21,7 +21,7 @@ from tests.tenants.factories import Tenant, make_key, make_tenant
 
 # A lease lasts 10 s and is looked at once a second; after a start of Postgres, 10 s more are waited.
 RELEASE_SECONDS = 30.0
-LOOK_SECONDS = 0.1
+LOOK_SECONDS = 0.02
 
 
 @dataclass
@@ -37,9 +37,10 @@ class Stage:
     tenants: dict[UUID, Decimal] = field(default_factory=dict)
 
     def server(self) -> Server:
-        """One more server, on a port of its own, not yet started; stopped when the test ends."""
+        """One more server, with port and spool of its own, not yet started; stopped when the test ends."""
         port = _free_port()
-        server = Server(msgspec.structs.replace(self.settings, port=port), self.directory / f"{port}.log")
+        own = msgspec.structs.replace(self.settings, port=port, data=str(self.directory / str(port)))
+        server = Server(own, self.directory / f"{port}.log")
         self.stack.push_async_callback(server.stop)
         return server
 
@@ -62,8 +63,12 @@ class Stage:
 
     async def all_released(self) -> None:
         """Return once no hold is left, by whatever way. Raises TimeoutError."""
+        await self.until_held(0)
+
+    async def until_held(self, count: int) -> None:
+        """Return once so many requests of the tenants hold a reservation. Raises TimeoutError."""
         async with asyncio.timeout(RELEASE_SECONDS):
-            while await self._count_holds():  # noqa: ASYNC110  another process releases them
+            while await self._count_holds() != count:  # noqa: ASYNC110  another process makes and ends them
                 await asyncio.sleep(LOOK_SECONDS)
 
     async def _count_holds(self) -> int:

@@ -66,4 +66,5 @@ class Generation:
             finish_reason=last.finish_reason,
             usage=last.usage,
             error=last.error,
+            cached_tokens=last.sequence.cached_tokens,
         )

@@ -74,6 +74,7 @@ class Chunk:
     normal end the counts add up to `usage.completion_tokens`; after a cancellation they
     may stay below. `logprobs` has one entry per token with text (not for an end token or
     the tokens of a stop string). `usage` and `finish_reason` come on the last chunk.
+    `cached_tokens`, on every chunk alike, is how much of the prompt came from the prefix cache.
     """
 
     text: str
@@ -82,6 +83,7 @@ class Chunk:
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     error: str | None = None
+    cached_tokens: int = 0
 
     @property
     def delivered_tokens(self) -> int:

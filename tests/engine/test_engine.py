@@ -296,5 +296,5 @@ async def test_statistics_count_what_was_done(start_engine: StartEngine) -> None
     await answers(engine, random_prompts(23, (40, 8)), max_tokens=5)
     stats = engine.stats()
     assert (stats.prompt_tokens, stats.completion_tokens, stats.cached_tokens) == (48, 10, 0)
-    assert stats.steps == 5
+    assert 5 <= stats.steps <= 10, "together, or one after the other"
     assert stats.busy_seconds > 0

@@ -19,6 +19,6 @@ def settings() -> Settings:
 
 @pytest.fixture
 async def meter(settings: Settings, database_url: str, tmp_path: Path) -> AsyncIterator[Meter]:
-    meter = await Meter.open(settings, database_url, tmp_path, restart_grace=timedelta())
+    meter = await Meter.open(settings, database_url, tmp_path, sweep_grace=timedelta())
     yield meter
     await meter.close()

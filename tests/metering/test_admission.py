@@ -4,8 +4,10 @@ import asyncio
 from decimal import Decimal
 from pathlib import Path
 
+import asyncpg
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import insert, text, update
+from sqlalchemy.exc import DBAPIError
 
 from farebox.billing import service as billing
 from farebox.core.clock import utc_now
@@ -15,9 +17,10 @@ from farebox.core.ids import new_id
 from farebox.core.settings import Settings
 from farebox.keys.errors import InvalidApiKey
 from farebox.keys.models import ApiKey
+from farebox.limits.models import MeterScope
 from farebox.limits.service import LimitChange
 from farebox.metering.admission import Grant, format_duration
-from farebox.metering.errors import ModelNotFound, QuotaExceeded, RateLimitExceeded
+from farebox.metering.errors import ModelNotFound, OtherCurrency, QuotaExceeded, RateLimitExceeded
 from farebox.metering.meter import Meter
 from farebox.tenants.models import Organization, Project
 from tests.metering.factories import Account, assert_books_close, limit, open_account, read_books, used
@@ -288,3 +291,56 @@ async def test_a_caller_cancelled_while_waiting_leaves_no_hold(
 )
 def test_durations_are_written_as_openai_writes_them(seconds: float, text_: bytes) -> None:
     assert format_duration(seconds) == text_
+
+
+async def test_a_balance_in_one_currency_pays_for_no_price_in_another(
+    database: Database, meter: Meter
+) -> None:
+    account = await open_account(database)
+    async with database.meter_transaction() as session:
+        await billing.set_price(
+            session,
+            account.model_id,
+            input_per_million=Decimal(1),
+            cached_input_per_million=Decimal(1),
+            output_per_million=Decimal(1),
+            currency="EUR",
+        )
+    with pytest.raises(OtherCurrency, match="EUR"):
+        await meter.admit(account.admission())
+    with pytest.raises(billing.InvalidAmount, match="kept in USD"):
+        async with database.meter_transaction() as session:
+            await billing.top_up(
+                session,
+                organization_id=account.organization_id,
+                amount=Decimal(1),
+                currency="EUR",
+                reference="second",
+            )
+    await assert_books_close(database, account, funded=Decimal(100))
+
+
+@pytest.mark.parametrize("kind", ["key", "project", "organization"])
+async def test_without_the_row_of_its_limits_nothing_is_admitted(
+    database: Database, database_url: str, meter: Meter, kind: str
+) -> None:
+    account = await open_account(database)
+    owner = await asyncpg.connect(database_url)
+    await owner.execute(
+        "DELETE FROM meter_scope WHERE organization_id = $1 AND kind = $2", account.organization_id, kind
+    )
+    await owner.close()
+    with pytest.raises(InvalidApiKey):
+        await meter.admit(account.admission())
+
+
+async def test_the_application_opens_no_scope_with_money_in_it(database: Database) -> None:
+    account = await open_account(database)
+    async with database.transaction(organization_id=account.organization_id) as session:
+        with pytest.raises(DBAPIError, match="row-level security"):
+            await session.execute(
+                insert(MeterScope).values(
+                    id=new_id(), organization_id=account.organization_id, kind="organization", balance=5
+                )
+            )
+        await session.rollback()

@@ -62,7 +62,7 @@ class World:
                 self.database_url,
                 self.directory / str(number),
                 turn_seconds=None,
-                restart_grace=timedelta(),
+                sweep_grace=timedelta(),
             )
         )
 
@@ -80,8 +80,6 @@ class World:
             self.refusals[type(refusal).__name__] += 1
             return
         story = self.stories[grant.request_id] = Story("orphaned", 0)
-        if self.rng.random() < 0.5:
-            await meter.confirm(grant)
         for _ in range(self.rng.randrange(4)):
             story.delivered += self.rng.randrange(1, 10)
             grant.record_delivery(12, 8, story.delivered)

@@ -134,6 +134,8 @@ async def top_up(
     scope = await session.get(MeterScope, organization_id, with_for_update={"key_share": False})
     if scope is None or scope.kind != "organization":
         raise NotFound("No such organization.", code="not_found")
+    if scope.currency not in (None, currency):
+        raise InvalidAmount(f"The organization's balance is kept in {scope.currency}, not in {currency}.")
     added = await session.scalar(
         insert(LedgerTransfer)
         .values(
@@ -159,7 +161,9 @@ async def top_up(
             raise InvalidAmount(f"The reference `{reference}` was used for another amount.")
         return False
     await session.execute(
-        update(MeterScope).where(MeterScope.id == organization_id).values(balance=MeterScope.balance + amount)
+        update(MeterScope)
+        .where(MeterScope.id == organization_id)
+        .values(balance=MeterScope.balance + amount, currency=currency)
     )
     log.info("balance.topped_up", organization_id=str(organization_id), amount=amount, currency=currency)
     return True

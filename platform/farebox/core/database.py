@@ -159,6 +159,7 @@ def _server_settings(role: Role) -> dict[str, str]:
         "application_name": role,
         "timezone": "UTC",
         "jit": "off",
-        "idle_in_transaction_session_timeout": "10000",
+        # Whoever sits on a lock is gone before those who wait for it give up.
+        "idle_in_transaction_session_timeout": "2000",
         "lock_timeout": "2500",
     }

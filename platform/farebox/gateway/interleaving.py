@@ -14,10 +14,6 @@ async def interleave(generations: Sequence[Generation]) -> AsyncGenerator[Item, 
     Little waits here (one chunk in the queue, one in each reader's hand), so that a backend whose
     reader is slow goes on merging. Raises what a generation's iteration raises.
     """
-    if len(generations) == 1:
-        async for chunk in generations[0]:
-            yield 0, chunk
-        return
     queue: asyncio.Queue[Item | Exception] = asyncio.Queue(maxsize=1)
     readers = [asyncio.create_task(_read(index, g, queue)) for index, g in enumerate(generations)]
     try:

@@ -18,7 +18,7 @@ from uvicorn.server import ServerState
 
 from farebox.core.errors import FareboxError
 from farebox.core.ids import external, new_id
-from farebox.gateway.wire import EXTENSION
+from farebox.gateway.wire import EXTENSION, Connection
 
 MAX_HEAD_BYTES = 32_768
 REQUEST_SECONDS = 30.0
@@ -77,12 +77,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._connection = Connection(transport, self.flow)
         self._request_timer = self.loop.call_later(self._request_seconds, self._request_overdue)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_request_timer()
         self._stop_reader_timer()
         super().connection_lost(exc)
+        self._connection.lost()
 
     def data_received(self, data: bytes) -> None:
         if self._discarding:
@@ -101,7 +103,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {EXTENSION: self.transport}  # type: ignore[dict-item]
+        self.scope["extensions"] = {EXTENSION: self._connection}  # type: ignore[dict-item]
         self._in_request = True
 
     def on_header(self, name: bytes, value: bytes) -> None:

@@ -1,6 +1,5 @@
 """One admitted inference request, from the engine's first step to its settlement."""
 
-import asyncio
 from contextlib import aclosing
 from typing import Literal
 
@@ -35,7 +34,10 @@ log = structlog.get_logger(__name__)
 
 
 class Run:
-    """Generates, delivers and settles. `execute` runs as a task of its own and never raises."""
+    """Generates, delivers and settles.
+
+    `execute` tells errors to the client instead of raising them. A task that is cancelled settles first.
+    """
 
     def __init__(self, job: Job, grant: Grant, meter: Meter, wire: Wire, writer: Writer) -> None:
         self._job = job
@@ -43,22 +45,24 @@ class Run:
         self._meter = meter
         self._wire = wire
         self._writer = writer
-        self._tally = Tally(job.prompt_tokens, job.n)
+        self._tally = Tally([len(prompt) for prompt in job.prompts], job.n)
         self._gathered = [Gathered() for _ in range(0 if job.stream else job.choices)]
         self._generations: list[Generation] = []
         self._ended_well = 0
         self._handed_before = 0
         self._unwritten = 0
-        self._confirmed: asyncio.Task[None] | None = None
 
     async def execute(self) -> None:
         """The whole life of the request, errors told to the client included."""
+        self._wire.watch(self.leave)
         try:
             with self._job.model.in_use() as backend:
                 await self._generate_and_settle(backend)
             await self._finish()
         except Exception as error:
             await self._report(error)
+        finally:
+            self._wire.watch(None)
 
     def leave(self) -> None:
         """The client has left: stop at the next step."""
@@ -69,9 +73,6 @@ class Run:
         status: Status = "failed"
         try:
             self._submit(backend)
-            if self._job.stream:
-                # Alongside the prefill, so that waiting for the disk costs no time to the first token.
-                self._confirmed = asyncio.create_task(self._meter.confirm(self._grant))
             await self._generate()
             handed_over = not self._job.stream or self._tally.handed == self._tally.completion_tokens
             done = self._ended_well == self._job.choices
@@ -80,9 +81,6 @@ class Run:
             status = "completed" if done and handed_over and not left else "cancelled"
         finally:
             self._cancel()
-            if self._confirmed is not None:
-                self._confirmed.add_done_callback(_look_at)
-                self._confirmed.cancel()
             await self._settle(status)
 
     def _submit(self, backend: InferenceBackend) -> None:
@@ -106,19 +104,25 @@ class Run:
             raise ShuttingDown from None
 
     async def _generate(self) -> None:
+        if len(self._generations) == 1:
+            async for chunk in self._generations[0]:
+                await self._take(0, chunk)
+            return
         async with aclosing(interleave(self._generations)) as chunks:
             async for index, chunk in chunks:
-                self._note(index, chunk)
-                if self._wire.gone:
-                    self._cancel()
-                elif self._job.stream:
-                    await self._deliver(index, chunk)
-                else:
-                    self._gathered[index].add(chunk)
+                await self._take(index, chunk)
+
+    async def _take(self, index: int, chunk: Chunk) -> None:
+        self._note(index, chunk)
+        if self._wire.gone:
+            self._cancel()
+        elif self._job.stream:
+            await self._deliver(index, chunk)
+        else:
+            self._gathered[index].add(chunk)
 
     def _note(self, index: int, chunk: Chunk) -> None:
-        if chunk.usage is not None:
-            self._tally.usages[index] = chunk.usage
+        self._tally.note(index, chunk)
         if chunk.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
             self._ended_well += 1
         elif chunk.finish_reason is FinishReason.ERROR:
@@ -133,8 +137,6 @@ class Run:
         if not data:
             return
         if not self._wire.started:
-            if self._confirmed is not None:
-                await self._confirmed
             await self._wire.start_stream([*EVENT_STREAM, *self._headers()])
         if await self._wire.write(data):
             self._handed_before = self._tally.handed
@@ -203,9 +205,3 @@ class Run:
     def _cancel(self) -> None:
         for generation in self._generations:
             generation.cancel()
-
-
-def _look_at(confirmed: asyncio.Task[None]) -> None:
-    # A failure that came too late to matter must not be reported as never looked at.
-    if not confirmed.cancelled():
-        confirmed.exception()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from farebox.gateway.run import Run
 
@@ -11,21 +12,23 @@ CANCEL_SECONDS = 5.0
 
 
 class Runs:
-    """Starts runs, and lets them finish at the end."""
+    """Knows who runs, and lets them finish at the end."""
 
     def __init__(self) -> None:
-        self._tasks: dict[asyncio.Task[None], Run] = {}
+        self._runs: dict[asyncio.Task[Any] | None, Run] = {}
         self.draining = False
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self._runs)
 
-    def start(self, run: Run) -> asyncio.Task[None]:
-        """Execute a run in a task of its own, which ends when its request is settled."""
-        task = asyncio.create_task(run.execute())
-        self._tasks[task] = run
-        task.add_done_callback(self._tasks.pop)
-        return task
+    async def execute(self, run: Run) -> None:
+        """Execute a run in this task, which the server does not cancel when the client leaves."""
+        task = asyncio.current_task()
+        self._runs[task] = run
+        try:
+            await run.execute()
+        finally:
+            del self._runs[task]
 
     @asynccontextmanager
     async def drained_at_exit(self, drain_seconds: float = DRAIN_SECONDS) -> AsyncIterator["Runs"]:
@@ -35,10 +38,11 @@ class Runs:
         finally:
             self.draining = True
             await self._wait(drain_seconds)
-            for run in self._tasks.values():
+            for run in self._runs.values():
                 run.leave()
             await self._wait(CANCEL_SECONDS)
 
     async def _wait(self, seconds: float) -> None:
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
+        tasks = [task for task in self._runs if task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)

@@ -105,17 +105,7 @@ class Answer:
                 max_output_tokens=job.max_tokens * job.choices,
             )
         )
-        run = Run(job, grant, self._gateway.meter, wire, self._make_writer(wire))
-        task = self._gateway.runs.start(run)
-        try:
-            # The server answers `http.disconnect` when the client has left, or once the response is
-            # complete: so this one wait, and no task of its own, sees the client go.
-            while (await receive())["type"] != "http.disconnect":
-                pass
-        finally:
-            if not wire.complete:
-                run.leave()
-        await asyncio.shield(task)
+        await self._gateway.runs.execute(Run(job, grant, self._gateway.meter, wire, self._make_writer(wire)))
 
     def _make_writer(self, wire: Wire) -> Writer:
         job = self._job

@@ -1,38 +1,70 @@
 """Sending one response, and knowing whether its bytes still reach anybody."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from litestar.types import Scope
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from farebox.core.http import Exchange, exchange_of
 
-EXTENSION = "farebox.transport"
+EXTENSION = "farebox.connection"
 
 Headers = list[tuple[bytes, bytes]]
 
 
-class Wire:
-    """The way to one client. Every byte of an inference response passes here.
+class Connection:
+    """One client's connection, as the server's protocol puts it into the ASGI scope.
 
-    The server puts the connection's transport into the ASGI scope (see `gateway.protocol`): ASGI
-    itself neither tells at once that the client left nor can bound what waits unsent.
-    Without it (another server, a test client) the client's leaving is still learned from
-    `http.disconnect`.
+    ASGI itself neither tells at once that the client left nor can bound what waits unsent.
     """
 
+    __slots__ = ("_on_lost", "flow", "transport")
+
+    def __init__(self, transport: asyncio.Transport, flow: FlowControl) -> None:
+        self.transport = transport
+        self.flow = flow
+        self._on_lost: Callable[[], None] | None = None
+
+    def watch(self, on_lost: Callable[[], None] | None) -> None:
+        """Have `on_lost` called when the client leaves, at once if it has; None to stop watching."""
+        self._on_lost = on_lost
+        if on_lost is not None:
+            # With a body's last piece unread nothing else would be, not even the client's leaving.
+            self.flow.resume_reading()
+            if self.transport.is_closing():
+                on_lost()
+
+    def lost(self) -> None:
+        """To be called by the protocol."""
+        if self._on_lost is not None:
+            self._on_lost()
+
+
+class Wire:
+    """The way to one client. Every byte of an inference response passes here."""
+
     def __init__(self, scope: Scope) -> None:
+        """Raises RuntimeError under a server without `gateway.protocol`: who leaves would go unseen."""
+        extensions: dict[str, Any] = scope.get("extensions") or {}
+        connection = extensions.get(EXTENSION)
+        if connection is None:
+            raise RuntimeError("Inference is served through `farebox.gateway.server` only.")
         self.exchange: Exchange = exchange_of(scope)
         self.started = False
         self.complete = False
         self._left = False
-        extensions: dict[str, Any] = scope.get("extensions") or {}
-        self._transport: asyncio.Transport | None = extensions.get(EXTENSION)
+        self._connection: Connection = connection
 
     @property
     def gone(self) -> bool:
         """Whether the client has left, or was cut: then what is sent goes nowhere."""
-        return self._left or (self._transport is not None and self._transport.is_closing())
+        return self._left or self._connection.transport.is_closing()
+
+    def watch(self, on_lost: Callable[[], None] | None) -> None:
+        """See `Connection.watch`."""
+        self._connection.watch(on_lost)
 
     def leave(self) -> None:
         """Note that the client has left."""
@@ -41,8 +73,7 @@ class Wire:
     def cut(self) -> None:
         """Drop the connection, with what is still buffered."""
         self._left = True
-        if self._transport is not None:
-            self._transport.abort()
+        self._connection.transport.abort()
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send the response's head."""
@@ -54,16 +85,15 @@ class Wire:
 
         So what is counted as handed over can run ahead of the socket by one chunk at most.
         """
-        if self._transport is not None:
-            self._transport.set_write_buffer_limits(high=0)
+        self._connection.transport.set_write_buffer_limits(high=0)
         await self.start(200, headers)
 
     async def write(self, data: bytes, *, last: bool = False) -> bool:
         """Hand bytes to the socket, waiting while the client does not read. False if it has left."""
         if self.gone:
             return False
-        if last and self._transport is not None:
-            self._transport.set_write_buffer_limits()
+        if last:
+            self._connection.transport.set_write_buffer_limits()
         await self.exchange.send({"type": "http.response.body", "body": data, "more_body": not last})
         self.complete = last
         # A server with `connection: close` closes after the last byte: that is no leaving.

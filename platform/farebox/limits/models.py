@@ -5,6 +5,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from sqlalchemy import (
+    CHAR,
     BigInteger,
     CheckConstraint,
     DateTime,
@@ -29,7 +30,8 @@ class MeterScope(Model):
     A limit that is NULL: for a project, the operator's default applies; for the others, none does.
     `request_level` and `token_level` are what is left in the two token buckets as of `refilled_at`.
     `active` and `reserved` always equal the count and the sum of the scope's holds. Only an
-    organization has a `balance`. The application role may write the four limits and nothing else.
+    organization has a `balance`, kept in the `currency` of its first top-up. The application role may
+    write the four limits and nothing else.
     """
 
     __tablename__ = "meter_scope"
@@ -37,6 +39,7 @@ class MeterScope(Model):
         CheckConstraint("kind IN ('organization', 'project', 'key')", name="kind"),
         CheckConstraint("(balance IS NULL) = (kind <> 'organization')", name="balance_kind"),
         CheckConstraint("balance >= 0", name="balance_positive"),
+        CheckConstraint("currency IS NULL OR kind = 'organization'", name="currency"),
         CheckConstraint("active >= 0", name="active"),
         CheckConstraint("reserved >= 0", name="reserved"),
         CheckConstraint(
@@ -64,3 +67,4 @@ class MeterScope(Model):
     )
     spent: Mapped[Decimal] = mapped_column(MONEY, server_default="0")
     balance: Mapped[Decimal | None] = mapped_column(MONEY)
+    currency: Mapped[str | None] = mapped_column(CHAR(3))

@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from farebox.core.clock import utc_now
 from farebox.core.errors import FareboxError
 from farebox.core.money import charge
 from farebox.core.settings import Settings
 from farebox.keys.errors import InvalidApiKey
-from farebox.metering.errors import ModelNotFound, QuotaExceeded, RateLimitExceeded
+from farebox.metering.errors import ModelNotFound, OtherCurrency, QuotaExceeded, RateLimitExceeded
 
 LEASE = timedelta(seconds=10)
 
@@ -61,14 +62,17 @@ class Grant:
     request_id: UUID
     organization_id: UUID
     project_id: UUID
+    key_id: UUID
+    model_id: str
     price: FrozenPrice
     rate_limit_headers: list[tuple[bytes, bytes]]
-    batch: int = field(default=0, init=False)
+    admitted_at: datetime = field(default_factory=utc_now, init=False)
     delivered: bool = field(default=False, init=False)
     input_tokens: int = field(default=0, init=False)
     cached_input_tokens: int = field(default=0, init=False)
     output_tokens: int = field(default=0, init=False)
     settling: bool = field(default=False, init=False)
+    lease_lost: bool = field(default=False, init=False)
 
     @property
     def cache_salt(self) -> bytes:
@@ -115,13 +119,23 @@ def read_verdict(admission: Admission, row: Mapping[str, Any]) -> Grant | Farebo
                 row["output_per_million"],
                 row["currency"],
             )
-            return Grant(admission.request_id, row["organization_id"], row["project_id"], price, headers)
+            return Grant(
+                admission.request_id,
+                row["organization_id"],
+                row["project_id"],
+                admission.key_id,
+                admission.model_id,
+                price,
+                headers,
+            )
         case "bad_key":
             return InvalidApiKey()
         case "no_model":
             return ModelNotFound(admission.model_id)
     error: FareboxError
-    if row["verdict"] == "no_quota":
+    if row["failed_limit"] == "currency":
+        error = OtherCurrency(row["currency"])
+    elif row["verdict"] == "no_quota":
         error = QuotaExceeded(row["failed_scope"], row["failed_limit"], row["limit_value"])
     else:
         error = RateLimitExceeded(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -9,10 +10,15 @@ import structlog
 
 from farebox.core.errors import Unavailable
 from farebox.metering.connection import MeterConnection
-from farebox.metering.settlement import SETTLE, Posting, settle_arguments
+from farebox.metering.settlement import (
+    SETTLE,
+    SETTLE_LATE,
+    Posting,
+    settle_arguments,
+    settle_late_arguments,
+)
 from farebox.metering.spool import Spool
 
-FIND_EVENTS = "SELECT request_id FROM usage_event WHERE request_id = ANY ($1)"
 REPLAY_BATCH = 500
 
 log = structlog.get_logger(__name__)
@@ -66,30 +72,45 @@ class Backlog:
     async def _post(self, postings: Sequence[Posting]) -> None:
         for start in range(0, len(postings), REPLAY_BATCH):
             batch = postings[start : start + REPLAY_BATCH]
-            rows = await self._connection.fetch(SETTLE, *settle_arguments(batch))
-            await find_lost(self._connection, batch, rows)
+            await post(self._connection, batch)
 
 
-async def find_lost(
-    connection: MeterConnection, postings: Sequence[Posting], rows: Sequence[Mapping[str, Any]]
-) -> set[UUID]:
-    """Of the settlements that found no hold, those that left no usage event either.
-
-    A hold that is gone was mostly settled before, by a try whose answer got lost or by a sweep, and
-    all is well. One without an event was lost with a crash of Postgres before it was durable, or
-    voided by a sweep after its owner had been silent for a whole lease.
-    """
-    absent = {
-        posting.request_id
+async def post(connection: MeterConnection, postings: Sequence[Posting]) -> list[Decimal]:
+    """Settle in Postgres, with or without a hold; what each posting came to. Raises Unavailable."""
+    rows = await connection.fetch(SETTLE, *settle_arguments(postings))
+    amounts = {p.request_id: _amount(p, row) for p, row in zip(postings, rows, strict=True)}
+    absent = [
+        posting
         for posting, row in zip(postings, rows, strict=True)
         if row["outcome"] == "absent" and posting.status != "void"
-    }
-    if not absent:
-        return absent
-    events = {row["request_id"] for row in await connection.fetch(FIND_EVENTS, list(absent))}
-    for request_id in absent:
-        if request_id in events:
-            log.warning("metering.settled_before", request_id=str(request_id))
+    ]
+    if absent:
+        amounts |= await _post_late(connection, absent)
+    return [amounts[posting.request_id] for posting in postings]
+
+
+async def _post_late(connection: MeterConnection, absent: Sequence[Posting]) -> dict[UUID, Decimal]:
+    """Settle what had no hold.
+
+    Mostly it was settled before, by a try whose answer got lost or by a sweep, and all is well. Else a
+    sweep voided the hold while its owner could not reach Postgres, or a crash of Postgres took it: it
+    is billed now, as far as balance and caps reach, since what they no longer hold was not reserved.
+    """
+    rows = await connection.fetch(SETTLE_LATE, *settle_late_arguments(absent))
+    amounts = {}
+    for posting, row in zip(absent, rows, strict=True):
+        amounts[posting.request_id] = _amount(posting, row)
+        if row["outcome"] == "absent":
+            log.warning("metering.settled_before", request_id=str(posting.request_id))
         else:
-            log.error("metering.hold_lost", request_id=str(request_id))
-    return absent - events
+            unpaid = posting.charge - row["amount"]
+            log.warning("metering.settled_late", request_id=str(posting.request_id), unpaid=unpaid)
+    return amounts
+
+
+def _amount(posting: Posting, row: Mapping[str, Any]) -> Decimal:
+    # A hold settled before says no amount; the same tokens at the same frozen price are the same.
+    if row["outcome"] == "absent":
+        return posting.charge
+    amount: Decimal = row["amount"]
+    return amount

@@ -1,6 +1,7 @@
 """One connection to Postgres that comes back by itself."""
 
 import asyncio
+import time
 from typing import Any
 
 import asyncpg
@@ -32,6 +33,7 @@ class MeterConnection:
         self._settings = PLANNER if durable else PLANNER | {"synchronous_commit": "off"}
         self._turn = asyncio.Lock()
         self._connection: asyncpg.Connection[Any] | None = None
+        self._opened_at = 0.0
 
     async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         """Run one statement as a transaction of its own.
@@ -43,6 +45,7 @@ class MeterConnection:
             async with self._turn, asyncio.timeout(PATIENCE_SECONDS):
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await open_connection(self._url, "farebox_meter", **self._settings)
+                    self._opened_at = time.monotonic()
                 rows: list[asyncpg.Record] = await self._connection.fetch(statement, *arguments)
                 return rows
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
@@ -53,6 +56,11 @@ class MeterConnection:
         except asyncio.CancelledError:
             self._abandon()
             raise
+
+    @property
+    def age(self) -> float:
+        """For how many seconds this connection has stood without a break; 0 while there is none."""
+        return 0.0 if self._connection is None else time.monotonic() - self._opened_at
 
     async def close(self) -> None:
         if self._connection is not None and not self._connection.is_closed():

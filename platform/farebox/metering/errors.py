@@ -2,6 +2,7 @@
 
 ModelNotFound      404  unknown, removed, unpriced, or not allowed to this key: all look alike
 QuotaExceeded      402  prepaid balance or monthly cap; waiting does not help
+OtherCurrency      402  the model is priced in another currency than the balance is kept in
 RateLimitExceeded  429  requests/min, tokens/min or concurrency; says which, and when it frees
 """
 
@@ -41,6 +42,14 @@ class QuotaExceeded(InsufficientQuota):
             headers={"x-should-retry": "false"},
         )
         self.limit = limit
+
+
+class OtherCurrency(InsufficientQuota):
+    def __init__(self, currency: str) -> None:
+        super().__init__(
+            f"The model is priced in {currency}, and the organization's balance is in another currency.",
+            headers={"x-should-retry": "false"},
+        )
 
 
 class RateLimitExceeded(RateLimited):

@@ -4,16 +4,19 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
+import asyncpg
 import structlog
 
 from farebox.metering.admission import LEASE, Grant
 from farebox.metering.connection import MeterConnection
-from farebox.metering.durability import Durability
 
 SWEEP_LIMIT = 500
 
 CHECKPOINT = "SELECT farebox_checkpoint($1, $2, $3, $4, $5, $6) AS request_id"
-SWEEP = "SELECT * FROM farebox_sweep($1, $2)"
+FIND_EXPIRED = """
+SELECT request_id FROM hold WHERE lease_expires_at < clock_timestamp() ORDER BY request_id LIMIT $1
+"""
+SWEEP = "SELECT * FROM farebox_sweep($1)"
 
 log = structlog.get_logger(__name__)
 
@@ -26,55 +29,60 @@ class Leases:
     """
 
     def __init__(
-        self,
-        connection: MeterConnection,
-        grants: Mapping[UUID, Grant],
-        durability: Durability,
-        restart_grace: timedelta,
+        self, connection: MeterConnection, grants: Mapping[UUID, Grant], sweep_grace: timedelta
     ) -> None:
         self._connection = connection
         self._grants = grants
-        self._durability = durability
-        self._restart_grace = restart_grace
+        self._sweep_grace = sweep_grace
 
     async def checkpoint(self) -> None:
-        """Renew the leases of all live requests."""
+        """Renew the leases of all live requests, and record what each has delivered."""
         grants = list(self._grants.values())
         if not grants:
             return
-        kept = await checkpoint(self._connection, grants, self._durability)
+        rows = await self._connection.fetch(
+            CHECKPOINT,
+            LEASE,
+            [g.request_id for g in grants],
+            [g.delivered for g in grants],
+            [g.input_tokens for g in grants],
+            [g.cached_input_tokens for g in grants],
+            [g.output_tokens for g in grants],
+        )
+        kept = {row["request_id"] for row in rows}
         for grant in grants:
-            if grant.request_id not in kept and not grant.settling:
-                log.error("metering.lease_lost", request_id=str(grant.request_id))
+            if grant.request_id not in kept and not grant.settling and not grant.lease_lost:
+                grant.lease_lost = True
+                log.warning("metering.lease_lost", request_id=str(grant.request_id))
 
     async def sweep(self) -> None:
-        """Settle what dead replicas left behind."""
-        while rows := await self._connection.fetch(SWEEP, SWEEP_LIMIT, self._restart_grace):
-            for row in rows:
-                log.warning(
-                    "metering.swept",
-                    request_id=str(row["request_id"]),
-                    outcome=row["outcome"],
-                    amount=row["amount"],
-                )
-            if len(rows) < SWEEP_LIMIT:
+        """Settle what dead replicas left behind.
+
+        Not before this connection has stood for the grace: when Postgres comes back, or another one
+        takes over, every replica connects anew, and each needs the time to renew what it serves.
+        """
+        if self._connection.age < self._sweep_grace.total_seconds():
+            return
+        expired = [row["request_id"] for row in await self._connection.fetch(FIND_EXPIRED, SWEEP_LIMIT)]
+        if expired:
+            await self._settle(expired)
+
+    async def _settle(self, expired: Sequence[UUID]) -> None:
+        try:
+            rows = await self._connection.fetch(SWEEP, expired)
+        except asyncpg.PostgresError:
+            # One hold that cannot be settled must not keep the others from it.
+            if len(expired) == 1:
+                log.exception("metering.sweep_failed", request_id=str(expired[0]))
                 return
-
-
-async def checkpoint(
-    connection: MeterConnection, grants: Sequence[Grant], durability: Durability
-) -> set[UUID]:
-    """Renew leases and record deliveries in one statement; the requests whose holds still stand."""
-    newest = durability.newest
-    rows = await connection.fetch(
-        CHECKPOINT,
-        LEASE,
-        [g.request_id for g in grants],
-        [g.delivered for g in grants],
-        [g.input_tokens for g in grants],
-        [g.cached_input_tokens for g in grants],
-        [g.output_tokens for g in grants],
-    )
-    if rows:
-        durability.advance(newest)
-    return {row["request_id"] for row in rows}
+            middle = len(expired) // 2
+            await self._settle(expired[:middle])
+            await self._settle(expired[middle:])
+            return
+        for row in rows:
+            log.warning(
+                "metering.swept",
+                request_id=str(row["request_id"]),
+                outcome=row["outcome"],
+                amount=row["amount"],
+            )

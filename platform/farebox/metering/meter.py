@@ -1,11 +1,9 @@
 """The meter: every request is admitted against its worst case and settled at what it used."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from decimal import Decimal
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import structlog
@@ -14,12 +12,11 @@ from farebox.core.errors import FareboxError, Unavailable
 from farebox.core.ids import new_id
 from farebox.core.settings import Settings
 from farebox.metering.admission import ADMIT, LEASE, Admission, Grant, admit_arguments, read_verdict
-from farebox.metering.backlog import Backlog, find_lost
+from farebox.metering.backlog import Backlog, post
 from farebox.metering.batcher import GroupCommit
 from farebox.metering.connection import MeterConnection
-from farebox.metering.durability import Durability
-from farebox.metering.leases import Leases, checkpoint
-from farebox.metering.settlement import SETTLE, Posting, Settled, Settlement, make_posting, settle_arguments
+from farebox.metering.leases import Leases
+from farebox.metering.settlement import Posting, Settled, Settlement, make_posting
 from farebox.metering.spool import Spool
 
 TURN_SECONDS = 1.0
@@ -30,14 +27,12 @@ log = structlog.get_logger(__name__)
 class Meter:
     """Admission and settlement for one process; any number of processes share one Postgres.
 
-    Four connections, each running one statement at a time: admissions, confirmations, settlements,
-    and the once-a-second turn of checkpoints, spool replay and sweeping.
+    Three connections, each running one statement at a time: admissions, settlements, and the
+    once-a-second turn of checkpoints, spool replay and sweeping.
 
     An admission counts for every replica at once but is not yet on disk when `admit` returns, which
-    spares the client the wait for an fsync. Nothing may be delivered on it before it is durable:
-    `settle` sees to that before a whole answer is sent, `confirm` before the first byte of a stream.
-    If Postgres crashes in between, the hold is gone and both say so: nothing was delivered, nothing
-    is owed.
+    spares the client the wait for an fsync. If Postgres crashes just then, its hold is gone; the
+    process that holds the grant bills it all the same.
     """
 
     def __init__(
@@ -47,20 +42,18 @@ class Meter:
         spool: Spool,
         owner: UUID,
         *,
-        restart_grace: timedelta = LEASE,
+        sweep_grace: timedelta = LEASE,
     ) -> None:
         self._settings = settings
         self._owner = owner
         self._grants: dict[UUID, Grant] = {}
+        self._disowned: set[UUID] = set()
         self._admitting = MeterConnection(database_url, durable=False)
-        self._confirming = MeterConnection(database_url)
         self._settling = MeterConnection(database_url)
         self._turning = MeterConnection(database_url)
         self._admissions = GroupCommit[Admission, Grant | FareboxError](self._flush_admissions)
-        self._confirmations = GroupCommit[Grant, bool](self._flush_confirmations)
-        self._settlements = GroupCommit[tuple[Grant, Posting], Settled | None](self._flush_settlements)
-        self._durability = Durability()
-        self._leases = Leases(self._turning, self._grants, self._durability, restart_grace)
+        self._settlements = GroupCommit[Posting, Settled](self._flush_settlements)
+        self._leases = Leases(self._turning, self._grants, sweep_grace)
         self._backlog = Backlog(spool, self._turning)
         self._turns: asyncio.Task[None] | None = None
 
@@ -72,17 +65,17 @@ class Meter:
         data_dir: Path,
         *,
         turn_seconds: float | None = TURN_SECONDS,
-        restart_grace: timedelta = LEASE,
+        sweep_grace: timedelta = LEASE,
     ) -> "Meter":
         """Start metering. Replays what earlier processes spooled before it sweeps what they held.
 
         With `turn_seconds` None nothing happens by itself: the caller calls `turn`. For
-        `restart_grace` after a start of Postgres nothing is swept: no owner has had the time to renew
-        what it still serves.
+        `sweep_grace` after connecting nothing is swept: after a start of Postgres, no owner has had
+        the time to renew what it still serves.
         """
         owner = new_id()
         spool = await asyncio.to_thread(Spool, data_dir / "spool", owner)
-        meter = cls(settings, database_url, spool, owner, restart_grace=restart_grace)
+        meter = cls(settings, database_url, spool, owner, sweep_grace=sweep_grace)
         await meter._backlog.adopt()
         if turn_seconds is not None:
             meter._turns = asyncio.create_task(meter._take_turns(turn_seconds))
@@ -93,13 +86,13 @@ class Meter:
         if self._turns is not None:
             self._turns.cancel()
             await asyncio.gather(self._turns, return_exceptions=True)
-        for queue in (self._admissions, self._confirmations, self._settlements):
+        for queue in (self._admissions, self._settlements):
             await queue.drain()
         try:
             await self._backlog.replay()
         except Unavailable:
             log.warning("metering.spool_left", settlements=len(self._backlog))
-        for connection in (self._admitting, self._confirming, self._settling, self._turning):
+        for connection in (self._admitting, self._settling, self._turning):
             await connection.close()
         self._backlog.close()
 
@@ -120,43 +113,24 @@ class Meter:
         (429) or Unavailable (503, within 5 s). A caller that is cancelled while waiting leaves no
         hold behind.
         """
-        future = self._admissions.submit(admission)
         try:
-            outcome = await asyncio.shield(future)
+            outcome = await self._admissions.submit(admission)
         except asyncio.CancelledError:
-            future.add_done_callback(self._void_unclaimed)
+            self._disown(admission.request_id)
             raise
         if isinstance(outcome, Grant):
             return outcome
         raise outcome
 
-    async def confirm(self, grant: Grant) -> None:
-        """Make the admission durable; to be awaited before the first byte of a stream is sent.
-
-        Start it when generation starts: the fsync then costs no time. Raises Unavailable when
-        Postgres is away or lost the hold in a crash.
-        """
-        if self._durability.covers(grant.batch):
-            return
-        if not await asyncio.shield(self._confirmations.submit(grant)):
-            raise Unavailable("The request's reservation was lost; please try again.")
-
     async def settle(self, grant: Grant, settlement: Settlement) -> Settled:
         """Resolve the grant's hold; the charge is durable when this returns.
 
-        With Postgres away it is durable in the spool. Raises Unavailable when neither takes it, or
-        when the hold was lost or may be: then nothing more may be sent to the client. Once queued,
-        it goes through even if the caller is cancelled.
+        With Postgres away it is durable in the spool. Raises Unavailable when neither takes it: then
+        nothing more may be sent to the client. Once queued, it goes through even if the caller is
+        cancelled.
         """
         grant.settling = True
-        future = self._settlements.submit((grant, make_posting(grant, settlement)))
-        # Whatever comes of it, this process no longer renews the lease, so that a sweep can settle
-        # what could not be settled here. A spooled request is kept until it is replayed.
-        future.add_done_callback(lambda done: self._let_go(grant, done))
-        settled = await asyncio.shield(future)
-        if settled is None:
-            raise Unavailable("The request's reservation was lost; please try again.")
-        return settled
+        return await self._submit(grant, make_posting(grant, settlement))
 
     async def turn(self) -> None:
         """Renew leases and record deliveries, replay the spool, settle what dead replicas left.
@@ -181,62 +155,41 @@ class Meter:
     async def _flush_admissions(self, batch: Sequence[Admission]) -> list[Grant | FareboxError]:
         rows = await self._admitting.fetch(ADMIT, *admit_arguments(self._owner, self._settings, batch))
         outcomes = [read_verdict(admission, row) for admission, row in zip(batch, rows, strict=True)]
-        number = self._durability.number_batch()
         for outcome in outcomes:
             if isinstance(outcome, Grant):
-                outcome.batch = number
                 self._grants[outcome.request_id] = outcome
+                if outcome.request_id in self._disowned:
+                    self._void(outcome)
+        self._disowned.difference_update(admission.request_id for admission in batch)
         return outcomes
 
-    async def _flush_confirmations(self, batch: Sequence[Grant]) -> list[bool]:
-        kept = await checkpoint(self._confirming, batch, self._durability)
-        return [grant.request_id in kept for grant in batch]
-
-    async def _flush_settlements(self, batch: Sequence[tuple[Grant, Posting]]) -> list[Settled | None]:
-        postings = [posting for _, posting in batch]
-        newest = self._durability.newest
+    async def _flush_settlements(self, batch: Sequence[Posting]) -> list[Settled]:
         try:
-            rows = await self._settling.fetch(SETTLE, *settle_arguments(postings))
-            if any(row["outcome"] != "absent" for row in rows):
-                self._durability.advance(newest)
-            lost = await find_lost(self._settling, postings, rows)
+            amounts = await post(self._settling, batch)
         except Unavailable:
-            return await self._settle_later(batch)
-        return [
-            None if grant.request_id in lost else _read_settled(grant, posting, row)
-            for (grant, posting), row in zip(batch, rows, strict=True)
-        ]
+            await self._backlog.add(batch)
+            return [Settled(p.charge, p.price.currency, spooled=True) for p in batch]
+        return [Settled(amount, p.price.currency) for p, amount in zip(batch, amounts, strict=True)]
 
-    async def _settle_later(self, batch: Sequence[tuple[Grant, Posting]]) -> list[Settled | None]:
-        """Spool what can be billed later for certain: a hold that is not on disk may be gone by then."""
-        durable = [self._durability.covers(grant.batch) for grant, _ in batch]
-        if any(durable):
-            await self._backlog.add(
-                [p for (_, p), is_durable in zip(batch, durable, strict=True) if is_durable]
-            )
-        return [
-            Settled(_charge(grant, posting), grant.price.currency, spooled=True) if is_durable else None
-            for (grant, posting), is_durable in zip(batch, durable, strict=True)
-        ]
+    def _submit(self, grant: Grant, posting: Posting) -> "asyncio.Future[Settled]":
+        future = self._settlements.submit(posting)
+        # Whatever comes of it, this process no longer renews the lease, so that a sweep can settle
+        # what could not be settled here. A spooled request is kept until it is replayed.
+        future.add_done_callback(lambda done: self._let_go(grant, done))
+        return future
 
-    def _let_go(self, grant: Grant, future: "asyncio.Future[Settled | None]") -> None:
-        settled = None if future.cancelled() or future.exception() else future.result()
-        if settled is None or not settled.spooled:
+    def _let_go(self, grant: Grant, future: "asyncio.Future[Settled]") -> None:
+        if future.cancelled() or future.exception() or not future.result().spooled:
             self._grants.pop(grant.request_id, None)
 
-    def _void_unclaimed(self, future: "asyncio.Future[Grant | FareboxError]") -> None:
-        if not future.cancelled() and not future.exception() and isinstance(grant := future.result(), Grant):
-            grant.settling = True
-            nothing = Settlement(status="cancelled", input_tokens=0, cached_input_tokens=0, output_tokens=0)
-            voided = self._settlements.submit((grant, make_posting(grant, nothing)))
-            voided.add_done_callback(lambda done: self._let_go(grant, done))
+    def _disown(self, request_id: UUID) -> None:
+        """Void an admission that nobody waits for any more, now or when it comes."""
+        if (grant := self._grants.get(request_id)) is not None:
+            self._void(grant)
+        else:
+            self._disowned.add(request_id)
 
-
-def _charge(grant: Grant, posting: Posting) -> Decimal:
-    return grant.price.charge(posting.input_tokens, posting.cached_input_tokens, posting.output_tokens)
-
-
-def _read_settled(grant: Grant, posting: Posting, row: Mapping[str, Any]) -> Settled:
-    # A hold settled before says no amount; the same tokens at the same frozen price are the same.
-    amount = row["amount"] if row["outcome"] == "settled" else _charge(grant, posting)
-    return Settled(amount, grant.price.currency)
+    def _void(self, grant: Grant) -> None:
+        grant.settling = True
+        nothing = Settlement(status="cancelled", input_tokens=0, cached_input_tokens=0, output_tokens=0)
+        self._submit(grant, make_posting(grant, nothing))

@@ -1,16 +1,22 @@
 """Settlement: a hold becomes a usage event, once. See `farebox_settle` in Postgres."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
 
-from farebox.metering.admission import Grant
+from farebox.metering.admission import FrozenPrice, Grant
 
 SETTLE = """
 SELECT * FROM farebox_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+"""
+SETTLE_LATE = """
+SELECT * FROM farebox_settle_late(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20
+)
 """
 
 Status = Literal["completed", "cancelled", "failed"]
@@ -43,8 +49,17 @@ class Settled(msgspec.Struct, frozen=True):
 
 
 class Posting(msgspec.Struct, frozen=True):
-    """A settlement on its way to Postgres, by batch or by spool: one row of SETTLE's arguments."""
+    """A settlement on its way to Postgres, by batch or by spool.
 
+    The fields before `request_id` say what was admitted: with them it is billed even if its hold is gone.
+    """
+
+    organization_id: UUID
+    project_id: UUID
+    key_id: UUID
+    model_id: str
+    price: FrozenPrice
+    admitted_at: datetime
     request_id: UUID
     status: str
     input_tokens: int
@@ -56,6 +71,11 @@ class Posting(msgspec.Struct, frozen=True):
     first_token_seconds: float | None = None
     device_seconds: float | None = None
 
+    @property
+    def charge(self) -> Decimal:
+        """What the tokens cost at the frozen price."""
+        return self.price.charge(self.input_tokens, self.cached_input_tokens, self.output_tokens)
+
 
 def make_posting(grant: Grant, settlement: Settlement) -> Posting:
     """The row that settles a grant; of an incomplete request only what was delivered is billed."""
@@ -65,6 +85,12 @@ def make_posting(grant: Grant, settlement: Settlement) -> Posting:
         counts = (grant.input_tokens, grant.cached_input_tokens, grant.output_tokens)
         status = settlement.status if grant.delivered else "void"
     return Posting(
+        grant.organization_id,
+        grant.project_id,
+        grant.key_id,
+        grant.model_id,
+        grant.price,
+        grant.admitted_at,
         grant.request_id,
         status,
         *counts,
@@ -78,4 +104,24 @@ def make_posting(grant: Grant, settlement: Settlement) -> Posting:
 
 def settle_arguments(batch: Sequence[Posting]) -> tuple[list[Any], ...]:
     """The arguments of SETTLE for a batch: one array a column."""
-    return tuple([getattr(posting, name) for posting in batch] for name in Posting.__struct_fields__)
+    return tuple([getattr(posting, name) for posting in batch] for name in _OUTCOME)
+
+
+def settle_late_arguments(batch: Sequence[Posting]) -> tuple[list[Any], ...]:
+    """The arguments of SETTLE_LATE for a batch: one array a column."""
+    return (
+        [p.organization_id for p in batch],
+        [p.project_id for p in batch],
+        [p.key_id for p in batch],
+        [p.model_id for p in batch],
+        [p.price.id for p in batch],
+        [p.price.input for p in batch],
+        [p.price.cached_input for p in batch],
+        [p.price.output for p in batch],
+        [p.price.currency for p in batch],
+        [p.admitted_at for p in batch],
+        *settle_arguments(batch),
+    )
+
+
+_OUTCOME = Posting.__struct_fields__[Posting.__struct_fields__.index("request_id") :]

@@ -7,18 +7,22 @@ from pathlib import Path
 from uuid import UUID
 
 import msgspec
+import structlog
 
 from farebox.metering.settlement import Posting
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Posting).decode
 
+log = structlog.get_logger(__name__)
+
 
 class Spool:
     """An append-only file of postings, one JSON line each, owned by this process through a lock.
 
     All methods block; call them in a thread. A crash can leave a torn last line: its settlement
-    had not been confirmed to anyone, so it is skipped.
+    had not been confirmed to anyone, so it is skipped. Whole lines that cannot be read, as of another
+    version, are kept beside as `.unreadable` for the operator.
     """
 
     def __init__(self, directory: Path, owner: UUID) -> None:
@@ -42,12 +46,8 @@ class Spool:
             os.ftruncate(self._descriptor, end)
             raise
 
-    def read(self) -> list[Posting]:
-        """What this process has spooled and not yet cleared."""
-        return _parse(self.path.read_bytes())
-
     def clear(self) -> None:
-        """Forget everything; to be called once Postgres has confirmed what `read` returned."""
+        """Forget everything; to be called once Postgres has confirmed what was appended."""
         os.ftruncate(self._descriptor, 0)
         os.fsync(self._descriptor)
 
@@ -64,7 +64,7 @@ class Spool:
             descriptor = os.open(path, os.O_RDWR)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                found.append((path, _parse(path.read_bytes())))
+                found.append((path, _read(path)))
             except BlockingIOError:
                 continue
             finally:
@@ -78,10 +78,22 @@ class Spool:
         os.close(self._descriptor)
 
 
-def _parse(data: bytes) -> list[Posting]:
-    *lines, torn = data.split(b"\n")
+def _read(path: Path) -> list[Posting]:
+    *lines, torn = path.read_bytes().split(b"\n")
     del torn
-    return [_decode(line) for line in lines]
+    postings, unreadable = [], []
+    for line in lines:
+        try:
+            postings.append(_decode(line))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            unreadable.append(line + b"\n")
+    if unreadable:
+        log.error("metering.spool_unreadable", path=str(path), lines=len(unreadable))
+        with path.with_suffix(".unreadable").open("wb") as file:
+            file.writelines(unreadable)
+            file.flush()
+            os.fsync(file.fileno())
+    return postings
 
 
 def _sync_directory(directory: Path) -> None:

@@ -316,6 +316,28 @@ async def test_a_replica_that_has_just_connected_sweeps_nothing(
     await other.close()
 
 
+async def test_a_replica_that_serves_nothing_sweeps(
+    database: Database, settings: Settings, database_url: str, tmp_path: Path
+) -> None:
+    account = await open_account(database)
+    dead, idle = [
+        await Meter.open(
+            settings,
+            database_url,
+            tmp_path / str(n),
+            turn_seconds=None,
+            sweep_grace=timedelta(microseconds=1),
+        )
+        for n in range(2)
+    ]
+    await dead.admit(account.admission())
+    await expire_leases(database, account.organization_id)
+    await idle.turn()
+    assert (await read_books(database, account.organization_id)).holds == []
+    for replica in (dead, idle):
+        await replica.close()
+
+
 async def test_a_month_has_a_partition_or_the_default_takes_it(database: Database, meter: Meter) -> None:
     account = await open_account(database)
     await meter.settle(await meter.admit(account.admission()), used(1, 1))

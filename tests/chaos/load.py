@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,11 +19,16 @@ MODEL = "tiny"
 # Every special token of the checkpoint is forbidden, so that an answer ends at max_tokens and each of its
 # tokens has a text, a log-probability and hence a place where the client can count it.
 NO_SPECIAL_TOKENS = {str(token): -100 for token in range(5)}
+# Fixed, so that it does not grow: what a client does not read waits, mostly, with the server.
+RECEIVE_BUFFER = [(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)]
 PROMPTS = (
     "Count the ferries in the harbour.",
     "The children count the wagons of the train on the bridge, one by one, until the lamps are lit.",
     "A word is one token or several, as the text will have it: tell me how many there are in this line.",
 )
+
+LONG_TOKENS = 415
+AT_ONCE_SECONDS = 90.0
 
 Fate = Literal["whole", "refused", "failed", "interrupted", "left", "unsent"]
 
@@ -96,21 +102,16 @@ Begun = Callable[[Call], Awaitable[object]]
 
 
 class Client:
-    """One key; each request that is under way at the same time has a connection of its own.
+    """One key; each request that is under way at the same time has a connection of its own."""
 
-    `socket_options` are those of its sockets, as `setsockopt` takes them.
-    """
-
-    def __init__(
-        self, url: str, key_id: UUID, token: str, socket_options: Sequence[tuple[int, int, int]] = ()
-    ) -> None:
+    def __init__(self, url: str, key_id: UUID, token: str) -> None:
         self.key_id = key_id
         self._http = httpx.AsyncClient(
             base_url=url,
             headers={"authorization": f"Bearer {token}"},
             timeout=httpx.Timeout(60.0),
             transport=httpx.AsyncHTTPTransport(
-                limits=httpx.Limits(max_connections=None), socket_options=list(socket_options)
+                limits=httpx.Limits(max_connections=None), socket_options=RECEIVE_BUFFER
             ),
         )
 
@@ -181,6 +182,11 @@ def chat(prompt: str, max_tokens: int, *, stream: bool, **more: Any) -> dict[str
     return _request(max_tokens, stream=stream) | body | more
 
 
+def long_stream(prompt: str = PROMPTS[0]) -> dict[str, Any]:
+    """A request whose answer does not fit into the buffers on its way (see SEND_BUFFER_BYTES)."""
+    return chat(prompt, LONG_TOKENS, stream=True, top_logprobs=10)
+
+
 def completion(prompt: str, max_tokens: int, *, stream: bool, **more: Any) -> dict[str, Any]:
     """A completion request whose answers have exactly `max_tokens` tokens each."""
     return _request(max_tokens, stream=stream) | {"prompt": prompt, "logprobs": 1} | more
@@ -190,6 +196,27 @@ def _request(max_tokens: int, *, stream: bool) -> dict[str, Any]:
     options = {"stream_options": {"include_usage": True}} if stream else {}
     shared = {"model": MODEL, "max_tokens": max_tokens, "logit_bias": NO_SPECIAL_TOKENS, "stream": stream}
     return shared | options
+
+
+async def ask_at_once(
+    clients: Sequence[Client], count: int, meanwhile: Callable[[], Awaitable[object]] | None = None
+) -> list[Call]:
+    """So many streams at the same time, taken by the clients in turn, none read on before all have begun.
+
+    Each is longer than the buffers on its way: until then, and until `meanwhile` returns, whoever was
+    admitted keeps its reservation.
+    """
+    all_begun, done = asyncio.Barrier(count), asyncio.Barrier(count)
+    body = long_stream()
+
+    async def wait(_: Call) -> None:
+        if await all_begun.wait() == 0 and meanwhile is not None:
+            await meanwhile()
+        await done.wait()
+
+    asking = [clients[number % len(clients)].call(body, once_begun=wait) for number in range(count)]
+    async with asyncio.timeout(AT_ONCE_SECONDS):
+        return await asyncio.gather(*asking)
 
 
 def random_body(rng: random.Random) -> dict[str, Any]:

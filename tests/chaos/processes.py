@@ -20,12 +20,16 @@ PROBE_SECONDS = 0.02
 
 
 class Server:
-    """A server process that can be killed and started again, on the same data and the same port."""
+    """A server process that can be killed and started again, on the same data and the same port.
 
-    def __init__(self, settings: Settings, log: Path) -> None:
+    `send_buffer` is in bytes a connection; by default the system's.
+    """
+
+    def __init__(self, settings: Settings, log: Path, send_buffer: int | None = None) -> None:
         self.url = f"http://127.0.0.1:{settings.port}"
         self.log = log
         self.up = asyncio.Event()
+        self._command = [sys.executable, str(SERVE), *([] if send_buffer is None else [str(send_buffer)])]
         self._environment = _environment(settings)
         self._process: asyncio.subprocess.Process | None = None
 
@@ -34,7 +38,7 @@ class Server:
         began = time.monotonic()
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, str(SERVE), env=self._environment, stdout=log, stderr=log
+                *self._command, env=self._environment, stdout=log, stderr=log
             )
         async with asyncio.timeout(START_SECONDS), httpx.AsyncClient(base_url=self.url) as probe:
             while not await _is_ready(probe):

@@ -11,6 +11,7 @@ engine.close()
 from farebox_engine.engine import Engine
 from farebox_engine.errors import ClosedError, EngineError, LoadError, RequestError, TemplateError
 from farebox_engine.generation import Generation
+from farebox_engine.grammar import Grammar, GrammarSpec
 from farebox_engine.loader import load_model
 from farebox_engine.options import EngineConfig
 from farebox_engine.outputs import (
@@ -33,6 +34,8 @@ __all__ = [
     "FinishReason",
     "Generation",
     "GenerationRequest",
+    "Grammar",
+    "GrammarSpec",
     "LoadError",
     "RequestError",
     "SamplingParams",

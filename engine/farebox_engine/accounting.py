@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
@@ -17,21 +18,27 @@ class CostModel:
     that each adds the keys and values it reads and its operations, turned into bytes by
     `operations_per_byte`, the machine's ratio of arithmetic to bandwidth. Only the
     proportions matter: the shares are scaled to the measured time.
+
+    `active_parameters` are those a token meets, without the experts it is not sent to;
+    `layers` counts the layers by their window, and the other sizes are those of one layer.
     """
 
     weight_bytes: int
-    parameters: int
+    active_parameters: int
+    layers: tuple[tuple[int | None, int], ...]
     kv_bytes_per_token: int
     attention_width: int
     operations_per_byte: float
 
     @classmethod
     def of(cls, config: DecoderConfig, *, parameters: int, item_bytes: int, on_gpu: bool) -> CostModel:
+        windows = Counter(config.window(layer) for layer in range(config.num_layers))
         return cls(
             weight_bytes=parameters * item_bytes,
-            parameters=parameters,
-            kv_bytes_per_token=2 * config.num_layers * config.num_kv_heads * config.head_dim * item_bytes,
-            attention_width=config.num_layers * config.num_heads * config.head_dim,
+            active_parameters=parameters - config.idle_parameters,
+            layers=tuple(windows.items()),
+            kv_bytes_per_token=2 * config.num_kv_heads * config.head_dim * item_bytes,
+            attention_width=config.num_heads * config.head_dim,
             # Rounded figures of an H200 (bf16) and of a server's CPU core (fp32).
             operations_per_byte=200.0 if on_gpu else 10.0,
         )
@@ -39,10 +46,21 @@ class CostModel:
     def cost(self, span: Span, spans_in_step: int) -> float:
         """The span's estimated cost in a step of `spans_in_step`."""
         # Two operations per weight and token; four per unit of width and pair of positions.
-        pairs = span.length * (span.start + span.stop + 1) / 2
-        operations = 2 * self.parameters * span.length + 4 * self.attention_width * pairs
-        traffic = self.weight_bytes / spans_in_step + self.kv_bytes_per_token * span.stop
+        operations = 2.0 * self.active_parameters * span.length
+        traffic = self.weight_bytes / spans_in_step
+        for window, layers in self.layers:
+            pairs = _pairs(span.stop, window) - _pairs(span.start, window)
+            operations += 4 * layers * self.attention_width * pairs
+            read = span.stop if window is None else min(span.stop, window + span.length - 1)
+            traffic += layers * self.kv_bytes_per_token * read
         return traffic + operations / self.operations_per_byte
+
+
+def _pairs(length: int, window: int | None) -> float:
+    """How many pairs of a query and a key it sees there are in the first `length` positions."""
+    if window is None or length <= window:
+        return length * (length + 1) / 2
+    return window * (window + 1) / 2 + (length - window) * window
 
 
 class DeviceLedger:

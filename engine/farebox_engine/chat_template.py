@@ -44,8 +44,14 @@ class ChatTemplate:
             ) from error
         self._code = code
 
-    def render(self, messages: Sequence[Mapping[str, object]], *, add_generation_prompt: bool) -> str:
-        """The prompt text for `messages`.
+    def render(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        add_generation_prompt: bool,
+        tools: Sequence[object] | None = None,
+    ) -> str:
+        """The prompt text for `messages`, and `tools` that the model may call.
 
         Raises:
             TemplateError: the template failed, refused the messages, or ran past its bounds.
@@ -58,7 +64,10 @@ class ChatTemplate:
         size = 0
         try:
             for part in template.generate(
-                messages=messages, add_generation_prompt=add_generation_prompt, **self._variables
+                messages=messages,
+                tools=tools,
+                add_generation_prompt=add_generation_prompt,
+                **self._variables,
             ):
                 size += len(part)
                 if size > MAX_CHARACTERS:

@@ -1,24 +1,28 @@
-"""The shape of a decoder, read from and written to a Hugging Face ``config.json``."""
+"""What the engine asks of any decoder's configuration, and the fields most families share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TypedDict
 
 from farebox_engine.config_fields import ConfigError, Fields
-from farebox_engine.layers.rope_scaling import RopeScaling
+from farebox_engine.layers.rope import Rope
 
-__all__ = ["ConfigError", "DecoderConfig", "RopeScaling"]
+__all__ = ["ConfigError", "DecoderConfig", "DecoderFields", "read_decoder", "read_layer_windows"]
 
-_MODEL_TYPE = "llama"
+_SILU = ("silu", "swish")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderConfig:
-    """A decoder of the Llama family.
+    """A decoder's shape: all that cache, sizing, accounting and runner look at.
 
-    Lengths are counted in tokens, sizes in elements. ``rope_scaling`` is ``None`` for plain rotary
-    embeddings. ``eos_token_ids`` holds every id that ends a generation, in the file's order.
+    Lengths are counted in tokens, sizes in elements. ``rope`` is ``None`` where positions are learned.
+    ``windows`` holds for each layer how many tokens a query sees, its own included, ``None`` for all;
+    it is empty where no layer has a window. ``idle_parameters`` are those a token does not meet: the
+    experts it is not routed to. ``eos_token_ids`` holds every id that ends a generation, in the file's
+    order. Families that need more inherit these fields and add their own.
     """
 
     vocab_size: int
@@ -28,18 +32,13 @@ class DecoderConfig:
     num_heads: int
     num_kv_heads: int
     head_dim: int
-    rms_norm_eps: float = 1e-6
-    rope_theta: float = 10_000.0
-    rope_scaling: RopeScaling | None = None
     max_position_embeddings: int = 2048
+    norm_eps: float = 1e-6
+    rope: Rope | None = None
+    windows: tuple[int | None, ...] = ()
+    idle_parameters: int = 0
     tie_word_embeddings: bool = False
-    attention_bias: bool = False
-    mlp_bias: bool = False
-    initializer_range: float = 0.02
-    dtype: str = "float32"
-    bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
-    pad_token_id: int | None = None
 
     def __post_init__(self) -> None:
         if self.num_heads % self.num_kv_heads:
@@ -47,106 +46,143 @@ class DecoderConfig:
                 f"num_attention_heads ({self.num_heads}) must be a multiple of "
                 f"num_key_value_heads ({self.num_kv_heads})."
             )
-        if self.head_dim % 2:
+        if self.rope is not None and self.head_dim % 2:
             raise ConfigError(f"head_dim must be even for rotary embeddings, not {self.head_dim}.")
 
-    @classmethod
-    def from_dict(cls, config: Mapping[str, object]) -> DecoderConfig:
-        """Read the content of a ``config.json``.
+    @property
+    def extensible(self) -> bool:
+        """Whether positions past ``max_position_embeddings`` mean something to the model."""
+        return self.rope is not None and self.rope.scaling is not None
 
-        Takes both spellings of the rotary settings: ``rope_theta`` with ``rope_scaling`` (transformers
-        4) and ``rope_parameters`` (transformers 5).
+    def window(self, layer: int) -> int | None:
+        """How many tokens a query of ``layer`` sees, its own included; ``None`` for all."""
+        return self.windows[layer] if self.windows else None
 
-        Raises:
-            ConfigError: a field is missing, has the wrong type or size, or asks for something this
-                decoder does not compute; the message is one sentence that names the field.
-        """
-        fields = Fields(config, "config.json")
-        _refuse_other_models(fields)
-        hidden_size = fields.integer("hidden_size", minimum=1)
-        num_heads = fields.integer("num_attention_heads", minimum=1)
-        max_position = fields.integer("max_position_embeddings", default=2048, minimum=1)
-        head_dim = fields.optional_integer("head_dim", minimum=2)
-        if head_dim is None and hidden_size % num_heads:
-            raise ConfigError(
-                f"hidden_size ({hidden_size}) must be a multiple of num_attention_heads ({num_heads})."
-            )
-        head_dim = head_dim or hidden_size // num_heads
-        rope_theta, rope_scaling = _read_rope(fields, max_position, head_dim)
-        return cls(
-            vocab_size=fields.integer("vocab_size", minimum=1),
-            hidden_size=hidden_size,
-            intermediate_size=fields.integer("intermediate_size", minimum=1),
-            num_layers=fields.integer("num_hidden_layers", minimum=1),
-            num_heads=num_heads,
-            num_kv_heads=fields.optional_integer("num_key_value_heads", minimum=1) or num_heads,
-            head_dim=head_dim,
-            rms_norm_eps=fields.number("rms_norm_eps", default=1e-6, above=0.0),
-            rope_theta=rope_theta,
-            rope_scaling=rope_scaling,
-            max_position_embeddings=max_position,
-            tie_word_embeddings=fields.boolean("tie_word_embeddings", default=False),
-            attention_bias=fields.boolean("attention_bias", default=False),
-            mlp_bias=fields.boolean("mlp_bias", default=False),
-            initializer_range=fields.number("initializer_range", default=0.02, above=0.0),
-            dtype=fields.text("dtype" if "dtype" in config else "torch_dtype", default="float32"),
-            bos_token_id=fields.optional_integer("bos_token_id", minimum=0),
-            eos_token_ids=fields.token_ids("eos_token_id"),
-            pad_token_id=fields.optional_integer("pad_token_id", minimum=-1),
+
+class DecoderFields(TypedDict):
+    """The fields of `DecoderConfig` that `read_decoder` finds, for a family's own constructor."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    max_position_embeddings: int
+    norm_eps: float
+    rope: Rope
+    tie_word_embeddings: bool
+    eos_token_ids: tuple[int, ...]
+
+
+def read_decoder(
+    fields: Fields,
+    model_type: str,
+    architecture: str,
+    *,
+    activations: Collection[str] = _SILU,
+    activation_field: str = "hidden_act",
+    rope_fields: Fields | None = None,
+    default_theta: float = 10_000.0,
+    partial_rotary: bool = False,
+    tied: bool = False,
+) -> DecoderFields:
+    """Read what the families after Llama have in common from ``config.json``.
+
+    Takes both spellings of the rotary settings: ``rope_theta`` with ``rope_scaling`` (transformers 4)
+    and ``rope_parameters`` (transformers 5); ``rope_fields`` stands for them where a family keeps
+    several. The keyword arguments are what differs between families: `transformers`' defaults.
+
+    Raises:
+        ConfigError: a field is missing, has the wrong type or size, or asks for something this
+            decoder does not compute; the message is one sentence that names the field.
+    """
+    refuse_other_models(fields, model_type, architecture)
+    refuse_other_activations(fields, activation_field, activations)
+    hidden_size = fields.integer("hidden_size", minimum=1)
+    num_heads = fields.integer("num_attention_heads", minimum=1)
+    max_position = fields.integer("max_position_embeddings", default=2048, minimum=1)
+    head_dim = fields.optional_integer("head_dim", minimum=2)
+    if head_dim is None and hidden_size % num_heads:
+        raise ConfigError(
+            f"hidden_size ({hidden_size}) must be a multiple of num_attention_heads ({num_heads})."
         )
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the content of a ``config.json`` that `transformers` 4 and 5 both load."""
-        config: dict[str, object] = {
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": _MODEL_TYPE,
-            "vocab_size": self.vocab_size,
-            "hidden_size": self.hidden_size,
-            "intermediate_size": self.intermediate_size,
-            "num_hidden_layers": self.num_layers,
-            "num_attention_heads": self.num_heads,
-            "num_key_value_heads": self.num_kv_heads,
-            "head_dim": self.head_dim,
-            "hidden_act": "silu",
-            "rms_norm_eps": self.rms_norm_eps,
-            "rope_theta": self.rope_theta,
-            "rope_scaling": None if self.rope_scaling is None else self.rope_scaling.to_dict(),
-            "max_position_embeddings": self.max_position_embeddings,
-            "tie_word_embeddings": self.tie_word_embeddings,
-            "attention_bias": self.attention_bias,
-            "mlp_bias": self.mlp_bias,
-            "initializer_range": self.initializer_range,
-            "torch_dtype": self.dtype,
-            "bos_token_id": self.bos_token_id,
-            "eos_token_id": self._eos_field(),
-            "pad_token_id": self.pad_token_id,
-        }
-        return config
-
-    def _eos_field(self) -> int | list[int] | None:
-        if len(self.eos_token_ids) == 1:
-            return self.eos_token_ids[0]
-        return list(self.eos_token_ids) or None
+    head_dim = head_dim or hidden_size // num_heads
+    return DecoderFields(
+        vocab_size=fields.integer("vocab_size", minimum=1),
+        hidden_size=hidden_size,
+        intermediate_size=fields.integer("intermediate_size", minimum=1),
+        num_layers=fields.layers("num_hidden_layers"),
+        num_heads=num_heads,
+        num_kv_heads=fields.optional_integer("num_key_value_heads", minimum=1) or num_heads,
+        head_dim=head_dim,
+        max_position_embeddings=max_position,
+        norm_eps=fields.number("rms_norm_eps", default=1e-6, above=0.0),
+        rope=Rope.read(
+            rope_fields or fields, max_position, head_dim, default_theta=default_theta, partial=partial_rotary
+        ),
+        tie_word_embeddings=fields.boolean("tie_word_embeddings", default=tied),
+        eos_token_ids=fields.token_ids("eos_token_id"),
+    )
 
 
-def _refuse_other_models(fields: Fields) -> None:
-    """Refuse what would load but compute something else."""
-    model_type = fields.text("model_type", default=_MODEL_TYPE)
-    if model_type != _MODEL_TYPE:
-        raise ConfigError(f"model_type {model_type!r} is not supported; it must be {_MODEL_TYPE!r}.")
-    activation = fields.text("hidden_act", default="silu")
-    if activation not in {"silu", "swish"}:
-        raise ConfigError(f"hidden_act {activation!r} is not supported; it must be 'silu'.")
-    if "quantization_config" in fields.values:
+def read_layer_windows(
+    fields: Fields, num_layers: int, window: int | None, sliding: Collection[int]
+) -> tuple[int | None, ...]:
+    """The window of each layer: by ``layer_types`` where the file has it, else ``window`` for ``sliding``.
+
+    Raises:
+        ConfigError: ``layer_types`` names another kind of attention or has another length.
+    """
+    names = fields.values.get("layer_types")
+    if names is None:
+        windows = tuple(window if layer in sliding else None for layer in range(num_layers))
+    elif not isinstance(names, list) or len(names) != num_layers:
+        raise ConfigError(f"layer_types must be a list of {num_layers} names, one per layer.")
+    else:
+        for name in names:
+            if name not in ("full_attention", "sliding_attention"):
+                raise ConfigError(f"layer_types names {name!r}, which is not supported.")
+        windows = tuple(window if name == "sliding_attention" else None for name in names)
+        if window is None and "sliding_attention" in names:
+            raise ConfigError("layer_types has sliding_attention, but sliding_window is not set.")
+    return windows if any(windows) else ()
+
+
+def refuse_other_models(fields: Fields, model_type: str, architecture: str) -> None:
+    """Refuse what would load but compute something else.
+
+    Raises:
+        ConfigError: another model type, a head of another kind, or quantized weights.
+    """
+    found = fields.text("model_type", default=model_type)
+    if found != model_type:
+        raise ConfigError(f"model_type {found!r} is not supported; it must be {model_type!r}.")
+    architectures = fields.values.get("architectures")
+    if architectures and architectures != [architecture]:
+        raise ConfigError(f"architectures {architectures!r} are not supported; only {architecture!r} is.")
+    if fields.values.get("quantization_config") is not None:
         raise ConfigError("config.json has a quantization_config; quantized checkpoints are not supported.")
 
 
-def _read_rope(fields: Fields, max_position: int, head_dim: int) -> tuple[float, RopeScaling | None]:
-    """Return the rotary base and scaling; the newer spelling wins where a file holds both."""
-    nested = fields.mapping("rope_parameters") or fields.mapping("rope_scaling")
-    theta = fields.number("rope_theta", default=10_000.0, above=0.0)
-    if nested is None:
-        return theta, None
-    theta = nested.number("rope_theta", default=theta, above=0.0)
-    original = fields.optional_integer("original_max_position_embeddings", minimum=1)
-    return theta, RopeScaling.read(nested, max_position, original, head_dim)
+def refuse_other_activations(fields: Fields, name: str, known: Collection[str]) -> None:
+    """Raises `ConfigError` if the feed-forward network uses another activation than one of ``known``."""
+    default = next(iter(known))
+    activation = fields.text(name, default=default)
+    if activation not in known:
+        raise ConfigError(f"{name} {activation!r} is not supported; it must be {default!r}.")
+
+
+def refuse_settings(fields: Fields, **expected: object) -> None:
+    """Refuse a setting that changes what is computed and that this family's code does not know.
+
+    Absent and ``null`` are as good as ``expected``.
+
+    Raises:
+        ConfigError: a field has another value; the message names it.
+    """
+    for name, value in expected.items():
+        found = fields.values.get(name)
+        if found is not None and found != value:
+            raise ConfigError(f"{name} {found!r} is not supported for this model; it must be {value!r}.")

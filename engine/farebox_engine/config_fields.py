@@ -8,6 +8,8 @@ from typing import NoReturn
 
 # Above any real model; keeps a hostile config.json from asking for petabytes before weights are seen.
 _LARGEST_INTEGER = 2**31 - 1
+# The deepest models known have a few hundred; each layer costs time before weights are seen.
+_MOST_LAYERS = 4096
 
 
 class ConfigError(ValueError):
@@ -26,6 +28,13 @@ class Fields:
         if value is not None:
             return value
         return self._require(name) if default is None else default
+
+    def layers(self, name: str, *, default: int | None = None) -> int:
+        """How many layers a model has."""
+        layers = self.integer(name, default=default, minimum=1)
+        if layers > _MOST_LAYERS:
+            self._refuse(name, f"must lie between 1 and {_MOST_LAYERS}, not {layers}")
+        return layers
 
     def optional_integer(self, name: str, *, minimum: int) -> int | None:
         value = self.values.get(name)
@@ -90,6 +99,26 @@ class Fields:
         if not isinstance(value, dict):
             self._refuse(name, f"must be an object, not {value!r}")
         return Fields(value, name)
+
+    def window(self, name: str, *, absent: int | None) -> int | None:
+        """How many tokens a query sees, its own included; here ``null`` differs from absent: no window."""
+        if name not in self.values:
+            return absent
+        return self.optional_integer(name, minimum=1)
+
+    def softcap(self, name: str, *, absent: float) -> float | None:
+        """A bound of scores; here ``null`` differs from absent: no bound."""
+        return absent if name not in self.values else self.optional_number(name, above=0.0)
+
+    def experts(self, name: str, other_name: str, *, default: int) -> tuple[int, int]:
+        """How many experts there are, by either name, and how many of them a token is sent to."""
+        experts = self.optional_integer(name, minimum=1)
+        if experts is None:
+            experts = self.integer(other_name, default=default, minimum=1)
+        chosen = self.integer("num_experts_per_tok", minimum=1)
+        if chosen > experts:
+            self._refuse("num_experts_per_tok", f"is {chosen}, but there are only {experts} experts")
+        return experts, chosen
 
     def _finite(self, name: str, value: object, above: float) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from farebox_engine.accounting import DeviceLedger, TokenRate
 from farebox_engine.blocks import BlockPool
+from farebox_engine.grammar import Matcher
 from farebox_engine.outputs import EngineStats, FinishReason, Usage
 from farebox_engine.runner import ModelRunner
 from farebox_engine.sampler import Sampled
@@ -127,6 +128,8 @@ class EngineCore:
             return self._end(sequence, FinishReason.STOP)
         if sequence.transcript.feed(token, sampled.logprobs):
             return self._end(sequence, FinishReason.STOP)
+        if sequence.matcher is not None and sequence.matcher.ended:
+            return self._end_of_grammar(sequence, sequence.matcher)
         if sequence.completion_length >= sequence.token_limit:
             return self._end(sequence, FinishReason.LENGTH)
         return Update(sequence, sequence.transcript.take())
@@ -136,6 +139,11 @@ class EngineCore:
         complete = reason in {FinishReason.STOP, FinishReason.LENGTH}
         delta = sequence.transcript.finish() if complete else sequence.transcript.take()
         return Update(sequence, delta, reason, sequence.usage(time.perf_counter()), error)
+
+    def _end_of_grammar(self, sequence: Sequence, matcher: Matcher) -> Update:
+        if matcher.failed:
+            return self._end(sequence, FinishReason.ERROR, "The grammar is too complex for this answer.")
+        return self._end(sequence, FinishReason.STOP)
 
     def _fail(self, spans: Seq[Span], busy_seconds: float) -> list[Update]:
         """End the requests of a step that raised; the others never notice."""

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from pathlib import Path
 
-import torch
-
 from farebox_engine.accounting import CostModel, DeviceLedger
+from farebox_engine.answer_format import AnswerFormat
 from farebox_engine.blocks import BlockPool, root_key
 from farebox_engine.core import EngineCore, Update
-from farebox_engine.errors import ClosedError, RequestError
+from farebox_engine.engine_thread import EngineThread
+from farebox_engine.errors import RequestError
 from farebox_engine.generation import Generation
+from farebox_engine.grammar import Grammar, GrammarCompiler, GrammarSpec
 from farebox_engine.kv_cache import KVCache
 from farebox_engine.loader import LoadedModel, load_model
-from farebox_engine.mailbox import Mail, Mailbox
+from farebox_engine.mailbox import Mail
 from farebox_engine.options import EngineConfig
 from farebox_engine.outputs import EngineStats, FinishReason
 from farebox_engine.params import GenerationRequest
@@ -28,8 +27,6 @@ from farebox_engine.scheduler import Scheduler
 from farebox_engine.sequence import Sequence
 from farebox_engine.sizing import context_length, num_blocks
 from farebox_engine.transcript import EMPTY_DELTA, Transcript
-
-_log = logging.getLogger(__name__)
 
 
 class Engine:
@@ -45,12 +42,14 @@ class Engine:
         self.model_hash = loaded.model_hash
         self._loaded = loaded
         self._tokenizer = loaded.tokenizer
-        self._threads = config.cpu_threads()
-        self._core = _build_core(loaded, config, self.context_length)
-        self._mailbox = Mailbox()
-        self._generations: dict[Sequence, Generation] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._grammars = GrammarCompiler(
+            loaded.tokenizer.vocabulary,
+            loaded.tokenizer.encode_plainly,
+            loaded.config.vocab_size,
+            loaded.eos_token_ids,
+        )
+        self._work = _Work(_build_core(loaded, config, self.context_length))
+        self._thread = EngineThread(self._work, config.cpu_threads())
 
     @classmethod
     def load(cls, path: str | Path, config: EngineConfig | None = None) -> Engine:
@@ -65,17 +64,11 @@ class Engine:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the engine's thread; generations are delivered on `loop`."""
-        if self._thread is not None:
-            raise ClosedError("The engine has been started before; load another.")
-        self._loop = loop
-        self._thread = threading.Thread(target=self._run, name="farebox-engine", daemon=True)
-        self._thread.start()
+        self._thread.start(loop)
 
     def close(self) -> None:
         """End running generations with an error and wait for the thread; further calls do nothing."""
-        self._mailbox.close()
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.close()
 
     def generate(self, request: GenerationRequest) -> Generation:
         """Begin a generation; to be called on the event loop given to `start`.
@@ -87,14 +80,12 @@ class Engine:
         sequence = self._sequence(request)
         generation = Generation(
             request.request_id,
-            lambda: self._mailbox.cancel(sequence),
+            lambda: self._thread.cancel(sequence),
             with_logprobs=request.params.logprobs is not None,
         )
-        if self._thread is None:
-            raise ClosedError("The engine is not running; start it before generating.")
-        self._mailbox.submit(sequence)
+        self._thread.submit(sequence)
         # Deliveries run on this very loop, so that none can come before this line.
-        self._generations[sequence] = generation
+        self._work.generations[sequence] = generation
         return generation
 
     def encode(self, text: str) -> list[int]:
@@ -102,14 +93,34 @@ class Engine:
         return self._tokenizer.encode(text)
 
     def render_chat(
-        self, messages: Seq[Mapping[str, object]], add_generation_prompt: bool = True
+        self,
+        messages: Seq[Mapping[str, object]],
+        add_generation_prompt: bool = True,
+        tools: Seq[object] | None = None,
     ) -> list[int]:
         """The prompt tokens of a chat, by the model's template; slow, so not for the event loop.
 
         Raises:
             TemplateError: there is no template, or it failed or refused the messages.
         """
-        return self._tokenizer.render_chat(messages, add_generation_prompt=add_generation_prompt)
+        return self._tokenizer.render_chat(messages, add_generation_prompt=add_generation_prompt, tools=tools)
+
+    def compile_grammar(self, spec: GrammarSpec) -> Grammar:
+        """What `GenerationRequest.grammar` takes; not for the event loop.
+
+        Raises:
+            RequestError: it cannot be enforced, or is too large.
+        """
+        return self._grammars.compile(spec)
+
+    @property
+    def answer_format(self) -> AnswerFormat:
+        """How the model marks reasoning and calls of tools."""
+        return self._tokenizer.answer_format
+
+    def opens_reasoning(self, prompt: Seq[int]) -> bool:
+        """Whether an answer to `prompt` begins within reasoning."""
+        return self._tokenizer.opens_reasoning(prompt)
 
     @property
     def has_chat_template(self) -> bool:
@@ -117,58 +128,7 @@ class Engine:
 
     def stats(self) -> EngineStats:
         """What the engine is doing now."""
-        return self._core.stats()
-
-    def _run(self) -> None:
-        """The engine thread: take the mail, compute a step, deliver, until closed."""
-        torch.set_num_threads(self._threads)
-        try:
-            while not (mail := self._mailbox.take(wait=self._core.idle)).closed:
-                self._hand_over(self._turn(mail))
-        finally:
-            self._mailbox.close()
-            self._on_loop(self._end_all)
-
-    def _turn(self, mail: Mail) -> list[Update]:
-        for sequence in mail.submitted:
-            self._core.add(sequence)
-        # A sequence may have ended while its cancellation was under way.
-        updates = [self._core.cancel(sequence) for sequence in mail.cancelled if self._core.has(sequence)]
-        if not self._core.idle:
-            updates += self._core.step()
-        return updates
-
-    def _hand_over(self, updates: list[Update]) -> None:
-        if updates:
-            self._on_loop(self._deliver, updates)
-
-    def _on_loop(self, callback: Callable[..., None], *arguments: object) -> None:
-        if self._loop is None:
-            return
-        try:
-            self._loop.call_soon_threadsafe(callback, *arguments)
-        except RuntimeError:
-            # The loop is gone, and with it everyone who could read.
-            _log.warning("engine.loop_closed")
-            self._mailbox.close()
-
-    def _deliver(self, updates: list[Update]) -> None:
-        for update in updates:
-            self._generations[update.sequence].push(update)
-            if update.finish_reason is not None:
-                del self._generations[update.sequence]
-
-    def _end_all(self) -> None:
-        """Whatever ends the engine's thread, nobody waits for it for ever."""
-        now = time.perf_counter()
-        self._deliver(
-            [
-                Update(
-                    sequence, EMPTY_DELTA, FinishReason.ERROR, sequence.usage(now), "The engine was closed."
-                )
-                for sequence in self._generations
-            ]
-        )
+        return self._work.core.stats()
 
     def _sequence(self, request: GenerationRequest) -> Sequence:
         """Check a request against the model and make it ready to be scheduled."""
@@ -180,6 +140,8 @@ class Engine:
             raise RequestError(f"The prompt has a token id outside 0 to {vocab - 1}.", "prompt")
         if any(not 0 <= token < vocab for token in params.logit_bias):
             raise RequestError(f"logit_bias has a token id outside 0 to {vocab - 1}.", "logit_bias")
+        if (params.num_beams or 1) > 1:
+            raise RequestError("This model offers no beam search; leave num_beams out.", "num_beams")
         room = self.context_length - len(prompt)
         if room < 1 or (params.max_tokens or 1) > room:
             raise RequestError(
@@ -205,6 +167,44 @@ class Engine:
             # Keys then depend on the prompt's length: prefixes of other lengths must not match.
             scope.append(len(request.prompt_token_ids).to_bytes(8, "little"))
         return root_key(*scope)
+
+
+class _Work:
+    """What the engine's thread does with a core, and who hears of it."""
+
+    def __init__(self, core: EngineCore) -> None:
+        self.core = core
+        self.generations: dict[Sequence, Generation] = {}
+
+    def idle(self) -> bool:
+        return self.core.idle
+
+    def turn(self, mail: Mail[Sequence]) -> list[Update]:
+        for sequence in mail.submitted:
+            self.core.add(sequence)
+        # A sequence may have ended while its cancellation was under way.
+        updates = [self.core.cancel(sequence) for sequence in mail.cancelled if self.core.has(sequence)]
+        if not self.core.idle:
+            updates += self.core.step()
+        return updates
+
+    def deliver(self, updates: list[Update]) -> None:
+        for update in updates:
+            self.generations[update.sequence].push(update)
+            if update.finish_reason is not None:
+                del self.generations[update.sequence]
+
+    def end(self) -> None:
+        """Whatever ends the engine's thread, nobody waits for it for ever."""
+        now = time.perf_counter()
+        self.deliver(
+            [
+                Update(
+                    sequence, EMPTY_DELTA, FinishReason.ERROR, sequence.usage(now), "The engine was closed."
+                )
+                for sequence in self.generations
+            ]
+        )
 
 
 def _build_core(loaded: LoadedModel, config: EngineConfig, context: int) -> EngineCore:

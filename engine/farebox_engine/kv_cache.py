@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from farebox_engine.config import DecoderConfig
+from farebox_engine.layers.attention import CAUSAL, AttentionRule, attend_where, causal_mask
 from farebox_engine.sequence import Span
 
 
@@ -70,13 +70,11 @@ class _DecodeGroup:
     context: _Context
     mask: Tensor
 
-    def attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, rule: AttentionRule) -> Tensor:
         kv_heads = keys.shape[2]
         # The query heads that share a key head stand in line like positions: no repeated keys.
         grouped = query.view(query.shape[0], kv_heads, -1, query.shape[-1])
-        output = scaled_dot_product_attention(
-            grouped, self.context.read(keys), self.context.read(values), attn_mask=self.mask
-        )
+        output = attend_where(grouped, self.context.read(keys), self.context.read(values), rule, self.mask)
         return output.reshape(query.shape)
 
 
@@ -88,90 +86,151 @@ class _PrefillGroup:
     context: _Context
     mask: Tensor
 
-    def attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, rule: AttentionRule) -> Tensor:
         length = self.mask.shape[1]
-        output = scaled_dot_product_attention(
+        output = attend_where(
             query.transpose(0, 1)[None],
             self.context.read(keys)[:, :, :length],
             self.context.read(values)[:, :, :length],
-            attn_mask=self.mask,
-            enable_gqa=query.shape[1] != keys.shape[2],
+            rule,
+            self.mask,
         )
         return output[0].transpose(0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _FreshPrompt:
+    """A whole prompt: it sees itself alone, so that nothing is read from the cache."""
+
+    rows: slice
+    mask: Tensor | None
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, rule: AttentionRule) -> Tensor:
+        output = attend_where(
+            query.transpose(0, 1)[None],
+            key.transpose(0, 1)[None],
+            value.transpose(0, 1)[None],
+            rule,
+            self.mask,
+        )
+        return output[0].transpose(0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How a step's rows are computed in layers of one window."""
+
+    fresh: list[_FreshPrompt]
+    groups: list[_DecodeGroup | _PrefillGroup]
 
 
 class PagedAttention:
     """One step's attention over a `KVCache`: implements `AttentionBackend`.
 
-    Everything that does not depend on the layer (slots, block tables, masks) is made
-    once, here. Decoding sequences are grouped so that no block table is padded to more
-    than twice its length, and each group is one batched call.
+    Everything that does not depend on the layer (slots, block tables, masks) is made once
+    per window that the layers have. Decoding sequences are grouped so that no block table
+    is padded to more than twice its length, and each group is one batched call. Blocks
+    that a window has left behind are not read.
     """
 
     def __init__(self, cache: KVCache, spans: Seq[Span]) -> None:
         self._cache = cache
         self._device = cache.keys[0].device
         self._slots = self._tensor([slot for span in spans for slot in self._span_slots(span)])
-        self._fresh: list[slice] = []
-        self._groups: list[_DecodeGroup | _PrefillGroup] = []
+        self._spans: list[tuple[slice, Span]] = []
+        self._longest = 0
+        self._plans: dict[int | None, _Plan] = {}
         row = 0
-        decoding = []
         for span in spans:
-            rows = slice(row, row + span.length)
-            row = rows.stop
-            if span.length == 1:
-                decoding.append((rows, span))
-            elif span.start == 0:
-                self._fresh.append(rows)
-            else:
-                self._groups.append(self._prefill_group(rows, span))
-        self._groups.extend(self._decode_groups(decoding))
+            self._spans.append((slice(row, row + span.length), span))
+            row += span.length
+            self._longest = max(self._longest, span.stop)
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, rule: AttentionRule = CAUSAL
+    ) -> Tensor:
         """See `AttentionBackend.attend`; also stores `key` and `value`."""
         self._cache.write(layer, self._slots, key, value)
         keys, values = self._cache.keys[layer], self._cache.values[layer]
-        if len(self._groups) == 1 and not self._fresh:
-            return self._groups[0].attend(query, keys, values)
+        plan = self._plan(rule.window)
+        if len(plan.groups) == 1 and not plan.fresh:
+            return plan.groups[0].attend(query, keys, values, rule)
         output = torch.empty_like(query)
-        for rows in self._fresh:
-            output[rows] = _attend_fresh(query[rows], key[rows], value[rows])
-        for group in self._groups:
-            output[group.rows] = group.attend(query[group.rows], keys, values)
+        for prompt in plan.fresh:
+            rows = prompt.rows
+            output[rows] = prompt.attend(query[rows], key[rows], value[rows], rule)
+        for group in plan.groups:
+            output[group.rows] = group.attend(query[group.rows], keys, values, rule)
         return output
 
-    def _decode_groups(self, decoding: list[tuple[slice, Span]]) -> list[_DecodeGroup]:
+    def _plan(self, window: int | None) -> _Plan:
+        if window is not None and window >= self._longest:
+            window = None
+        plan = self._plans.get(window)
+        if plan is None:
+            plan = self._plans[window] = self._make_plan(window)
+        return plan
+
+    def _make_plan(self, window: int | None) -> _Plan:
+        plan = _Plan([], [])
+        decoding = []
+        for rows, span in self._spans:
+            if span.length == 1:
+                decoding.append((rows, span))
+            elif span.start == 0:
+                plan.fresh.append(_FreshPrompt(rows, causal_mask(span.stop, window, self._device)))
+            else:
+                plan.groups.append(self._prefill_group(rows, span, window))
+        plan.groups.extend(self._decode_groups(decoding, window))
+        return plan
+
+    def _decode_groups(self, decoding: list[tuple[slice, Span]], window: int | None) -> list[_DecodeGroup]:
         groups: list[_DecodeGroup] = []
         start = 0
         for index, (_, span) in enumerate(decoding):
-            if 2 * span.stop < decoding[start][1].stop:
-                groups.append(self._decode_group(decoding[start:index]))
+            longest = decoding[start][1].stop
+            if 2 * _seen(span.stop, window) < _seen(longest, window):
+                groups.append(self._decode_group(decoding[start:index], window))
                 start = index
         if decoding:
-            groups.append(self._decode_group(decoding[start:]))
+            groups.append(self._decode_group(decoding[start:], window))
         return groups
 
-    def _decode_group(self, members: list[tuple[slice, Span]]) -> _DecodeGroup:
+    def _decode_group(self, members: list[tuple[slice, Span]], window: int | None) -> _DecodeGroup:
         spans = [span for _, span in members]
-        context = self._context(spans)
-        padded = self._blocks(max(span.stop for span in spans)) * self._cache.block_size
-        lengths = self._tensor([span.stop for span in spans])
-        mask = torch.arange(padded, device=self._device) < lengths[:, None, None, None]
-        return _DecodeGroup(slice(members[0][0].start, members[-1][0].stop), context, mask)
+        firsts = [self._first_block(span, window) for span in spans]
+        width = max(self._blocks(span.stop) - first for span, first in zip(spans, firsts, strict=True))
+        size = self._cache.block_size
+        slots = torch.arange(width * size, device=self._device)
+        stops = [span.stop - first * size for span, first in zip(spans, firsts, strict=True)]
+        ends = self._tensor(stops)[:, None, None, None]
+        mask = slots < ends
+        if window is not None:
+            mask &= slots >= ends - window
+        rows = slice(members[0][0].start, members[-1][0].stop)
+        return _DecodeGroup(rows, self._context(spans, firsts, width), mask)
 
-    def _prefill_group(self, rows: slice, span: Span) -> _PrefillGroup:
-        positions = torch.arange(span.stop, device=self._device)
-        return _PrefillGroup(rows, self._context([span]), positions <= positions[span.start :, None])
+    def _prefill_group(self, rows: slice, span: Span, window: int | None) -> _PrefillGroup:
+        first = self._first_block(span, window)
+        positions = torch.arange(first * self._cache.block_size, span.stop, device=self._device)
+        queries = positions[-span.length :, None]
+        mask = positions <= queries
+        if window is not None:
+            mask &= positions > queries - window
+        return _PrefillGroup(rows, self._context([span], [first], self._blocks(span.stop) - first), mask)
 
-    def _context(self, spans: list[Span]) -> _Context:
-        width = max(self._blocks(span.stop) for span in spans)
+    def _context(self, spans: list[Span], firsts: list[int], width: int) -> _Context:
         tables = []
-        for span in spans:
-            table = span.sequence.blocks[:width]
+        for span, first in zip(spans, firsts, strict=True):
+            table = span.sequence.blocks[first : first + width]
             tables.extend(table + [0] * (width - len(table)))
         if tables == list(range(tables[0], tables[0] + len(tables))):
             return _Context(slice(tables[0], tables[0] + len(tables)), len(spans))
         return _Context(self._tensor(tables), len(spans))
+
+    def _first_block(self, span: Span, window: int | None) -> int:
+        """The first block that any query of `span` sees."""
+        return 0 if window is None else max(0, span.start + 1 - window) // self._cache.block_size
 
     def _span_slots(self, span: Span) -> list[int]:
         size, blocks = self._cache.block_size, span.sequence.blocks
@@ -186,13 +245,5 @@ class PagedAttention:
         return torch.tensor(values, dtype=torch.int64, device=self._device)
 
 
-def _attend_fresh(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """A whole prompt's attention to itself: causal, nothing to read from the cache."""
-    output = scaled_dot_product_attention(
-        query.transpose(0, 1)[None],
-        key.transpose(0, 1)[None],
-        value.transpose(0, 1)[None],
-        is_causal=True,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
-    return output[0].transpose(0, 1)
+def _seen(length: int, window: int | None) -> int:
+    return length if window is None else min(length, window)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,9 +155,14 @@ def _family(description: Mapping[str, object]) -> Family:
 
 
 def allocate(family: Family, config: DecoderConfig, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Build a module with uninitialised parameters; tied ones stay tied."""
+    """Build a decoder with uninitialised parameters; tied ones stay tied."""
+    return allocate_module(lambda: family.build(config), device, dtype)
+
+
+def allocate_module(build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """As `allocate`, for any module."""
     with torch.device("meta"):
-        model = family.build(config)
+        model = build()
     made: dict[nn.Parameter, nn.Parameter] = {}
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):

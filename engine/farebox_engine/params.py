@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from farebox_engine.errors import RequestError
+from farebox_engine.grammar import Grammar
 
 MAX_LOGPROBS = 20
 MAX_STOP_STRINGS = 16
 MAX_STOP_LENGTH = 1024
 MAX_BIASED_TOKENS = 1024
+MAX_BEAMS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,11 @@ class SamplingParams:
     the same request yields the same tokens in any batch. `logprobs` asks for the chosen
     token's log-probability and that many alternatives, of the raw distribution: before
     penalties, bias and temperature. `max_tokens` None means up to the context length.
+
+    Encoder-decoders also search with `num_beams` beams, at temperature 0 and without
+    penalties, bias and `logprobs`; `length_penalty` is the power of its length by which a
+    hypothesis' log-probability is divided. None leaves both to the model's
+    generation_config.json.
 
     Raises:
         RequestError: a value out of range; names the parameter.
@@ -43,6 +50,8 @@ class SamplingParams:
     stop_token_ids: tuple[int, ...] = ()
     logprobs: int | None = None
     ignore_eos: bool = False
+    num_beams: int | None = None
+    length_penalty: float | None = None
 
     def __post_init__(self) -> None:
         if self.max_tokens is not None:
@@ -60,6 +69,7 @@ class SamplingParams:
             _check_range("seed", self.seed, -(2**63), 2**64 - 1)
         self._check_stops()
         self._check_bias()
+        self._check_beams()
 
     @property
     def greedy(self) -> bool:
@@ -71,6 +81,22 @@ class SamplingParams:
     def penalised(self) -> bool:
         """Whether the choice depends on the tokens seen so far."""
         return bool(self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1.0)
+
+    @property
+    def excludes_beams(self) -> bool:
+        """Whether something is asked for that only makes sense token by token."""
+        return not self.greedy or self.penalised or bool(self.logit_bias) or self.logprobs is not None
+
+    def _check_beams(self) -> None:
+        if self.length_penalty is not None:
+            _check_range("length_penalty", self.length_penalty, -10, 10)
+        if self.num_beams is None:
+            return
+        _check_range("num_beams", self.num_beams, 1, MAX_BEAMS)
+        if self.num_beams > 1 and self.excludes_beams:
+            raise RequestError(
+                "A beam search needs temperature 0 and no penalties, logit_bias or logprobs.", "num_beams"
+            )
 
     def _check_stops(self) -> None:
         if len(self.stop) > MAX_STOP_STRINGS:
@@ -91,14 +117,16 @@ class GenerationRequest:
     """One sequence to generate.
 
     `cache_salt` separates prefix caches: only requests with equal salts share blocks, so
-    that no tenant can time another's prompts. `seed` resolves to a random one here, once,
-    so that preemption and replay see the same number.
+    that no tenant can time another's prompts. `grammar` is what the answer must obey.
+    `seed` resolves to a random one here, once, so that preemption and replay see the same
+    number.
     """
 
     request_id: str
     prompt_token_ids: Sequence[int]
     params: SamplingParams = field(default_factory=SamplingParams)
     cache_salt: bytes = b""
+    grammar: Grammar | None = None
     seed: int = field(init=False)
 
     def __post_init__(self) -> None:

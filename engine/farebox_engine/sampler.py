@@ -10,6 +10,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from farebox_engine.grammar import apply_grammars
 from farebox_engine.outputs import RawLogprobs
 from farebox_engine.sequence import Sequence
 
@@ -35,6 +36,9 @@ def sample(logits: Tensor, sequences: Seq[Sequence]) -> list[Sampled]:
     raw = logits[wanted].log_softmax(dim=-1) if wanted else None
     _apply_penalties(logits, sequences)
     _apply_bias(logits, sequences)
+    matchers = [(row, seq.matcher) for row, seq in enumerate(sequences) if seq.matcher is not None]
+    if matchers:
+        apply_grammars(logits, matchers)
     best, choice = logits.max(dim=-1)
     drawing = [row for row, seq in enumerate(sequences) if not seq.request.params.greedy]
     if drawing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from farebox_engine.grammar import Matcher
 from farebox_engine.outputs import Usage
 from farebox_engine.params import GenerationRequest
 from farebox_engine.penalties import TokenCounts
@@ -30,6 +31,7 @@ class Sequence:
     tokens: list[int] = field(init=False)
     prompt_length: int = field(init=False)
     counts: TokenCounts | None = field(init=False, default=None)
+    matcher: Matcher | None = field(init=False, default=None)
     computed: int = 0
     furthest: int = 0
     blocks: list[int] = field(default_factory=list)
@@ -42,6 +44,8 @@ class Sequence:
     def __post_init__(self) -> None:
         self.tokens = list(self.request.prompt_token_ids)
         self.prompt_length = len(self.tokens)
+        if self.request.grammar is not None:
+            self.matcher = self.request.grammar.start()
         if self.request.params.penalised:
             self.counts = TokenCounts(self.tokens)
 
@@ -57,6 +61,8 @@ class Sequence:
     def append(self, token: int) -> None:
         """Take up a generated token."""
         self.tokens.append(token)
+        if self.matcher is not None:
+            self.matcher.accept(token)
         if self.counts is not None:
             self.counts.add(token)
 

@@ -22,7 +22,7 @@ def context_length(loaded: LoadedModel, config: EngineConfig) -> int:
     trained = loaded.config.max_position_embeddings
     if config.context_length is None:
         return trained
-    if config.context_length > trained and loaded.config.rope_scaling is None:
+    if config.context_length > trained and not loaded.config.extensible:
         raise LoadError(
             f"The engine setting context_length is {config.context_length}, "
             f"but the model knows {trained} positions; choose at most that."

@@ -10,6 +10,7 @@ from typing import cast
 
 from tokenizers import Tokenizer
 
+from farebox_engine.answer_format import OPEN_REASONING, AnswerFormat
 from farebox_engine.chat_template import ChatTemplate
 from farebox_engine.errors import LoadError, TemplateError
 from farebox_engine.json_file import read_json, read_optional_json
@@ -43,6 +44,7 @@ class ChatTokenizer:
         self._controls = controls
         self._pattern = _alternation(controls)
         self._template = None if template is None else ChatTemplate(template, special)
+        self.answer_format = AnswerFormat.of(template)
         self.vocabulary = Vocabulary(self._tokenizer, description)
 
     @classmethod
@@ -89,10 +91,24 @@ class ChatTokenizer:
         ]
         return self._encode_broken(text) if written else encoding.ids
 
+    def opens_reasoning(self, prompt: Sequence[int]) -> bool:
+        """Whether a prompt ends with the mark after which the model reasons."""
+        tail = b"".join(map(self.vocabulary.bytes_of, prompt[-16:]))
+        return self.answer_format.reasons and tail.rstrip().endswith(OPEN_REASONING.encode())
+
+    def encode_plainly(self, text: str) -> list[int]:
+        """The tokens of a text and nothing around them; no control tokens."""
+        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        return ids
+
     def render_chat(
-        self, messages: Sequence[Mapping[str, object]], *, add_generation_prompt: bool = True
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        add_generation_prompt: bool = True,
+        tools: Sequence[object] | None = None,
     ) -> list[int]:
-        """The prompt tokens for `messages`, by the chat template.
+        """The prompt tokens for `messages` and `tools`, by the chat template.
 
         While the template runs, the first character of every control token is swapped, in
         the messages, for one that occurs nowhere else; so a control token in what it
@@ -103,9 +119,11 @@ class ChatTokenizer:
         """
         if self._template is None:
             raise TemplateError("This model has no chat template; use text completions.")
-        swap = self._swap(messages)
+        swap = self._swap([messages, tools])
         marked = self._template.render(
-            [_translated(message, swap) for message in messages], add_generation_prompt=add_generation_prompt
+            [_translated(message, swap) for message in messages],
+            add_generation_prompt=add_generation_prompt,
+            tools=cast(Sequence[object] | None, _swapped(tools, str.maketrans(swap))),
         )
         text = marked.translate({ord(stand_in): original for original, stand_in in swap.items()})
         own = {match.start(1) for match in self._pattern.finditer(marked)}

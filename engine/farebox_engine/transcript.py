@@ -38,8 +38,10 @@ class Transcript:
     """Detokenises a completion, looks for stop strings, and pairs text with tokens."""
 
     def __init__(self, vocabulary: Vocabulary, prompt: Sequence[int], stops: Sequence[str]) -> None:
+        """`prompt` is what the completion goes on from; empty where it is a text of its own."""
         self._vocabulary = vocabulary
-        self._detokenizer = Detokenizer(vocabulary, starts_text=vocabulary.is_special(prompt[-1]))
+        starts_text = not prompt or vocabulary.is_special(prompt[-1])
+        self._detokenizer = Detokenizer(vocabulary, starts_text=starts_text)
         self._matcher = StopMatcher(stops)
         self._undelivered: deque[_Undelivered] = deque()
         self._produced = 0  # characters detokenised

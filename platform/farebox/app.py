@@ -5,21 +5,20 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
-from litestar.openapi import OpenAPIConfig
 
 from farebox.core.database import Database
 from farebox.core.errors import FareboxError
-from farebox.core.http import MAX_BODY_BYTES, Application, StrictRequest, error_response
+from farebox.core.http import MAX_BODY_BYTES, Application, StrictRequest
 from farebox.core.settings import Settings
 from farebox.dashboard import routes as dashboard
-from farebox.gateway import health
+from farebox.dashboard.errors import answer_error
+from farebox.gateway import health, metrics, schema
 from farebox.gateway import routes as inference
 from farebox.gateway.catalog import BackendFactory, Catalog
 from farebox.gateway.local_backend import local_backends
@@ -45,6 +44,8 @@ ROUTERS: tuple[Router, ...] = (
     tenants.router,
     dashboard.router,
     health.router,
+    metrics.router,
+    schema.router,
 )
 
 
@@ -60,9 +61,9 @@ def create_app(
         request_class=StrictRequest,
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers={
-            FareboxError: error_response,
-            HTTPException: error_response,
-            Exception: error_response,
+            FareboxError: answer_error,
+            HTTPException: answer_error,
+            Exception: answer_error,
         },
         dependencies={name: _provided(name) for name in PROVIDED},
         lifespan=[
@@ -75,9 +76,7 @@ def create_app(
         ],
         state=State({"settings": settings}),
         logging_config=None,
-        openapi_config=OpenAPIConfig(
-            title="Farebox", version=version("farebox"), use_handler_docstrings=True
-        ),
+        openapi_config=None,  # `gateway.schema` serves our own
     )
 
 

@@ -15,6 +15,7 @@ from farebox.core.database import Database
 from farebox.core.errors import Unavailable
 from farebox.core.settings import Settings
 from farebox.tenants import tasks as tenants
+from farebox.tenants.unverified import remove_unverified
 
 Handler = Callable[[Database, Settings, dict[str, Any]], Awaitable[None]]
 
@@ -94,9 +95,12 @@ class Worker:
         return len(deeds)
 
     async def sweep(self) -> None:
-        """Delete what has expired. Raises Unavailable when Postgres is away."""
+        """Delete what has expired and what nobody confirmed. Raises Unavailable when Postgres is away."""
         async with self._database.meter_transaction() as session:
             await tenants.sweep(session)
+        if self._settings.production:
+            async with self._database.meter_transaction() as session:
+                await remove_unverified(session)
 
     async def _turn(self) -> bool:
         """Whether there was something to do."""

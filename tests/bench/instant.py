@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from farebox.billing.models import ModelOffer
 from farebox.gateway.backend import Chunk, EngineStats, GenerationRequest
+from farebox_engine.answer_format import AnswerFormat
+from farebox_engine.grammar import Grammar, GrammarSpec
 from farebox_engine.outputs import FinishReason, Usage
 
 MODEL = "instant"
@@ -49,11 +51,19 @@ class InstantBackend:
     def __init__(self, _: ModelOffer) -> None:
         self._prompt = list(range(PROMPT_TOKENS))
 
-    def render_chat(self, _: Sequence[Mapping[str, str]]) -> list[int]:
+    answer_format = AnswerFormat()
+
+    def opens_reasoning(self, _: Sequence[int]) -> bool:
+        return False
+
+    def render_chat(self, _: Sequence[Mapping[str, object]], __: Sequence[object] | None = None) -> list[int]:
         return self._prompt
 
     def encode(self, _: str) -> list[int]:
         return self._prompt
+
+    def compile_grammar(self, _: GrammarSpec) -> Grammar:
+        raise NotImplementedError
 
     def start(self) -> None:
         """Always ready."""

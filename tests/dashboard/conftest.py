@@ -10,6 +10,7 @@ from farebox.billing import service as billing
 from farebox.core.database import Database
 from farebox.keys.tokens import Keyring
 from tests.dashboard.browsers import FormBrowser, Member, sign_in_by_cookie
+from tests.dashboard.chromium import chromium as chromium
 from tests.engine.checkpoints import build_checkpoint
 from tests.gateway.servers import RunningServer, ServerThread, make_settings
 from tests.tenants.factories import make_keyring, make_tenant

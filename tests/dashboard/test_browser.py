@@ -1,89 +1,24 @@
 """The main job in a real browser: sign up, make a key, call the API with it, see what it cost."""
 
-import os
 import re
-import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
 
 import pytest
 from openai import AsyncOpenAI, AuthenticationError
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 from sqlalchemy import select
 
 from farebox.billing import service as billing
 from farebox.core.database import Database
 from farebox.core.money import plain
 from farebox.tenants.models import Membership, User
+from tests.dashboard.chromium import opened
 from tests.gateway.servers import RunningServer
-from tests.tenants.factories import an_address, an_email
+from tests.tenants.factories import an_email
 
 pytestmark = pytest.mark.browser
 
 PASSWORD = "correct horse battery"
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-REPORT_VIOLATIONS = """
-window.violations = [];
-document.addEventListener("securitypolicyviolation", (event) =>
-  window.violations.push(`${event.violatedDirective}: ${event.blockedURI || event.sample}`));
-"""
-
-
-@dataclass
-class Watched:
-    """A page and everything that went wrong on it."""
-
-    page: Page
-    faults: list[str] = field(default_factory=list)
-
-    async def assert_sound(self) -> None:
-        assert self.faults == []
-        assert await self.page.evaluate("window.violations") == []
-
-    def note(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            self.faults.append(f"{message.type}: {message.text}")
-
-
-@pytest.fixture(scope="module")
-async def chromium() -> AsyncIterator[Browser]:
-    path = os.environ.get("FAREBOX_CHROMIUM") or shutil.which("chromium")
-    if path is None:
-        complaint = "Chromium is missing: `apt-get install chromium`, or name it in FAREBOX_CHROMIUM"
-        if os.environ.get("CI"):
-            pytest.fail(complaint)
-        pytest.skip(complaint)
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        await browser.close()
-
-
-@asynccontextmanager
-async def opened(chromium: Browser, site: RunningServer, **options: Any) -> AsyncIterator[Watched]:
-    context = await chromium.new_context(
-        base_url=site.url, extra_http_headers={"x-forwarded-for": an_address()}, **options
-    )
-    context.set_default_timeout(20_000)
-    await context.add_init_script(REPORT_VIOLATIONS)
-    page = await context.new_page()
-    watched = Watched(page)
-    page.on("console", watched.note)
-    page.on("pageerror", lambda error: watched.faults.append(str(error)))
-    page.on("requestfailed", lambda request: watched.faults.append(f"failed: {request.url}"))
-    yield watched
-    await context.close()
 
 
 async def sign_up_and_in(page: Page, email: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 SPECIAL_TOKENS = ["<|end|>", "<|user|>", "<|assistant|>", "<|system|>", "<|start|>"]
 CHAT_TEMPLATE = (
@@ -19,6 +19,77 @@ CHAT_TEMPLATE = (
     "<|{{ message.role }}|>{{ message.content | trim }}<|end|>"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+# Windows, soft caps and trained lengths are small enough to matter for prompts of a few dozen tokens.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "mistral": {"model_type": "mistral", "sliding_window": 13, "head_dim": 24},
+    "qwen2": {"model_type": "qwen2", "tie_word_embeddings": True},
+    "qwen2-windows": {
+        "model_type": "qwen2",
+        "use_sliding_window": True,
+        "sliding_window": 9,
+        "max_window_layers": 1,
+    },
+    "qwen3": {"model_type": "qwen3", "head_dim": 24, "attention_bias": True},
+    "gemma2": {
+        "model_type": "gemma2",
+        "head_dim": 16,
+        "query_pre_attn_scalar": 24,
+        "sliding_window": 11,
+        "attn_logit_softcapping": 4.0,
+        "final_logit_softcapping": 12.0,
+    },
+    "gemma3": {
+        "model_type": "gemma3_text",
+        "head_dim": 16,
+        "query_pre_attn_scalar": 24,
+        "sliding_window": 7,
+        "sliding_window_pattern": 2,
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 50_000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1_000.0},
+        },
+    },
+    "phi3": {"model_type": "phi3", "sliding_window": 21},
+    "phi3-longrope": {
+        "model_type": "phi3",
+        "max_position_embeddings": 128,
+        "original_max_position_embeddings": 32,
+        "rope_parameters": {
+            "rope_type": "longrope",
+            "rope_theta": 10_000.0,
+            "partial_rotary_factor": 0.5,
+            "short_factor": [1.0, 1.1, 1.3, 1.7],
+            "long_factor": [1.5, 2.0, 3.0, 5.0],
+        },
+    },
+    "gpt2": {"model_type": "gpt2", "tie_word_embeddings": True, "n_inner": 80},
+    "gpt2-scaled": {"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": True},
+    # Rows of 90 numbers are not aligned as the grouped product wants them.
+    "mixtral": {
+        "model_type": "mixtral",
+        "num_local_experts": 5,
+        "intermediate_size": 90,
+        "sliding_window": 19,
+    },
+    "qwen3-moe": {
+        "model_type": "qwen3_moe",
+        "head_dim": 16,
+        "num_experts": 6,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 32,
+        "norm_topk_prob": True,
+        "mlp_only_layers": [0],
+    },
+    "qwen3-moe-unnormalised": {
+        "model_type": "qwen3_moe",
+        "head_dim": 16,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "use_sliding_window": True,
+        "sliding_window": 9,
+    },
+}
 _CORPUS = [
     "The ferry leaves the harbour at nine and comes back before the lamps are lit.",
     "A token is a piece of a word; a word is one token or several, as the text will have it.",
@@ -28,8 +99,8 @@ _CORPUS = [
 ]
 
 
-def build_checkpoint(folder: Path, seed: int = 0, **overrides: Any) -> Path:
-    """Write a checkpoint to `folder`; `overrides` go to `LlamaConfig`."""
+def build_checkpoint(folder: Path, seed: int = 0, model_type: str = "llama", **overrides: Any) -> Path:
+    """Write a checkpoint of a family to `folder`; `overrides` go to its configuration."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = write_tokenizer(folder)
     settings: dict[str, Any] = {
@@ -46,8 +117,17 @@ def build_checkpoint(folder: Path, seed: int = 0, **overrides: Any) -> Path:
         "pad_token_id": None,
         "tie_word_embeddings": False,
     }
+    if model_type == "gpt2":
+        del settings["num_key_value_heads"], settings["intermediate_size"]
     torch.manual_seed(seed)
-    LlamaForCausalLM(LlamaConfig(**(settings | overrides))).save_pretrained(folder)
+    from_config: Any = AutoModelForCausalLM.from_config
+    model = from_config(AutoConfig.for_model(model_type, **(settings | overrides)))
+    # As they are initialised, a forgotten norm weight or bias would not show.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
     return folder
 
 

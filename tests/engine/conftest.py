@@ -1,4 +1,4 @@
-"""A tiny random Llama and engines that serve it."""
+"""A tiny random Llama, and engines that serve it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from farebox_engine import Engine, EngineConfig
 from tests.engine.checkpoints import build_checkpoint
@@ -27,7 +27,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def reference(checkpoint: Path) -> LlamaForCausalLM:
+def reference(checkpoint: Path) -> PreTrainedModel:
     return load_reference(checkpoint)
 
 

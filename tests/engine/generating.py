@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import LlamaForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from farebox_engine import Chunk, Engine, FinishReason, Generation, GenerationRequest, SamplingParams, Usage
 
@@ -61,13 +61,16 @@ async def answers(engine: Engine, prompts: Sequence[Sequence[int]], **params: An
     return list(await asyncio.gather(*map(collect, generations)))
 
 
-def load_reference(path: Path) -> LlamaForCausalLM:
-    model: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(path, dtype=torch.float32)
+def load_reference(path: Path) -> PreTrainedModel:
+    # Its grouped product fails on rows that are not aligned.
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        path, dtype=torch.float32, experts_implementation="eager"
+    )
     model.train(False)
     return model
 
 
-def greedy(model: LlamaForCausalLM, prompt: Sequence[int], length: int = 16) -> list[int]:
+def greedy(model: PreTrainedModel, prompt: Sequence[int], length: int = 16) -> list[int]:
     """What `transformers` generates, end tokens ignored."""
     ids = torch.tensor([list(prompt)])
     generate = cast(Any, model).generate  # its annotations do not fit its own class

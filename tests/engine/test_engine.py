@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from farebox_engine import (
     ClosedError,
@@ -27,7 +27,7 @@ from tests.engine.generating import answer, answers, begin, collect, greedy, ran
 
 
 async def test_text_and_tokens_agree_with_transformers(
-    start_engine: StartEngine, reference: LlamaForCausalLM, checkpoint: Path
+    start_engine: StartEngine, reference: PreTrainedModel, checkpoint: Path
 ) -> None:
     engine = start_engine()
     found = await answer(engine, PROMPT, max_tokens=40)
@@ -39,7 +39,7 @@ async def test_text_and_tokens_agree_with_transformers(
 
 
 async def test_an_end_token_ends_and_is_counted_but_not_shown(
-    start_engine: StartEngine, reference: LlamaForCausalLM
+    start_engine: StartEngine, reference: PreTrainedModel
 ) -> None:
     engine = start_engine()
     tokens = greedy(reference, PROMPT, 12)
@@ -64,7 +64,7 @@ async def test_the_models_own_end_token_is_heard(
 
 
 @pytest.fixture
-def folder_with_eos(tmp_path: Path, reference: LlamaForCausalLM) -> tuple[Path, int]:
+def folder_with_eos(tmp_path: Path, reference: PreTrainedModel) -> tuple[Path, int]:
     """The usual checkpoint with, as end token, one that greedy decoding comes to; and where."""
     tokens = greedy(reference, PROMPT, 16)
     position = next(index for index in range(3, 16) if tokens[index] not in tokens[:index])
@@ -96,7 +96,7 @@ async def test_seeded_sampling_repeats_in_any_batch(start_engine: StartEngine) -
 
 
 async def test_logprobs_agree_with_transformers(
-    start_engine: StartEngine, reference: LlamaForCausalLM
+    start_engine: StartEngine, reference: PreTrainedModel
 ) -> None:
     engine = start_engine()
     found = await answer(engine, PROMPT, max_tokens=10, logprobs=4, repetition_penalty=1.3)
@@ -159,7 +159,7 @@ async def test_times_are_told_apart(start_engine: StartEngine) -> None:
 
 
 async def test_a_failing_step_ends_its_requests_and_nothing_else(
-    start_engine: StartEngine, reference: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch
+    start_engine: StartEngine, reference: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = start_engine(max_running=2)
     forward = Model.forward
@@ -183,7 +183,7 @@ async def test_a_failing_step_ends_its_requests_and_nothing_else(
 
 
 async def test_not_a_number_ends_one_request_and_leaves_no_trace(
-    start_engine: StartEngine, reference: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch
+    start_engine: StartEngine, reference: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = start_engine(kv_cache_bytes=16 * 16 * 768)
     forward = Model.forward

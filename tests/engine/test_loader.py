@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from farebox_engine import Engine, EngineConfig, LoadError, load_model
 from farebox_engine.loader import LoadedModel
@@ -42,7 +42,7 @@ def edit_weights(folder: Path, edit: Callable[[dict[str, torch.Tensor]], object]
 
 
 def test_shards_and_a_single_file_hold_the_same_model(
-    checkpoint: Path, folder: Path, reference: LlamaForCausalLM
+    checkpoint: Path, folder: Path, reference: PreTrainedModel
 ) -> None:
     (folder / WEIGHTS).unlink()
     reference.save_pretrained(folder, max_shard_size="100KB")

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from farebox_engine import Engine, load_model
 from farebox_engine.kv_cache import KVCache, PagedAttention
+from farebox_engine.layers.attention import CausalAttention
 from farebox_engine.sequence import Sequence, Span
-from tests.engine.checkpoints import build_checkpoint
+from tests.engine.checkpoints import FAMILIES, build_checkpoint
 from tests.engine.conftest import StartEngine
 from tests.engine.generating import answer, answers, begin, collect, greedy, load_reference, random_prompts
 from tests.engine.sequences import make_sequence
@@ -31,6 +32,17 @@ SHAPES: dict[str, dict[str, Any]] = {
         "rope_parameters": ROPE | {"rope_type": "yarn", "original_max_position_embeddings": 32},
         "max_position_embeddings": 128,
     },
+    "longrope": {
+        "rope_parameters": ROPE
+        | {
+            "rope_type": "longrope",
+            "original_max_position_embeddings": 32,
+            "short_factor": [1.0, 1.1, 1.2, 1.3, 1.5, 1.7, 1.8, 1.9],
+            "long_factor": [1.5, 1.7, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0],
+        },
+        "max_position_embeddings": 128,
+    },
+    "proportional": {"rope_parameters": ROPE | {"rope_type": "proportional", "partial_rotary_factor": 0.5}},
     "llama3": {
         "rope_parameters": ROPE
         | {
@@ -44,18 +56,18 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module", params=SHAPES)
+@pytest.fixture(scope="module", params=SHAPES | FAMILIES)
 def shaped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    overrides = SHAPES[request.param] | {"num_hidden_layers": 2}
+    overrides = (SHAPES | FAMILIES)[request.param] | {"num_hidden_layers": 2}
     return build_checkpoint(tmp_path_factory.mktemp(request.param), seed=len(request.param), **overrides)
 
 
-def paged_logits(path: Path, prompts: list[list[int]], chunk: int) -> list[torch.Tensor]:
+def paged_logits(
+    path: Path, prompts: list[list[int]], chunk: int, dtype: torch.dtype = torch.float32
+) -> list[torch.Tensor]:
     """Logits [length, vocab] of each prompt, computed side by side, `chunk` tokens of each per step."""
-    loaded = load_model(path, device=torch.device("cpu"), dtype=torch.float32)
-    cache = KVCache(
-        loaded.config, num_blocks=64, block_size=16, dtype=torch.float32, device=torch.device("cpu")
-    )
+    loaded = load_model(path, device=torch.device("cpu"), dtype=dtype)
+    cache = KVCache(loaded.config, num_blocks=64, block_size=16, dtype=dtype, device=torch.device("cpu"))
     sequences = [make_sequence(prompt) for prompt in prompts]
     # Scattered, so that no context happens to be one slice.
     blocks = iter(torch.randperm(64, generator=torch.Generator().manual_seed(1)).tolist())
@@ -91,6 +103,28 @@ def test_logits_agree_with_transformers(shaped: Path, chunk: int) -> None:
         assert error < 1e-4, f"prompt of {len(prompt)} tokens: relative error {error:.2e}"
 
 
+def test_bfloat16_stays_close(shaped: Path) -> None:
+    prompts = random_prompts(3, (40, 9))
+    exact = paged_logits(shaped, prompts, 7)
+    for logits, expected in zip(paged_logits(shaped, prompts, 7, torch.bfloat16), exact, strict=True):
+        assert logits.dtype == torch.float32
+        # Seven bits of mantissa, at a width of weights that is ten times the usual.
+        assert torch.nn.functional.cosine_similarity(logits, expected).mean() > 0.9
+
+
+def test_attention_in_training_is_the_same(shaped: Path) -> None:
+    """Whole sequences, and two documents packed into one, without a cache."""
+    model = load_model(shaped, device=torch.device("cpu"), dtype=torch.float32).model
+    first, second = random_prompts(3, (40, 40))
+    expected = paged_logits(shaped, [first, second], 128)
+    tokens, positions = torch.tensor([*first, *second]), torch.arange(40).repeat(2)
+    packed = CausalAttention(80, torch.arange(2).repeat_interleave(40))
+    with torch.inference_mode():
+        for attention in (CausalAttention(40), packed):
+            logits = model.logits(model(tokens, positions, attention, torch.full((80,), 40)))
+            torch.testing.assert_close(logits, torch.cat(expected), rtol=1e-3, atol=2e-3)
+
+
 async def test_greedy_tokens_agree_alone_and_in_a_mixed_batch(
     shaped: Path, start_engine: StartEngine
 ) -> None:
@@ -104,7 +138,7 @@ async def test_greedy_tokens_agree_alone_and_in_a_mixed_batch(
 
 @pytest.mark.parametrize("step_tokens", [1, 5, 16, 33, 512])
 async def test_chunked_prefill_changes_no_token(
-    start_engine: StartEngine, reference: LlamaForCausalLM, step_tokens: int
+    start_engine: StartEngine, reference: PreTrainedModel, step_tokens: int
 ) -> None:
     engine = start_engine(step_tokens=step_tokens)
     prompts = random_prompts(5, LENGTHS)
@@ -113,7 +147,7 @@ async def test_chunked_prefill_changes_no_token(
 
 
 async def test_requests_that_join_late_and_leave_early_change_no_token(
-    start_engine: StartEngine, reference: LlamaForCausalLM
+    start_engine: StartEngine, reference: PreTrainedModel
 ) -> None:
     engine = start_engine(step_tokens=24, max_running=5)
     early, leaving, late = random_prompts(6, (20, 33, 50))
@@ -129,7 +163,7 @@ async def test_requests_that_join_late_and_leave_early_change_no_token(
     assert (await collect(cancelled)).finish_reason == "cancelled"
 
 
-async def test_prefix_hits_change_no_token(start_engine: StartEngine, reference: LlamaForCausalLM) -> None:
+async def test_prefix_hits_change_no_token(start_engine: StartEngine, reference: PreTrainedModel) -> None:
     engine = start_engine()
     (prompt,) = random_prompts(7, (70,))
     miss = await answer(engine, prompt)
@@ -144,7 +178,7 @@ async def test_prefix_hits_change_no_token(start_engine: StartEngine, reference:
 
 
 async def test_whole_prompt_in_the_cache_still_yields_a_token(
-    start_engine: StartEngine, reference: LlamaForCausalLM
+    start_engine: StartEngine, reference: PreTrainedModel
 ) -> None:
     engine = start_engine()
     (prompt,) = random_prompts(8, (64,))
@@ -164,7 +198,7 @@ async def test_salts_separate_prefix_caches(start_engine: StartEngine) -> None:
 
 
 async def test_preemption_changes_no_token_and_is_not_charged(
-    start_engine: StartEngine, reference: LlamaForCausalLM
+    start_engine: StartEngine, reference: PreTrainedModel
 ) -> None:
     engine = start_engine(kv_cache_bytes=kv_bytes(blocks=16))
     prompts = random_prompts(10, (30, 40, 50, 60, 20, 45))

@@ -244,18 +244,19 @@ async def test_a_spool_line_that_cannot_be_read_keeps_neither_the_start_nor_the_
 
 
 async def test_one_hold_that_cannot_be_settled_keeps_no_other_from_it(
-    database: Database, database_url: str, meter: Meter
+    database: Database, settings: Settings, database_url: str, tmp_path: Path, meter: Meter
 ) -> None:
     account, poisoned = await open_account(database), await open_account(database)
+    dead = await Meter.open(settings, database_url, tmp_path / "dead", turn_seconds=None)
     for _ in range(3):
-        await meter.admit(account.admission())
-    bad = await meter.admit(poisoned.admission())
+        await dead.admit(account.admission())
+    bad = await dead.admit(poisoned.admission())
     owner = await asyncpg.connect(database_url)
     await owner.execute("ALTER TABLE meter_scope DISABLE TRIGGER ALL")
     await owner.execute("UPDATE meter_scope SET active = 0 WHERE id = $1", poisoned.organization_id)
     for tenant in (account, poisoned):
         await expire_leases(database, tenant.organization_id)
-    await meter._leases.sweep()  # noqa: SLF001  without renewing first
+    await meter._leases.sweep()  # noqa: SLF001
     assert (await read_books(database, account.organization_id)).holds == []
     (left,) = (await read_books(database, poisoned.organization_id)).holds
     assert left.request_id == bad.request_id
@@ -264,6 +265,7 @@ async def test_one_hold_that_cannot_be_settled_keeps_no_other_from_it(
     await owner.close()
     await meter._leases.sweep()  # noqa: SLF001
     assert (await read_books(database, poisoned.organization_id)).holds == []
+    await dead.close()
 
 
 async def test_a_live_owners_lease_is_renewed(database: Database, meter: Meter) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from farebox_engine.config import ConfigError, DecoderConfig
+from farebox_engine.config import ConfigError
+from farebox_engine.models.llama import LlamaConfig
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
@@ -47,7 +48,7 @@ LLAMA: dict[str, Any] = {
 )
 def test_a_bad_field_is_named(change: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint) as caught:
-        DecoderConfig.from_dict(LLAMA | change)
+        LlamaConfig.from_dict(LLAMA | change)
     assert str(caught.value).endswith(".")
     assert "\n" not in str(caught.value)
 
@@ -55,13 +56,13 @@ def test_a_bad_field_is_named(change: dict[str, Any], complaint: str) -> None:
 def test_both_spellings_of_the_rotary_settings_mean_the_same() -> None:
     older = {"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 2.0}}
     newer = {"rope_parameters": {"rope_theta": 5e5, "rope_type": "linear", "factor": 2.0}}
-    assert DecoderConfig.from_dict(LLAMA | older) == DecoderConfig.from_dict(LLAMA | newer)
-    plain = DecoderConfig.from_dict(LLAMA | {"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}})
-    assert plain.rope_scaling is None
-    assert plain.rope_theta == 5e5
+    assert LlamaConfig.from_dict(LLAMA | older) == LlamaConfig.from_dict(LLAMA | newer)
+    plain = LlamaConfig.from_dict(LLAMA | {"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}})
+    assert plain.rope.scaling is None
+    assert plain.rope.theta == 5e5
 
 
 def test_several_end_tokens_keep_their_order() -> None:
-    config = DecoderConfig.from_dict(LLAMA | {"eos_token_id": [7, 3, 7]})
+    config = LlamaConfig.from_dict(LLAMA | {"eos_token_id": [7, 3, 7]})
     assert config.eos_token_ids == (7, 3)
     assert config.to_dict()["eos_token_id"] == [7, 3]

@@ -11,9 +11,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from farebox_engine import demo
 from farebox_engine.cli import main
-from farebox_engine.config import DecoderConfig
 from farebox_engine.layers.attention import CausalAttention
 from farebox_engine.loader import load_model
+from farebox_engine.models.llama import LlamaConfig
 
 
 def ask(question: str, capsys: pytest.CaptureFixture[str], *options: str) -> str:
@@ -77,7 +77,7 @@ def test_transformers_computes_the_same_logits() -> None:
 
 
 def test_speaks_by_the_rules_of_its_folder() -> None:
-    config = DecoderConfig.from_dict(json.loads((demo.path() / "config.json").read_text()))
+    config = LlamaConfig.from_dict(json.loads((demo.path() / "config.json").read_text()))
     generation = json.loads((demo.path() / "generation_config.json").read_text())
     assert generation["do_sample"] is True
     assert 0 < generation["temperature"] <= 1

@@ -10,10 +10,10 @@ from transformers import LlamaConfig as ReferenceConfig
 from transformers import LlamaForCausalLM as ReferenceModel
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from farebox_engine.config import ConfigError, DecoderConfig
+from farebox_engine.config import ConfigError
 from farebox_engine.layers.attention import CausalAttention
 from farebox_engine.layers.rotary import rope_frequencies
-from farebox_engine.models.llama import LlamaForCausalLM
+from farebox_engine.models.llama import LlamaConfig, LlamaForCausalLM
 from farebox_engine.models.weights import load_weights, named_weights
 
 SCALINGS: dict[str, dict[str, Any] | None] = {
@@ -67,7 +67,7 @@ def reference(scaling: dict[str, Any] | None = None, **fields: Any) -> Reference
 
 
 def twin(model: ReferenceModel) -> LlamaForCausalLM:
-    ours = LlamaForCausalLM(DecoderConfig.from_dict(model.config.to_dict()))
+    ours = LlamaForCausalLM(LlamaConfig.from_dict(model.config.to_dict()))
     load_weights(ours, model.state_dict())
     return ours
 
@@ -102,7 +102,7 @@ def test_rotary_frequencies_match_to_a_millionth(name: str, length: int) -> None
     config = reference(scaling).config
     compute = ROPE_INIT_FUNCTIONS[scaling["rope_type"]]
     expected, amplitude = compute(config, torch.device("cpu"), seq_len=length)
-    ours, our_amplitude = rope_frequencies(DecoderConfig.from_dict(config.to_dict()), length)
+    ours, our_amplitude = rope_frequencies(LlamaConfig.from_dict(config.to_dict()).rope, length)
     torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-9)
     assert our_amplitude == pytest.approx(amplitude, rel=1e-6)
 
@@ -128,10 +128,10 @@ def test_logits_match_for_every_shape(fields: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", SCALINGS)
 def test_a_saved_config_means_the_same_to_both(name: str) -> None:
-    ours = DecoderConfig.from_dict(reference(SCALINGS[name]).config.to_dict())
-    assert DecoderConfig.from_dict(ours.to_dict()) == ours
+    ours = LlamaConfig.from_dict(reference(SCALINGS[name]).config.to_dict())
+    assert LlamaConfig.from_dict(ours.to_dict()) == ours
     theirs = ReferenceConfig.from_dict(ours.to_dict())
-    assert DecoderConfig.from_dict(theirs.to_dict()) == ours
+    assert LlamaConfig.from_dict(theirs.to_dict()) == ours
 
 
 def test_weights_are_named_and_shaped_as_hugging_face_does() -> None:

@@ -14,9 +14,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from farebox_engine.cli import main
-from farebox_engine.config import DecoderConfig
 from farebox_engine.layers.attention import CausalAttention
-from farebox_engine.models.llama import LlamaForCausalLM
+from farebox_engine.models.llama import LlamaConfig, LlamaForCausalLM
 from farebox_engine.models.weights import load_weights
 
 TINY = shlex.split(
@@ -100,7 +99,7 @@ def test_transformers_loads_the_folder_and_computes_the_same_logits(
     tokens = tokenizer(prompt, return_tensors="pt").input_ids
     assert tokenizer.decode(tokens[0]) == prompt
 
-    config = DecoderConfig.from_dict(json.loads((out / "config.json").read_text()))
+    config = LlamaConfig.from_dict(json.loads((out / "config.json").read_text()))
     ours = LlamaForCausalLM(config)
     load_weights(ours, load_file(out / "model.safetensors"))
     with torch.no_grad():

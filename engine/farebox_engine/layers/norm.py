@@ -23,3 +23,15 @@ class RMSNorm(nn.Module):
         return self.weight * functional.rms_norm(hidden.float(), self.weight.shape, eps=self.eps).to(
             hidden.dtype
         )
+
+
+class OffsetRMSNorm(RMSNorm):
+    """As `RMSNorm`, but the checkpoint's weight is the difference from one, and rounding comes last.
+
+    Gemma stores its weights so (arXiv 2403.08295).
+    """
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Normalise ``hidden`` [..., size]; keeps shape and dtype."""
+        scale = 1.0 + self.weight.float()
+        return functional.rms_norm(hidden.float(), self.weight.shape, scale, self.eps).to(hidden.dtype)

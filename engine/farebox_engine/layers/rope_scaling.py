@@ -36,27 +36,30 @@ class RopeScaling:
     long_factor: tuple[float, ...] = ()
     rotated_share: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.high_freq_factor <= self.low_freq_factor:
+            raise ConfigError(
+                f"high_freq_factor ({self.high_freq_factor:g}) must be above "
+                f"low_freq_factor ({self.low_freq_factor:g})."
+            )
+
     @classmethod
-    def read(
-        cls, fields: Fields, max_position: int, original: int | None, head_dim: int
-    ) -> RopeScaling | None:
+    def read(cls, fields: Fields, max_position: int, original: int | None, dims: int) -> RopeScaling | None:
         """Read ``rope_scaling`` or ``rope_parameters``; None when they ask for plain rotary embeddings.
 
-        ``original`` is the trained length where config.json gives it at the top level (Phi-3 does);
-        it wins over the nested one, as in `transformers`.
+        ``dims`` is how many dimensions of a head are rotated. ``original`` is the trained length
+        where config.json gives it at the top level (Phi-3 does); it wins over the nested one, as in
+        `transformers`.
         """
         name = fields.text("rope_type", default=fields.text("type", default="default"))
         kind = _KIND_ALIASES.get(name, name)
-        share = fields.number("partial_rotary_factor", default=1.0, above=0.0)
-        if share > 1.0 or (share != 1.0 and kind != "proportional"):
-            raise ConfigError(f"partial_rotary_factor {share:g} is not supported with rope type {kind!r}.")
         if kind == "default":
             return None
         if kind not in get_args(RopeKind):
             raise ConfigError(f"rope type {kind!r} is not one of default, {', '.join(get_args(RopeKind))}.")
         trained = original or fields.optional_integer("original_max_position_embeddings", minimum=1)
         trained = trained or max_position
-        frequencies = head_dim // 2 if kind == "longrope" else 0
+        frequencies = dims // 2 if kind == "longrope" else 0
         return cls(
             kind=cast(RopeKind, kind),
             original_max_position_embeddings=trained,
@@ -71,7 +74,7 @@ class RopeScaling:
             high_freq_factor=fields.number("high_freq_factor", default=4.0, above=0.0),
             short_factor=fields.numbers("short_factor", length=frequencies) if frequencies else (),
             long_factor=fields.numbers("long_factor", length=frequencies) if frequencies else (),
-            rotated_share=share,
+            rotated_share=_read_share(fields) if kind == "proportional" else 1.0,
         )
 
     def to_dict(self) -> dict[str, object]:
@@ -106,3 +109,10 @@ def _read_factor(fields: Fields, kind: str, implied: float) -> float:
     if kind == "proportional":
         return fields.number("factor", default=1.0, above=0.0)
     return fields.number("factor", above=0.0)
+
+
+def _read_share(fields: Fields) -> float:
+    share = fields.number("partial_rotary_factor", default=1.0, above=0.0)
+    if share > 1.0:
+        raise ConfigError(f"partial_rotary_factor must be at most 1, not {share:g}.")
+    return share

@@ -3,80 +3,106 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
-from farebox_engine.config import DecoderConfig
-from farebox_engine.layers.attention import AttentionBackend, SelfAttention
+from farebox_engine.config import DecoderConfig, read_decoder
+from farebox_engine.config_fields import Fields
+from farebox_engine.layers.attention import SelfAttention
+from farebox_engine.layers.block import PreNormBlock
 from farebox_engine.layers.mlp import GatedMLP
 from farebox_engine.layers.norm import RMSNorm
-from farebox_engine.layers.rotary import RotaryEmbedding
+from farebox_engine.layers.rope import Rope
+from farebox_engine.models.decoder import Decoder
+
+_MODEL_TYPE, _ARCHITECTURE = "llama", "LlamaForCausalLM"
 
 
-class DecoderLayer(nn.Module):
-    """Attention and feed-forward network, each normalised before and added to the residual stream."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlamaConfig(DecoderConfig):
+    """A decoder of the Llama family; the only one that is trained here and therefore written."""
 
-    def __init__(self, config: DecoderConfig, layer: int, dropout: float) -> None:
-        super().__init__()
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn = SelfAttention(config, layer)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = GatedMLP(config)
-        self.dropout = nn.Dropout(dropout)
+    rope: Rope
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    initializer_range: float = 0.02
+    dtype: str = "float32"
+    bos_token_id: int | None = None
+    pad_token_id: int | None = None
 
-    def forward(self, hidden: Tensor, rotation: tuple[Tensor, Tensor], attention: AttentionBackend) -> Tensor:
-        """Map ``hidden`` [T, hidden_size] to the same shape."""
-        mixed = self.self_attn(self.input_layernorm(hidden), rotation, attention)
-        hidden = hidden + self.dropout(mixed)
-        output: Tensor = hidden + self.dropout(self.mlp(self.post_attention_layernorm(hidden)))
-        return output
-
-
-class LlamaForCausalLM(nn.Module):
-    """A decoder over flat batches: tokens of any number of sequences laid end to end.
-
-    Which token sees which is the `AttentionBackend`'s affair. ``dropout`` acts on what each block adds
-    to the residual stream, and only in training mode. A new model's parameters are arbitrary: load
-    weights (`farebox_engine.models.weights`) or call `initialise`.
-    """
-
-    def __init__(self, config: DecoderConfig, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(
-            DecoderLayer(config, layer, dropout) for layer in range(config.num_layers)
+    @classmethod
+    def from_dict(cls, config: Mapping[str, object]) -> LlamaConfig:
+        """Read the content of a ``config.json``; see `read_decoder`."""
+        fields = Fields(config, "config.json")
+        return cls(
+            **read_decoder(fields, _MODEL_TYPE, _ARCHITECTURE),
+            attention_bias=fields.boolean("attention_bias", default=False),
+            mlp_bias=fields.boolean("mlp_bias", default=False),
+            initializer_range=fields.number("initializer_range", default=0.02, above=0.0),
+            dtype=fields.text("dtype" if "dtype" in config else "torch_dtype", default="float32"),
+            bos_token_id=fields.optional_integer("bos_token_id", minimum=0),
+            pad_token_id=fields.optional_integer("pad_token_id", minimum=-1),
         )
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.rotary = RotaryEmbedding(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        if config.tie_word_embeddings:
-            self.lm_head.weight = self.embed_tokens.weight
 
-    def forward(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        attention: AttentionBackend,
-        lengths: Tensor | None = None,
-    ) -> Tensor:
-        """Return hidden states [T, hidden_size], final norm applied, for int64 ``tokens`` [T].
+    def to_dict(self) -> dict[str, object]:
+        """Return the content of a ``config.json`` that `transformers` 4 and 5 both load."""
+        scaling = self.rope.scaling
+        config: dict[str, object] = {
+            "architectures": [_ARCHITECTURE],
+            "model_type": _MODEL_TYPE,
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.num_layers,
+            "num_attention_heads": self.num_heads,
+            "num_key_value_heads": self.num_kv_heads,
+            "head_dim": self.head_dim,
+            "hidden_act": "silu",
+            "rms_norm_eps": self.norm_eps,
+            "rope_theta": self.rope.theta,
+            "rope_scaling": None if scaling is None else scaling.to_dict(),
+            "max_position_embeddings": self.max_position_embeddings,
+            "tie_word_embeddings": self.tie_word_embeddings,
+            "attention_bias": self.attention_bias,
+            "mlp_bias": self.mlp_bias,
+            "initializer_range": self.initializer_range,
+            "torch_dtype": self.dtype,
+            "bos_token_id": self.bos_token_id,
+            "eos_token_id": self._eos_field(),
+            "pad_token_id": self.pad_token_id,
+        }
+        return config
 
-        ``positions`` int64 [T] count from 0 in each sequence. ``lengths`` int64 [T] is needed only
-        where ``rotary.lengths_matter``: see `RotaryEmbedding.forward`.
-        """
-        hidden = self.embed_tokens(tokens)
-        rotation = self.rotary(positions, lengths)
-        for layer in self.layers:
-            hidden = layer(hidden, rotation, attention)
-        output: Tensor = self.norm(hidden)
-        return output
+    def _eos_field(self) -> int | list[int] | None:
+        if len(self.eos_token_ids) == 1:
+            return self.eos_token_ids[0]
+        return list(self.eos_token_ids) or None
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Return fp32 logits [N, vocab_size] for hidden states [N, hidden_size]."""
-        return functional.linear(hidden, self.lm_head.weight).float()
+
+class LlamaForCausalLM(Decoder):
+    """See `Decoder`. ``dropout`` acts on what each block adds to the residual stream, in training mode."""
+
+    config: LlamaConfig
+
+    def __init__(self, config: LlamaConfig, dropout: float = 0.0) -> None:
+        def norm() -> RMSNorm:
+            return RMSNorm(config.hidden_size, config.norm_eps)
+
+        layers = (
+            PreNormBlock(
+                SelfAttention(
+                    config, layer, qkv_bias=config.attention_bias, output_bias=config.attention_bias
+                ),
+                GatedMLP(config.hidden_size, config.intermediate_size, bias=config.mlp_bias),
+                norm,
+                dropout,
+            )
+            for layer in range(config.num_layers)
+        )
+        super().__init__(config, layers, norm())
 
     def initialise(self, generator: torch.Generator | None = None) -> None:
         """Draw matrices from a normal distribution of the config's width and zero the biases.
@@ -94,16 +120,3 @@ class LlamaForCausalLM(nn.Module):
                 nn.init.normal_(
                     parameter, std=residual_width if onto_residual else width, generator=generator
                 )
-
-    @property
-    def lengths_matter(self) -> bool:
-        """Whether `forward` looks at ``lengths``."""
-        return self.rotary.lengths_matter
-
-    @property
-    def device(self) -> torch.device:
-        return self.embed_tokens.weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.embed_tokens.weight.dtype

@@ -1,15 +1,43 @@
-"""How Hugging Face names a Llama's weights, and where they lie in the fused parameters here."""
+"""Where the tensors of a Hugging Face checkpoint lie in the fused parameters here."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from farebox_engine.config import ConfigError, DecoderConfig
-from farebox_engine.models.llama import LlamaForCausalLM
+from farebox_engine.config import ConfigError
+from farebox_engine.layers.experts import Experts
+from farebox_engine.layers.fused import FusedLinear
+from farebox_engine.models.decoder import Decoder
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """How a family's checkpoints name what its modules here hold.
+
+    ``prefix`` stands before every name but the head's; ``renamed`` maps parts of module paths. A
+    checkpoint that is ``fused`` keeps q, k and v as one tensor under the name of our module, and gate
+    and up likewise. Matrices of modules named in ``transposed`` are stored as [in, out]. Tensors that
+    match ``ignored`` are no weights.
+    """
+
+    prefix: str = "model."
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    fused: bool = False
+    transposed: frozenset[str] = frozenset()
+    ignored: str = r"\.rotary_emb\.inv_freq$"
+
+    def of(self, path: str) -> str:
+        """The checkpoint's name for a module or parameter path of ours."""
+        parts = (self.renamed.get(part, part) for part in path.split("."))
+        return ("" if path.startswith("lm_head.") else self.prefix) + ".".join(parts)
+
+
+LLAMA_NAMING = Naming()
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,33 +47,50 @@ class Slot:
     name: str
     start: int
     stop: int
+    expert: int | None = None
+    transposed: bool = False
+
+    def view(self, parameters: Mapping[str, nn.Parameter]) -> Tensor:
+        """The place itself, in the shape of the checkpoint's tensor, without gradient."""
+        whole = parameters[self.name].detach()
+        rows = (whole if self.expert is None else whole[self.expert])[self.start : self.stop]
+        return rows.t() if self.transposed else rows
 
 
-def weight_slots(model: LlamaForCausalLM) -> dict[str, Slot]:
+def weight_slots(
+    model: nn.Module, naming: Naming = LLAMA_NAMING, present: Mapping[str, Tensor] | None = None
+) -> dict[str, Slot]:
     """Map every tensor name of a Hugging Face checkpoint to its place in ``model``.
 
-    A tied ``lm_head.weight`` is absent: the embedding stands for it.
+    A tied ``lm_head.weight`` is absent: the embedding stands for it. Experts are named one by one,
+    or as one tensor where ``present`` holds that.
     """
-    fused = _fused_projections(model.config)
     slots: dict[str, Slot] = {}
+    modules = dict(model.named_modules())
     for name, parameter in model.named_parameters():
         path, _, kind = name.rpartition(".")
-        parent, _, module = path.rpartition(".")
-        start = 0
-        for source, rows in fused.get(module, {module: parameter.shape[0]}).items():
-            slots[_source_name(parent, source, kind)] = Slot(name, start, start + rows)
-            start += rows
+        module = modules[path]
+        if isinstance(module, Experts):
+            slots |= _expert_slots(module, name, naming, present or {})
+        elif isinstance(module, FusedLinear) and not naming.fused:
+            parent = path.rpartition(".")[0]
+            for part, (start, stop) in _rows(module.parts).items():
+                slots[naming.of(f"{parent}.{part}.{kind}")] = Slot(name, start, stop)
+        else:
+            transposed = kind == "weight" and path.rpartition(".")[2] in naming.transposed
+            slots[naming.of(name)] = Slot(name, 0, parameter.shape[0], transposed=transposed)
     return slots
 
 
-def load_weights(model: LlamaForCausalLM, tensors: Mapping[str, Tensor]) -> None:
+def load_weights(model: Decoder, tensors: Mapping[str, Tensor], naming: Naming = LLAMA_NAMING) -> None:
     """Copy a checkpoint's tensors into ``model``, cast to the model's dtype.
 
     Raises:
         ConfigError: a tensor is missing, unknown, or of another shape than config.json implies.
     """
-    slots = weight_slots(model)
-    unused = tensors.keys() - slots.keys() - _ignorable(model.config, tensors)
+    slots = weight_slots(model, naming, tensors)
+    ignored = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
+    unused = {name for name in tensors.keys() - slots.keys() - ignored if not re.search(naming.ignored, name)}
     if unused:
         raise ConfigError(f"the checkpoint holds a tensor this model has no place for: {min(unused)}.")
     missing = slots.keys() - tensors.keys()
@@ -54,8 +99,7 @@ def load_weights(model: LlamaForCausalLM, tensors: Mapping[str, Tensor]) -> None
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for source, slot in slots.items():
-            target = parameters[slot.name][slot.start : slot.stop]
-            tensor = tensors[source]
+            target, tensor = slot.view(parameters), tensors[source]
             if tensor.shape != target.shape:
                 raise ConfigError(
                     f"{source} has shape {list(tensor.shape)}, but config.json implies {list(target.shape)}."
@@ -63,28 +107,36 @@ def load_weights(model: LlamaForCausalLM, tensors: Mapping[str, Tensor]) -> None
             target.copy_(tensor)
 
 
-def named_weights(model: LlamaForCausalLM) -> Iterator[tuple[str, Tensor]]:
+def named_weights(model: nn.Module, naming: Naming = LLAMA_NAMING) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors of ``model`` under their Hugging Face names, as views without gradient."""
     parameters = dict(model.named_parameters())
-    for source, slot in weight_slots(model).items():
-        yield source, parameters[slot.name].detach()[slot.start : slot.stop]
+    for source, slot in weight_slots(model, naming).items():
+        yield source, slot.view(parameters)
 
 
-def _fused_projections(config: DecoderConfig) -> dict[str, dict[str, int]]:
-    """Fused module -> its parts in row order, each with its number of rows."""
-    query, key_value = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+def _rows(parts: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Where each part begins and ends."""
+    rows, start = {}, 0
+    for part, length in parts.items():
+        rows[part] = (start, start + length)
+        start += length
+    return rows
+
+
+def _expert_slots(
+    experts: Experts, name: str, naming: Naming, present: Mapping[str, Tensor]
+) -> dict[str, Slot]:
+    """The places of one matrix of every expert.
+
+    transformers 5 holds them as one tensor and may save that (``save_original_format=False``); its
+    default, and all of transformers 4, is a tensor per expert.
+    """
+    path, _, matrix = name.rpartition(".")
+    together = naming.of(name)
+    if together in present:
+        return {together: Slot(name, 0, experts.num_experts)}
     return {
-        "qkv_proj": {"q_proj": query, "k_proj": key_value, "v_proj": key_value},
-        "gate_up_proj": {"gate_proj": config.intermediate_size, "up_proj": config.intermediate_size},
+        naming.of(f"{path}.{expert}.{part}.weight"): Slot(name, start, stop, expert)
+        for expert in range(experts.num_experts)
+        for part, (start, stop) in _rows(experts.parts[matrix]).items()
     }
-
-
-def _source_name(parent: str, module: str, kind: str) -> str:
-    path = f"{parent}.{module}" if parent else module
-    return f"{path}.{kind}" if module == "lm_head" else f"model.{path}.{kind}"
-
-
-def _ignorable(config: DecoderConfig, tensors: Mapping[str, Tensor]) -> set[str]:
-    """What old exports carry along: rotary buffers, and the tied head a second time."""
-    ignorable = {name for name in tensors if name.endswith(".rotary_emb.inv_freq")}
-    return ignorable | ({"lm_head.weight"} if config.tie_word_embeddings else set())

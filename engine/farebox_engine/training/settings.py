@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 
-from farebox_engine.config import DecoderConfig
+from farebox_engine.layers.rope import Rope
+from farebox_engine.models.llama import LlamaConfig
 from farebox_engine.training.errors import TrainingError
 
 
@@ -19,7 +20,7 @@ class ModelShape:
     heads: int = 4
     kv_heads: int = 2
 
-    def config(self, vocab_size: int, context: int, dtype: str, end_tokens: tuple[int, ...]) -> DecoderConfig:
+    def config(self, vocab_size: int, context: int, dtype: str, end_tokens: tuple[int, ...]) -> LlamaConfig:
         """Return the decoder's config.
 
         Raises:
@@ -30,15 +31,17 @@ class ModelShape:
                 f"--hidden-size {self.hidden_size} must be a multiple of --heads {self.heads}."
             )
         try:
-            return DecoderConfig(
+            head_dim = self.hidden_size // self.heads
+            return LlamaConfig(
                 vocab_size=vocab_size,
                 hidden_size=self.hidden_size,
                 intermediate_size=self.intermediate_size,
                 num_layers=self.layers,
                 num_heads=self.heads,
                 num_kv_heads=self.kv_heads,
-                head_dim=self.hidden_size // self.heads,
+                head_dim=head_dim,
                 max_position_embeddings=context,
+                rope=Rope(head_dim, context),
                 tie_word_embeddings=True,
                 dtype=dtype,
                 eos_token_ids=end_tokens,

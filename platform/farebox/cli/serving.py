@@ -95,7 +95,7 @@ async def _announce(settings: Settings, lines: list[str]) -> None:
     await _first_answer(settings)
     click.echo(f"\nFarebox is ready in {time.time() - psutil.Process().create_time():.1f} s.\n")
     click.echo(f"  API        {settings.public_url}/v1")
-    click.echo(f"  Reference  {settings.public_url}/schema/openapi.json")
+    click.echo(f"  Reference  {settings.public_url}/docs")
     click.echo(f"  Dashboard  {settings.public_url}/")
     for line in lines:
         click.echo(line)

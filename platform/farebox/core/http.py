@@ -10,7 +10,7 @@ import msgspec
 import structlog
 from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException
-from litestar.types import HTTPScope, Message, Scope, Send
+from litestar.types import Empty, HTTPScope, Message, Scope, Send
 
 from farebox.core.errors import (
     BadRequest,
@@ -41,20 +41,31 @@ class StrictRequest(Request[Any, Any, Any]):
     """A request whose JSON body is read strictly (see `core.strict_json`) as the handler's `data`."""
 
     async def stream(self) -> Any:
-        """As Litestar's, but a client that leaves meanwhile is no server error."""
-        try:
-            async for chunk in super().stream():
-                yield chunk
-        except HTTPException as error:
-            if error.status_code == 500:
-                raise ClientGone("The client disconnected.") from None
-            raise
+        """The whole body as one piece: bodies are small here (see `body`)."""
+        yield await self.body()
 
     async def body(self) -> bytes:
-        """The whole body. Raises UnsupportedMediaType first where a handler expects JSON and gets other."""
-        if "data" in self.route_handler.parsed_fn_signature.parameters:
-            self._require_known_media_type()
-        return await super().body()
+        """The whole body, of at most MAX_BODY_BYTES; one that announces more is refused unread.
+
+        Raises UnsupportedMediaType first where a handler expects JSON and gets other, PayloadTooLarge,
+        and ClientGone when the client leaves meanwhile, which is no server error.
+        """
+        if self._body is Empty:
+            self._check_head()
+            self._body = await self._read_body()
+        return self._body
+
+    async def _read_body(self) -> bytes:
+        message: Any = await self.receive()
+        body: bytes = message.get("body", b"")
+        while message["type"] == "http.request" and message.get("more_body", False):
+            message = await self.receive()
+            body += message.get("body", b"")
+            if len(body) > MAX_BODY_BYTES:
+                raise _body_too_large()
+        if message["type"] == "http.disconnect":
+            raise ClientGone("The client disconnected.")
+        return body
 
     async def json(self) -> Any:
         """The body as the type of the handler's `data` parameter."""
@@ -65,16 +76,19 @@ class StrictRequest(Request[Any, Any, Any]):
             return await asyncio.to_thread(decoder.decode, body)
         return decoder.decode(body)
 
-    def _require_known_media_type(self) -> None:
-        expected = _media_type(self.route_handler)
+    def _check_head(self) -> None:
+        media_type = b""
         for name, value in self.scope["headers"]:
             if name == b"content-type":
-                if value.split(b";", 1)[0].strip().lower() == expected:
-                    return
-                break
-        raise UnsupportedMediaType(
-            f"The body must be sent as `Content-Type: {expected.decode()}`.", code="unsupported_media_type"
-        )
+                media_type = media_type or value
+            elif name == b"content-length" and value.isdigit() and int(value) > MAX_BODY_BYTES:
+                raise _body_too_large()
+        expected = _media_type(self.route_handler)
+        if expected is not None and media_type.split(b";", 1)[0].strip().lower() != expected:
+            raise UnsupportedMediaType(
+                f"The body must be sent as `Content-Type: {expected.decode()}`.",
+                code="unsupported_media_type",
+            )
 
 
 @cache
@@ -83,8 +97,12 @@ def _decoder(kind: Any) -> StrictDecoder[Any]:
 
 
 @cache
-def _media_type(handler: Any) -> bytes:
-    definition = handler.parsed_fn_signature.parameters["data"].kwarg_definition
+def _media_type(handler: Any) -> bytes | None:
+    """What a handler's body must be; None for one that takes none."""
+    data = handler.parsed_fn_signature.parameters.get("data")
+    if data is None:
+        return None
+    definition = data.kwarg_definition
     media_type = getattr(definition, "media_type", None) or "application/json"
     return str(getattr(media_type, "value", media_type)).encode()
 
@@ -133,7 +151,7 @@ class Exchange:
     def finish(self, scope: HTTPScope) -> None:
         """Write the access line and count the request."""
         route = scope.get("path_template") or "unmatched"
-        HTTP_REQUESTS.labels(scope["method"] if route != "unmatched" else "", route, self.status).inc()
+        _counter(scope["method"] if route != "unmatched" else "", route, self.status).inc()
         log.info(
             "request.completed",
             method=scope["method"],
@@ -144,6 +162,12 @@ class Exchange:
         )
 
 
+@cache
+def _counter(method: str, route: str, status: int) -> Any:
+    # Looking a series up by its labels costs more than counting.
+    return HTTP_REQUESTS.labels(method, route, status)
+
+
 def exchange_of(scope: Scope) -> Exchange:
     """The exchange that `Application` opened for this request."""
     exchange: Exchange = scope["state"]["exchange"]
@@ -151,7 +175,7 @@ def exchange_of(scope: Scope) -> Exchange:
 
 
 def error_response(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """The one exception handler: OpenAI's envelope for whatever was raised."""
+    """OpenAI's envelope for whatever was raised."""
     known = as_farebox_error(error)
     if known.status >= 500 and not isinstance(error, FareboxError):
         log.error("request.failed", exc_info=error)
@@ -180,10 +204,12 @@ def as_farebox_error(error: Exception) -> FareboxError:
                 "This address does not take this method.", code="method_not_allowed", headers=headers
             )
         case 413:
-            return PayloadTooLarge(
-                f"The body is larger than {MAX_BODY_BYTES} bytes.", code="request_too_large"
-            )
+            return _body_too_large()
     return BadRequest(_describe(error), code="invalid_request", headers=headers)
+
+
+def _body_too_large() -> PayloadTooLarge:
+    return PayloadTooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes.", code="request_too_large")
 
 
 def _describe(error: HTTPException) -> str:

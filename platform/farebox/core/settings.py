@@ -1,10 +1,12 @@
 """Settings, read once at start from `FAREBOX_*` and an optional TOML file, then frozen."""
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -101,6 +103,28 @@ def _check_ranges(settings: Settings) -> None:
         raise SettingsError(
             "FAREBOX_SECRET_KEY is shorter than 32 characters; make one with `openssl rand -hex 32`."
         )
+    if settings.base_url is not None and not _is_address(settings.base_url):
+        raise SettingsError(
+            "FAREBOX_BASE_URL is not an address such as https://farebox.example or http://10.0.0.7:8000."
+        )
+    for proxy in filter(None, (each.strip() for each in settings.trusted_proxies.split(","))):
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError:
+            # uvicorn would take `*` as leave to believe whatever address a client claims to have,
+            # which ends the back-off against guessing, and any other word as nobody.
+            raise SettingsError(
+                f"FAREBOX_TRUSTED_PROXIES names {proxy!r}; list the addresses or networks of your"
+                " proxies, such as 10.0.0.0/8,192.168.1.7."
+            ) from None
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _check_production(settings: Settings) -> None:

@@ -8,7 +8,7 @@ from litestar import Response
 from litestar.connection import Request
 
 from farebox.core.errors import FareboxError
-from farebox.core.http import as_farebox_error, exchange_of
+from farebox.core.http import as_farebox_error, error_response, exchange_of
 from farebox.dashboard.pages import page, redirect
 from farebox.tenants.errors import NotSignedIn
 
@@ -22,6 +22,20 @@ _HEADINGS = {
     429: "Slow down",
     503: "Back in a moment",
 }
+
+
+# What somebody who follows a link may meet; any other refusal is an answer to a program.
+_FOR_NAVIGATION = (404, 405, 500, 503)
+
+
+def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """The exception handler of all that is no page: JSON for programs, a page for a browser's window."""
+    if as_farebox_error(error).status in _FOR_NAVIGATION and _prefers_html(request):
+        response = error_page(request, error)
+    else:
+        response = error_response(request, error)
+    response.headers["Vary"] = "Accept"
+    return response
 
 
 def error_page(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
@@ -42,6 +56,10 @@ def error_page(request: Request[Any, Any, Any], error: Exception) -> Response[An
     )
     response.headers.update(known.headers)
     return response
+
+
+def _prefers_html(request: Request[Any, Any, Any]) -> bool:
+    return request.accept.best_match(["application/json", "text/html"]) == "text/html"
 
 
 def _to_sign_in(request: Request[Any, Any, Any]) -> Response[Any]:

@@ -13,6 +13,7 @@ from farebox.dashboard.errors import error_page
 from farebox.dashboard.limits import change_limits, key_limits_page, limits_page, make_project
 from farebox.dashboard.overview import overview_page
 from farebox.dashboard.pages import redirect
+from farebox.dashboard.reference import reference_page
 from farebox.tenants.dependencies import provide_signed_in
 
 
@@ -33,6 +34,7 @@ pages = Router(
         key_limits_page,
         change_limits,
         make_project,
+        reference_page,
         account.sign_out,
         account.router,
     ],

@@ -1,5 +1,7 @@
 """What is told of a settled request: the access line's facts and the metrics. Counts, never text."""
 
+from functools import cache
+
 from farebox.core.http import Exchange
 from farebox.core.ids import external
 from farebox.core.metrics import FIRST_TOKEN_SECONDS, REQUEST_SECONDS, TOKENS
@@ -17,6 +19,7 @@ def record(exchange: Exchange, job: Job, grant: Grant, settlement: Settlement, s
         "output": settlement.output_tokens if billed else 0,
     }
     model = job.model.id
+    series = _series_of(model)
     exchange.facts |= {
         "outcome": settlement.status,
         "organization": external("org", grant.organization_id),
@@ -28,7 +31,19 @@ def record(exchange: Exchange, job: Job, grant: Grant, settlement: Settlement, s
     }
     for kind, count in tokens.items():
         exchange.facts[f"{kind}_tokens"] = count
-        TOKENS.labels(model, kind).inc(count)
-    REQUEST_SECONDS.labels(model).observe(exchange.elapsed)
+        series.tokens[kind].inc(count)
+    series.seconds.observe(exchange.elapsed)
     if settlement.first_token_seconds is not None:
-        FIRST_TOKEN_SECONDS.labels(model).observe(settlement.first_token_seconds)
+        series.first_token.observe(settlement.first_token_seconds)
+
+
+class _Series:
+    """The series of one model: looking them up by their labels costs more than counting."""
+
+    def __init__(self, model: str) -> None:
+        self.tokens = {kind: TOKENS.labels(model, kind) for kind in ("input", "cached_input", "output")}
+        self.seconds = REQUEST_SECONDS.labels(model)
+        self.first_token = FIRST_TOKEN_SECONDS.labels(model)
+
+
+_series_of = cache(_Series)

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
+from farebox_engine.answer_format import AnswerFormat
+from farebox_engine.grammar import Grammar, GrammarSpec
 from farebox_engine.outputs import Chunk, EngineStats
 from farebox_engine.params import GenerationRequest, SamplingParams
 
@@ -36,7 +38,18 @@ class InferenceBackend(Protocol):
         """SHA-256 of the weights, in hex."""
         ...
 
-    def render_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    @property
+    def answer_format(self) -> AnswerFormat:
+        """How the model marks reasoning and calls of tools."""
+        ...
+
+    def opens_reasoning(self, prompt: Sequence[int]) -> bool:
+        """Whether an answer to `prompt` begins within reasoning."""
+        ...
+
+    def render_chat(
+        self, messages: Sequence[Mapping[str, object]], tools: Sequence[object] | None = None
+    ) -> list[int]:
         """The prompt of a conversation. Control tokens come from the template alone, never from content.
 
         Raises farebox_engine.errors.TemplateError when the model's template refuses the messages.
@@ -45,6 +58,13 @@ class InferenceBackend(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text. What looks like a control token is text."""
+        ...
+
+    def compile_grammar(self, spec: GrammarSpec) -> Grammar:
+        """What an answer must obey; blocks for milliseconds.
+
+        Raises farebox_engine.errors.RequestError when it cannot be enforced.
+        """
         ...
 
     def start(self) -> None:

@@ -1,15 +1,14 @@
-"""`/livez`, `/readyz`, `/metrics`: for load balancers and Prometheus. None tells anything of a tenant."""
+"""`/livez` and `/readyz`, for load balancers. Neither tells anything of a tenant."""
 
 from litestar import Response, Router, get
 from litestar.di import NamedDependency
 from msgspec import Struct
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 
 from farebox.core.database import Database
+from farebox.core.documentation import Content, Documentation, Reply
 from farebox.core.errors import Unavailable
 from farebox.core.http import StrictRequest
-from farebox.core.metrics import REGISTRY
 from farebox.gateway.service import Gateway
 
 
@@ -28,13 +27,49 @@ class Readiness(Struct):
     draining: bool
 
 
-@get("/livez", tags=["Operations"], operation_id="getLiveness")
+_LIVENESS = Documentation(
+    replies=[
+        Reply(
+            description="It lives.",
+            contents=[Content(kind=Liveness, examples={"alive": Liveness("ok")})],
+        )
+    ]
+)
+_READY = Readiness(ready=True, database="ok", models=["farebox-demo"], failed_models={}, draining=False)
+_AWAY = Readiness(
+    ready=False, database="unreachable", models=["farebox-demo"], failed_models={}, draining=False
+)
+_READINESS = Documentation(
+    replies=[
+        Reply(description="Ready.", contents=[Content(kind=Readiness, examples={"ready": _READY})]),
+        Reply(
+            description="Not ready, and why.",
+            status=503,
+            contents=[Content(kind=Readiness, examples={"database away": _AWAY})],
+        ),
+    ]
+)
+
+
+@get(
+    "/livez",
+    tags=["Operations"],
+    operation_id="getLiveness",
+    summary="Whether the process lives",
+    opt={"documentation": _LIVENESS},
+)
 async def livez() -> Liveness:
     """The process runs and its event loop turns."""
     return Liveness("ok")
 
 
-@get("/readyz", tags=["Operations"], operation_id="getReadiness")
+@get(
+    "/readyz",
+    tags=["Operations"],
+    operation_id="getReadiness",
+    summary="Whether requests can be served",
+    opt={"documentation": _READINESS},
+)
 async def readyz(request: StrictRequest, database: NamedDependency[Database]) -> Response[Readiness]:
     """Requests can be served: 200; or not, and why: 503."""
     gateway: Gateway = request.app.state.gateway
@@ -55,10 +90,4 @@ async def readyz(request: StrictRequest, database: NamedDependency[Database]) ->
     return Response(body, status_code=200 if ready else 503)
 
 
-@get("/metrics", tags=["Operations"], operation_id="getMetrics", include_in_schema=False)
-async def metrics() -> Response[bytes]:
-    """Prometheus's text format."""
-    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
-
-
-router = Router(path="/", route_handlers=[livez, readyz, metrics])
+router = Router(path="/", route_handlers=[livez, readyz])

@@ -1,22 +1,25 @@
 """From a request body to what the engine and the meter are asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from farebox.gateway.backend import InferenceBackend
 from farebox.gateway.catalog import ServedModel
 from farebox.gateway.errors import ContextLengthExceeded, InvalidParameter, UnsupportedParameter
+from farebox.gateway.messages import plain_message
 from farebox.gateway.requests import (
     MAX_CHOICES,
     MAX_PROMPTS,
     ChatCompletionRequest,
     CompletionRequest,
-    Message,
     Sampling,
     refuse_unsupported,
 )
+from farebox.gateway.tools import offered_tools
+from farebox_engine.answer_format import CLOSE_CALL, AnswerParser
 from farebox_engine.errors import RequestError, TemplateError
+from farebox_engine.grammar import Grammar, GrammarSpec
 from farebox_engine.params import SamplingParams
 
 # What a request gets that names no max_tokens, as far as the context has room: without a bound, the
@@ -40,6 +43,8 @@ class Job:
     params: SamplingParams
     stream: bool
     include_usage: bool
+    grammar: Grammar | None = None
+    new_parser: Callable[[], AnswerParser] | None = None
 
     @property
     def prompt_tokens(self) -> int:
@@ -75,10 +80,12 @@ def check_request(request: Sampling) -> None:
         raise UnsupportedParameter("best_of", " It may only equal `n`.")
 
 
-def render_chat(backend: InferenceBackend, messages: Sequence[Message]) -> list[list[int]]:
-    """The prompt of a conversation. Raises InvalidParameter when the model's template refuses it."""
+def render_chat(backend: InferenceBackend, request: ChatCompletionRequest) -> list[list[int]]:
+    """The prompt of a conversation. Raises BadRequest when the model or its template refuses it."""
+    messages = [plain_message(message) for message in request.messages]
+    tools = offered_tools(request, backend.answer_format)
     try:
-        return [backend.render_chat([_plain(message) for message in messages])]
+        return [backend.render_chat(messages, tools)]
     except TemplateError as error:
         raise InvalidParameter(f"This model cannot take these messages: {error}", "messages") from None
 
@@ -99,7 +106,17 @@ def encode_prompts(backend: InferenceBackend, prompt: str | list[str | int | lis
     return prompts
 
 
-def make_job(request: Sampling, model: ServedModel, prompts: list[list[int]]) -> Job:
+def compile_grammar(backend: InferenceBackend, spec: GrammarSpec) -> Grammar:
+    """What the answer must obey. Raises InvalidParameter when it cannot be enforced."""
+    try:
+        return backend.compile_grammar(spec)
+    except RequestError as error:
+        raise InvalidParameter(str(error), error.param) from None
+
+
+def make_job(
+    request: Sampling, model: ServedModel, prompts: list[list[int]], grammar: Grammar | None = None
+) -> Job:
     """Check the request against the model. Raises ContextLengthExceeded and InvalidParameter."""
     n = request.n or 1
     if len(prompts) * n > max(MAX_CHOICES, MAX_PROMPTS):
@@ -114,15 +131,23 @@ def make_job(request: Sampling, model: ServedModel, prompts: list[list[int]]) ->
         params=_sampling_params(request, max_tokens),
         stream=bool(request.stream),
         include_usage=bool(options and options.include_usage),
+        grammar=grammar,
+        new_parser=_parser_factory(request, model.backend, prompts[0]),
     )
 
 
-def _plain(message: Message) -> dict[str, str]:
-    role = message.__struct_config__.tag
-    content = message.content
-    if not isinstance(content, str):
-        content = "\n".join(part.text for part in content)
-    return {"role": "system" if role == "developer" else str(role), "content": content}
+def _parser_factory(
+    request: Sampling, backend: InferenceBackend, prompt: list[int]
+) -> Callable[[], AnswerParser] | None:
+    """What reads the answer's text; None where all of it is content."""
+    if not isinstance(request, ChatCompletionRequest):
+        return None
+    style = backend.answer_format
+    with_tools = bool(request.tools) and request.tool_choice != "none"
+    if not with_tools and not style.reasons:
+        return None
+    opened = backend.opens_reasoning(prompt)
+    return lambda: AnswerParser(style, with_tools=with_tools, opened=opened)
 
 
 def _max_tokens(request: Sampling, context_length: int, prompts: list[list[int]]) -> int:
@@ -144,7 +169,6 @@ def _max_tokens(request: Sampling, context_length: int, prompts: list[list[int]]
 
 
 def _sampling_params(request: Sampling, max_tokens: int) -> SamplingParams:
-    stop = request.stop or ()
     try:
         return SamplingParams(
             max_tokens=max_tokens,
@@ -157,7 +181,7 @@ def _sampling_params(request: Sampling, max_tokens: int) -> SamplingParams:
             frequency_penalty=_or(request.frequency_penalty, 0.0),
             repetition_penalty=_or(request.repetition_penalty, 1.0),
             logit_bias=_logit_bias(request.logit_bias),
-            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            stop=_stops(request),
             logprobs=_logprobs(request),
         )
     except RequestError as error:
@@ -166,6 +190,14 @@ def _sampling_params(request: Sampling, max_tokens: int) -> SamplingParams:
 
 def _or(value: T | None, default: T) -> T:
     return default if value is None else value
+
+
+def _stops(request: Sampling) -> tuple[str, ...]:
+    stop = request.stop or ()
+    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    if isinstance(request, ChatCompletionRequest) and request.tools and request.parallel_tool_calls is False:
+        return (*stops, CLOSE_CALL)  # one call, and no second one after it
+    return stops
 
 
 def _logprobs(request: Sampling) -> int | None:

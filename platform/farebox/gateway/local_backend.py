@@ -8,7 +8,9 @@ from farebox.billing.models import ModelOffer
 from farebox.core.settings import Settings
 from farebox.gateway.backend import Generation
 from farebox.gateway.catalog import BackendFactory
+from farebox_engine.answer_format import AnswerFormat
 from farebox_engine.engine import Engine
+from farebox_engine.grammar import Grammar, GrammarSpec
 from farebox_engine.options import EngineConfig
 from farebox_engine.outputs import EngineStats
 from farebox_engine.params import GenerationRequest
@@ -22,11 +24,23 @@ class LocalBackend:
         self.context_length = engine.context_length
         self.model_hash = engine.model_hash
 
-    def render_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        return self._engine.render_chat(messages)
+    @property
+    def answer_format(self) -> AnswerFormat:
+        return self._engine.answer_format
+
+    def opens_reasoning(self, prompt: Sequence[int]) -> bool:
+        return self._engine.opens_reasoning(prompt)
+
+    def render_chat(
+        self, messages: Sequence[Mapping[str, object]], tools: Sequence[object] | None = None
+    ) -> list[int]:
+        return self._engine.render_chat(messages, tools=tools)
 
     def encode(self, text: str) -> list[int]:
         return self._engine.encode(text)
+
+    def compile_grammar(self, spec: GrammarSpec) -> Grammar:
+        return self._engine.compile_grammar(spec)
 
     def start(self) -> None:
         self._engine.start(asyncio.get_running_loop())

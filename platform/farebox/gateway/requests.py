@@ -7,15 +7,14 @@ value that asks for nothing (`INERT` here).
 
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from farebox.gateway.errors import UnsupportedParameter
+from farebox.gateway.messages import MAX_TOOLS, Flag, FunctionTool, Message, Text, ToolChoice
 
 MAX_CHOICES = 16
 MAX_PROMPTS = 64
 
-Text = str | None
-Flag = bool | None
 Count = Annotated[int, Meta(ge=1, le=2**53)] | None
 Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None
 Penalty = Annotated[float, Meta(ge=-2, le=2)] | None
@@ -36,6 +35,18 @@ class StreamOptions(Struct, frozen=True, forbid_unknown_fields=True):
     include_obfuscation: Flag = None
 
 
+class StructuredOutputs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Farebox's addition, spelled as in vLLM: what the whole answer must be. Exactly one of these.
+
+    `json` is a JSON schema, `grammar` a Lark grammar.
+    """
+
+    json: Raw | UnsetType = UNSET
+    regex: Text = None
+    choice: Annotated[list[str], Meta(min_length=1, max_length=1000)] | None = None
+    grammar: Text = None
+
+
 class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What both endpoints share. `top_k`, `min_p` and `repetition_penalty` are Farebox's additions."""
 
@@ -54,48 +65,31 @@ class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     logit_bias: Bias = None
     seed: Seed = None
     stop: Stop = None
+    structured_outputs: StructuredOutputs | None = None
     user: Text = None
 
 
-class TextPart(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="text"):
-    """A piece of text; the pieces of a message are joined by line breaks."""
-
-    text: str
+class TextFormat(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="text"):
+    """Any text: asks for nothing."""
 
 
-Content = str | Annotated[list[TextPart], Meta(min_length=1)]
+class JsonObjectFormat(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="json_object"):
+    """Any JSON object."""
 
 
-class SystemMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_field="role", tag="system"):
-    content: Content
-    name: Text = None
+class NamedSchema(Struct, frozen=True, forbid_unknown_fields=True):
+    """A JSON schema; it is enforced, whether `strict` or not."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    schema: Raw | UnsetType = UNSET
+    description: Text = None
+    strict: Flag = None
 
 
-class DeveloperMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_field="role", tag="developer"):
-    """The same as a system message."""
+class JsonSchemaFormat(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="json_schema"):
+    """JSON that obeys a schema."""
 
-    content: Content
-    name: Text = None
-
-
-class UserMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_field="role", tag="user"):
-    content: Content
-    name: Text = None
-
-
-class AssistantMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_field="role", tag="assistant"):
-    """An earlier answer. What clients send back of one beside its text must be empty."""
-
-    content: Content
-    name: Text = None
-    refusal: None = None
-    audio: None = None
-    function_call: None = None
-    tool_calls: Annotated[list[Any], Meta(max_length=0)] | None = None
-    annotations: Annotated[list[Any], Meta(max_length=0)] | None = None
-
-
-Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage
+    json_schema: NamedSchema
 
 
 class ChatCompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -105,6 +99,7 @@ class ChatCompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_
     max_completion_tokens: Count = None
     logprobs: Flag = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
 
     metadata: dict[str, str] | None = None
     store: Flag = None
@@ -112,6 +107,9 @@ class ChatCompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_
     prompt_cache_key: Text = None
     prompt_cache_retention: Text = None
     service_tier: Text = None
+
+    tools: Annotated[list[FunctionTool], Meta(max_length=MAX_TOOLS)] | None = None
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: Flag = None
 
     audio: Any = None
@@ -122,9 +120,6 @@ class ChatCompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_
     prediction: Any = None
     prompt_cache_options: Any = None
     reasoning_effort: Any = None
-    response_format: Any = None
-    tool_choice: Any = None
-    tools: Any = None
     verbosity: Any = None
     web_search_options: Any = None
 
@@ -148,7 +143,6 @@ IGNORED = (
     "prompt_cache_key",
     "prompt_cache_retention",
     "service_tier",
-    "parallel_tool_calls",
 )
 
 INERT: dict[str, tuple[Any, ...]] = {
@@ -160,9 +154,6 @@ INERT: dict[str, tuple[Any, ...]] = {
     "prediction": (),
     "prompt_cache_options": (),
     "reasoning_effort": ("none",),
-    "response_format": ({"type": "text"},),
-    "tool_choice": ("none",),
-    "tools": ([],),
     "verbosity": ("medium",),
     "web_search_options": (),
     "echo": (False,),

@@ -17,6 +17,9 @@ class CompletionTokensDetails(Struct, frozen=True):
     rejected_prediction_tokens: int = 0
 
 
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+
 class CompletionUsage(Struct, frozen=True):
     """What the request is billed for; `cached_tokens` of the prompt at their own price."""
 
@@ -45,8 +48,27 @@ class ChoiceLogprobs(Struct, frozen=True):
     refusal: None = None
 
 
+class FunctionCall(Struct, frozen=True):
+    """`arguments` is the JSON text of an object."""
+
+    name: str
+    arguments: str
+
+
+class ToolCallAnswer(Struct, frozen=True):
+    """A call that the model asks for; its result comes back in a message of the role `tool`."""
+
+    id: str
+    function: FunctionCall
+    type: Literal["function"] = "function"
+
+
 class AssistantAnswer(Struct, frozen=True):
-    content: str
+    """`reasoning_content` is what the model wrote for itself, where it marks that."""
+
+    content: str | None
+    tool_calls: list[ToolCallAnswer] | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
     role: Literal["assistant"] = "assistant"
     refusal: None = None
 
@@ -55,7 +77,7 @@ class ChatChoice(Struct, frozen=True):
     index: int
     message: AssistantAnswer
     logprobs: ChoiceLogprobs | None
-    finish_reason: Literal["stop", "length"]
+    finish_reason: FinishReason
 
 
 class ChatCompletion(Struct, frozen=True):
@@ -71,8 +93,19 @@ class ChatCompletion(Struct, frozen=True):
     service_tier: Literal["default"] = "default"
 
 
+class ToolCallDelta(Struct, frozen=True):
+    """A whole call: `index` counts the calls of one answer."""
+
+    index: int
+    id: str
+    function: FunctionCall
+    type: Literal["function"] = "function"
+
+
 class ChoiceDelta(Struct, frozen=True, omit_defaults=True):
     content: str | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[ToolCallDelta] | UnsetType = UNSET
     role: Literal["assistant"] | UnsetType = UNSET
     refusal: None | UnsetType = UNSET
 
@@ -81,7 +114,7 @@ class ChunkChoice(Struct, frozen=True):
     index: int
     delta: ChoiceDelta
     logprobs: ChoiceLogprobs | None = None
-    finish_reason: Literal["stop", "length"] | None = None
+    finish_reason: FinishReason | None = None
 
 
 class ChatCompletionChunk(Struct, frozen=True):

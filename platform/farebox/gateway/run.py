@@ -96,6 +96,7 @@ class Run:
                             job.prompts[index // job.n],
                             job.params_of(index),
                             self._grant.cache_salt,
+                            job.grammar,
                         )
                     )
                 )

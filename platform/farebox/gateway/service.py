@@ -13,7 +13,15 @@ from farebox.core.database import Database
 from farebox.core.errors import FareboxError
 from farebox.gateway.catalog import Catalog, ServedModel
 from farebox.gateway.errors import ShuttingDown
-from farebox.gateway.jobs import Job, check_request, encode_prompts, make_job, render_chat
+from farebox.gateway.grammars import grammar_spec
+from farebox.gateway.jobs import (
+    Job,
+    check_request,
+    compile_grammar,
+    encode_prompts,
+    make_job,
+    render_chat,
+)
 from farebox.gateway.requests import ChatCompletionRequest, CompletionRequest
 from farebox.gateway.run import Run
 from farebox.gateway.runs import Runs
@@ -24,6 +32,7 @@ from farebox.keys.tokens import KeyClaims
 from farebox.metering.admission import Admission
 from farebox.metering.errors import ModelNotFound
 from farebox.metering.meter import Meter
+from farebox_engine.grammar import Grammar, GrammarSpec
 
 # Below this, tokenising takes less time than the way to a thread and back.
 INLINE_CHARACTERS = 2_000
@@ -57,7 +66,10 @@ class Gateway:
             model = self.catalog.find(request.model)
             if model is None:
                 raise ModelNotFound(request.model)
-            return make_job(request, model, await self._tokenise(request, model))
+            prompts = await self._tokenise(request, model)
+            spec = grammar_spec(request, model.backend.answer_format)
+            grammar = await self._compile(model, spec) if spec is not None else None
+            return make_job(request, model, prompts, grammar)
         except FareboxError:
             await authenticate(self.database, claims)
             raise
@@ -65,14 +77,18 @@ class Gateway:
     async def _tokenise(self, request: InferenceRequest, model: ServedModel) -> list[list[int]]:
         backend = model.backend
         if isinstance(request, ChatCompletionRequest):
-            messages = request.messages
-            size = sum(len(message.content) for message in messages)
-            return await self._off_loop(size, lambda: render_chat(backend, messages))
+            size = sum(len(message.content or "") for message in request.messages)
+            size += 1000 * len(request.tools or ())
+            return await self._off_loop(size, lambda: render_chat(backend, request))
         prompt = request.prompt
         size = (
             len(prompt) if isinstance(prompt, str) else sum(len(p) for p in prompt if not isinstance(p, int))
         )
         return await self._off_loop(size, lambda: encode_prompts(backend, prompt))
+
+    async def _compile(self, model: ServedModel, spec: GrammarSpec) -> Grammar:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.tokenizers, compile_grammar, model.backend, spec)
 
     async def _off_loop(self, size: int, work: Callable[[], R]) -> R:
         if size < INLINE_CHARACTERS:
@@ -118,5 +134,6 @@ class Answer:
                 fingerprint=job.model.fingerprint,
                 include_usage=job.include_usage,
                 with_logprobs=job.params.logprobs is not None,
+                new_parser=job.new_parser,
             )
         )

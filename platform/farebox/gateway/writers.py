@@ -1,12 +1,13 @@
 """How an answer looks on the wire: one writer per endpoint, whole or as server-sent events."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 import msgspec
 from msgspec import UNSET
 
+from farebox.gateway.readings import Reading, read_answer
 from farebox.gateway.responses import (
     AssistantAnswer,
     ChatChoice,
@@ -18,10 +19,12 @@ from farebox.gateway.responses import (
     Completion,
     CompletionChoice,
     CompletionUsage,
+    FinishReason,
     LegacyLogprobs,
     TokenLogprob,
     TopLogprob,
 )
+from farebox_engine.answer_format import AnswerParser
 from farebox_engine.outputs import Chunk
 from farebox_engine.outputs import TokenLogprob as RawLogprob
 
@@ -68,7 +71,10 @@ class Writer(Protocol):
 
 @dataclass(slots=True)
 class Heading:
-    """What every event of an answer repeats. `created` is in Unix seconds."""
+    """What every event of an answer repeats. `created` is in Unix seconds.
+
+    `new_parser` makes what tells reasoning and calls of tools from content, where there may be any.
+    """
 
     id: str
     created: int
@@ -76,6 +82,7 @@ class Heading:
     fingerprint: str
     include_usage: bool
     with_logprobs: bool
+    new_parser: Callable[[], AnswerParser] | None = None
 
 
 class ChatWriter:
@@ -85,17 +92,21 @@ class ChatWriter:
         self._heading = heading
         self._usage = None if heading.include_usage else UNSET
         self._opened: set[int] = set()
+        self._readings: dict[int, Reading] = {}
 
     def events(self, index: int, chunk: Chunk) -> bytes:
         choices = []
         if index not in self._opened:
             self._opened.add(index)
             choices.append(ChunkChoice(index, _OPENING))
-        if chunk.text or chunk.logprobs:
-            logprobs = _chat_logprobs(chunk.logprobs) if chunk.logprobs else None
-            choices.append(ChunkChoice(index, ChoiceDelta(content=chunk.text), logprobs))
+        deltas = self._deltas(index, chunk)
+        if chunk.logprobs:
+            first = deltas.pop(0) if deltas else ChoiceDelta(content="")
+            choices.append(ChunkChoice(index, first, _chat_logprobs(chunk.logprobs)))
+        choices += [ChunkChoice(index, delta) for delta in deltas]
         if chunk.finish_reason is not None:
-            choices.append(ChunkChoice(index, _CLOSING, None, chunk.finish_reason.value))  # type: ignore[arg-type]
+            reason = self._reason(index, chunk.finish_reason.value)
+            choices.append(ChunkChoice(index, _CLOSING, None, reason))
         return b"".join([_event(self._chunk([choice])) for choice in choices])
 
     def usage_event(self, usage: CompletionUsage) -> bytes:
@@ -117,10 +128,28 @@ class ChatWriter:
             )
         )
 
+    def _deltas(self, index: int, chunk: Chunk) -> list[ChoiceDelta]:
+        if self._heading.new_parser is None:
+            return [ChoiceDelta(content=chunk.text)] if chunk.text else []
+        reading = self._readings.get(index)
+        if reading is None:
+            reading = self._readings[index] = Reading(self._heading.new_parser())
+        return reading.deltas(chunk.text, at_end=chunk.finish_reason is not None)
+
+    def _reason(self, index: int, reason: str) -> FinishReason:
+        called = index in self._readings and self._readings[index].calls
+        return "tool_calls" if called and reason == "stop" else reason  # type: ignore[return-value]
+
     def _choice(self, index: int, choice: Gathered) -> ChatChoice:
         logprobs = _chat_logprobs(choice.logprobs) if self._heading.with_logprobs else None
-        answer = AssistantAnswer("".join(choice.texts))
-        return ChatChoice(index, answer, logprobs, choice.finish_reason)  # type: ignore[arg-type]
+        text = "".join(choice.texts)
+        reason: FinishReason = choice.finish_reason  # type: ignore[assignment]
+        if self._heading.new_parser is None:
+            return ChatChoice(index, AssistantAnswer(text), logprobs, reason)
+        answer = read_answer(self._heading.new_parser(), text)
+        if answer.tool_calls and reason == "stop":
+            reason = "tool_calls"
+        return ChatChoice(index, answer, logprobs, reason)
 
     def _chunk(self, choices: list[ChunkChoice]) -> ChatCompletionChunk:
         heading = self._heading

@@ -5,6 +5,7 @@ from typing import Any
 from litestar import Response, Router, get
 from litestar.di import NamedDependency
 
+from farebox.keys.documentation import PUBLIC_KEYS
 from farebox.keys.tokens import Keyring
 
 # Long enough to spare the server, short enough that a retired key is soon gone everywhere.
@@ -14,8 +15,10 @@ _MAX_AGE_SECONDS = 300
 @get(
     "/.well-known/jwks.json",
     media_type="application/jwk-set+json",
+    operation_id="getPublicKeys",
     summary="Public signing keys",
     tags=["Keys"],
+    opt={"documentation": PUBLIC_KEYS},
 )
 async def jwks(keyring: NamedDependency[Keyring]) -> Response[dict[str, Any]]:
     """The JWK set (RFC 7517) of the Ed25519 keys that verify, the signing one first."""

@@ -1,14 +1,12 @@
 """The query parameters of the usage pages: every one bounded, an unknown one refused by its name."""
 
 import re
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
 from litestar.connection import Request
-from litestar.openapi.spec import Operation, Parameter, Schema
 from msgspec import Meta
 
 from farebox.core.errors import BadRequest, NotFound
@@ -124,38 +122,3 @@ def _translate(error: msgspec.ValidationError) -> BadRequest:
 
 def _invalid(name: str, what: str) -> BadRequest:
     return BadRequest(f"`{name}` {what}.", param=name, code="invalid_value")
-
-
-def operation(kind: type[CompletionsParameters | CostsParameters]) -> type[Operation]:
-    """An OpenAPI operation that lists the struct's fields as query parameters."""
-    _, components = msgspec.json.schema_components([kind])
-    described = components[kind.__name__]
-
-    @dataclass
-    class UsageOperation(Operation):
-        def __post_init__(self) -> None:
-            self.parameters = [
-                Parameter(
-                    name=f"{name}[]" if schema.get("type") == "array" else name,
-                    param_in="query",
-                    description=schema.get("description"),
-                    required=name in described["required"],
-                    schema=_schema(schema),
-                )
-                for name, schema in described["properties"].items()
-            ]
-
-    return UsageOperation
-
-
-def _schema(described: dict[str, Any]) -> Schema:
-    # A parameter that may be absent is no parameter that may be null.
-    kinds = [kind for kind in described.get("anyOf", [described]) if kind.get("type") != "null"]
-    names = {"minLength": "min_length", "maxLength": "max_length", "maxItems": "max_items"}
-    fields = {names.get(key, key): value for key, value in kinds[0].items()}
-    fields.pop("description", None)
-    if "items" in fields:
-        fields["items"] = _schema(fields["items"])
-    if described.get("default") is None:
-        fields.pop("default", None)
-    return Schema(**fields)

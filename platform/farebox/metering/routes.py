@@ -13,7 +13,8 @@ from litestar.di import NamedDependency, Provide
 from farebox.core.database import Database
 from farebox.keys.dependencies import require_scope
 from farebox.keys.service import Principal
-from farebox.metering.parameters import CompletionsParameters, CostsParameters, operation, parse
+from farebox.metering.documentation import COMPLETIONS_USAGE, COSTS
+from farebox.metering.parameters import CompletionsParameters, CostsParameters, parse
 from farebox.metering.reports import completions_report, costs_report
 from farebox.metering.schemas import CompletionsPage, CostsPage
 
@@ -30,14 +31,16 @@ class _ExactJson(Response[T]):
 
 @get(
     "/usage/completions",
-    operation_class=operation(CompletionsParameters),
+    operation_id="getCompletionsUsage",
     summary="Token usage of the organization, in time buckets",
+    opt={"documentation": COMPLETIONS_USAGE},
 )
 async def completions_usage(
     request: Request[Any, Any, Any],
     database: NamedDependency[Database],
     principal: NamedDependency[Principal],
 ) -> Response[CompletionsPage]:
+    """What was used, by bucket and group; takes a key with the scope `admin`."""
     asked = parse(request, CompletionsParameters)
     async with database.transaction(organization_id=principal.organization_id) as session:
         page = await completions_report(session, principal.organization_id, asked)
@@ -46,14 +49,16 @@ async def completions_usage(
 
 @get(
     "/costs",
-    operation_class=operation(CostsParameters),
+    operation_id="getCosts",
     summary="Costs of the organization, by day",
+    opt={"documentation": COSTS},
 )
 async def costs(
     request: Request[Any, Any, Any],
     database: NamedDependency[Database],
     principal: NamedDependency[Principal],
 ) -> Response[CostsPage]:
+    """What it cost, by day and group; takes a key with the scope `admin`."""
     asked = parse(request, CostsParameters)
     async with database.transaction(organization_id=principal.organization_id) as session:
         page = await costs_report(session, principal.organization_id, asked)

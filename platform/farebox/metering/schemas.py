@@ -1,9 +1,13 @@
 """The usage and costs pages, in OpenAI's shape."""
 
 from decimal import Decimal
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+
+from farebox.core.documentation import WRITTEN_AS_NUMBER
+
+Number = Annotated[Decimal, msgspec.Meta(extra_json_schema=WRITTEN_AS_NUMBER)]
 
 
 class CompletionsResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +32,7 @@ class CompletionsResult(msgspec.Struct, frozen=True, kw_only=True):
 class Amount(msgspec.Struct, frozen=True):
     """Money: `value` is a JSON number with all its digits, `currency` lower-case ISO 4217."""
 
-    value: Decimal
+    value: Number
     currency: str
 
 

@@ -7,8 +7,18 @@ from litestar.params import JSONBody
 from farebox.core.database import Database
 from farebox.core.ids import external
 from farebox.core.settings import Settings
-from farebox.tenants import csrf, service, sessions
+from farebox.tenants import csrf, devices, service, sessions
+from farebox.tenants.credentials import Opened
 from farebox.tenants.dependencies import SignedIn, Visitor, provide_signed_in, provide_visitor
+from farebox.tenants.documentation import (
+    PASSWORD_RESET,
+    PASSWORD_RESET_REQUEST,
+    SESSION,
+    SIGN_IN,
+    SIGN_OUT,
+    SIGN_UP,
+    VERIFICATION,
+)
 from farebox.tenants.passwords import PasswordHasher
 from farebox.tenants.schemas import (
     Accepted,
@@ -24,7 +34,7 @@ from farebox.tenants.schemas import (
 CHECK_YOUR_MAIL = "Check your mail: we have sent you a message with what to do next."
 
 
-@post("/signup", status_code=202, summary="Sign up")
+@post("/signup", status_code=202, summary="Sign up", operation_id="signUp", opt={"documentation": SIGN_UP})
 async def sign_up(
     data: JSONBody[SignUp],
     visitor: NamedDependency[Visitor],
@@ -46,7 +56,7 @@ async def sign_up(
     return Accepted(CHECK_YOUR_MAIL)
 
 
-@post("/signin", status_code=200, summary="Sign in")
+@post("/signin", status_code=200, summary="Sign in", operation_id="signIn", opt={"documentation": SIGN_IN})
 async def sign_in(
     data: JSONBody[SignIn],
     visitor: NamedDependency[Visitor],
@@ -55,19 +65,26 @@ async def sign_in(
     settings: NamedDependency[Settings],
 ) -> Response[SessionOpened]:
     """Open a session and set its cookie."""
-    token = await service.sign_in(
+    opened = await service.sign_in(
         database,
         passwords,
         settings,
         email=data.email,
         password=data.password,
         address=visitor.address,
+        device=visitor.device,
         replaces=visitor.token,
     )
-    return _opened(settings, token)
+    return _welcome(settings, opened)
 
 
-@post("/verify", status_code=200, summary="Confirm an e-mail address")
+@post(
+    "/verify",
+    status_code=200,
+    summary="Confirm an e-mail address",
+    operation_id="verifyEmail",
+    opt={"documentation": VERIFICATION},
+)
 async def verify_email(
     data: JSONBody[Verification],
     visitor: NamedDependency[Visitor],
@@ -76,7 +93,7 @@ async def verify_email(
     settings: NamedDependency[Settings],
 ) -> Response[SessionOpened]:
     """Confirm the address that a link was mailed to, and sign in."""
-    token = await service.verify_email(
+    opened = await service.verify_email(
         database,
         passwords,
         token=data.token,
@@ -84,10 +101,16 @@ async def verify_email(
         address=visitor.address,
         replaces=visitor.token,
     )
-    return _opened(settings, token)
+    return _welcome(settings, opened)
 
 
-@post("/forgot", status_code=202, summary="Ask for a password reset")
+@post(
+    "/forgot",
+    status_code=202,
+    summary="Ask for a password reset",
+    operation_id="requestPasswordReset",
+    opt={"documentation": PASSWORD_RESET_REQUEST},
+)
 async def request_password_reset(
     data: JSONBody[ResetRequest], visitor: NamedDependency[Visitor], database: NamedDependency[Database]
 ) -> Accepted:
@@ -96,18 +119,32 @@ async def request_password_reset(
     return Accepted(CHECK_YOUR_MAIL)
 
 
-@post("/reset", status_code=204, summary="Set a new password")
+@post(
+    "/reset",
+    status_code=204,
+    summary="Set a new password",
+    operation_id="resetPassword",
+    opt={"documentation": PASSWORD_RESET},
+)
 async def reset_password(
     data: JSONBody[Reset],
     visitor: NamedDependency[Visitor],
     database: NamedDependency[Database],
     passwords: NamedDependency[PasswordHasher],
-) -> None:
+    settings: NamedDependency[Settings],
+) -> Response[None]:
     """Set a new password by a mailed link. Every session of the user ends."""
-    await service.reset_password(database, passwords, token=data.token, password=data.password)
+    device = await service.reset_password(database, passwords, token=data.token, password=data.password)
+    return Response(None, cookies=[devices.cookie(settings, device)])
 
 
-@get("/session", dependencies={"signed_in": Provide(provide_signed_in)}, summary="Who is signed in")
+@get(
+    "/session",
+    dependencies={"signed_in": Provide(provide_signed_in)},
+    summary="Who is signed in",
+    operation_id="getSession",
+    opt={"documentation": SESSION},
+)
 async def show_session(signed_in: NamedDependency[SignedIn]) -> Session:
     """The person and the organization behind the cookie."""
     return Session(
@@ -120,7 +157,14 @@ async def show_session(signed_in: NamedDependency[SignedIn]) -> Session:
     )
 
 
-@post("/signout", status_code=204, dependencies={"signed_in": Provide(provide_signed_in)}, summary="Sign out")
+@post(
+    "/signout",
+    status_code=204,
+    dependencies={"signed_in": Provide(provide_signed_in)},
+    summary="Sign out",
+    operation_id="signOut",
+    opt={"documentation": SIGN_OUT},
+)
 async def sign_out(
     signed_in: NamedDependency[SignedIn],
     visitor: NamedDependency[Visitor],
@@ -132,8 +176,11 @@ async def sign_out(
     return Response(None, cookies=[sessions.expired_cookie(settings)])
 
 
-def _opened(settings: Settings, token: str) -> Response[SessionOpened]:
-    return Response(SessionOpened(csrf.token_for(token)), cookies=[sessions.cookie(settings, token)])
+def _welcome(settings: Settings, opened: Opened) -> Response[SessionOpened]:
+    return Response(
+        SessionOpened(csrf.token_for(opened.token)),
+        cookies=[sessions.cookie(settings, opened.token), devices.cookie(settings, opened.device)],
+    )
 
 
 router = Router(
@@ -148,5 +195,6 @@ router = Router(
         show_session,
     ],
     dependencies={"visitor": Provide(provide_visitor)},
+    response_headers={"Cache-Control": "no-store"},
     tags=["Accounts"],
 )

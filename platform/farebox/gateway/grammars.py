@@ -1,0 +1,63 @@
+"""What a request says about the form of its answer, as the engine takes it."""
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from farebox.gateway.errors import InvalidParameter
+from farebox.gateway.requests import (
+    ChatCompletionRequest,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    Sampling,
+    StructuredOutputs,
+    TextFormat,
+)
+from farebox.gateway.tools import call_grammar
+from farebox_engine.answer_format import AnswerFormat
+from farebox_engine.grammar import GrammarSpec
+
+
+def grammar_spec(request: Sampling, style: AnswerFormat) -> GrammarSpec | None:
+    """The grammar asked for, or None. Raises InvalidParameter when a request asks for two."""
+    specs: list[GrammarSpec | None] = []
+    if request.structured_outputs is not None:
+        specs.append(_structured(request.structured_outputs))
+    if isinstance(request, ChatCompletionRequest):
+        specs += [_formatted(request.response_format), call_grammar(request, style)]
+    asked = [spec for spec in specs if spec is not None]
+    if len(asked) > 1:
+        raise InvalidParameter(
+            f"`{asked[0].param}` and `{asked[1].param}` both say what the answer must be; send one of them.",
+            asked[0].param,
+        )
+    return asked[0] if asked else None
+
+
+def _formatted(asked: TextFormat | JsonObjectFormat | JsonSchemaFormat | None) -> GrammarSpec | None:
+    if not isinstance(asked, JsonObjectFormat | JsonSchemaFormat):
+        return None
+    if isinstance(asked, JsonSchemaFormat) and asked.json_schema.schema is not UNSET:
+        return GrammarSpec("json_schema", _text(asked.json_schema.schema), "response_format")
+    return GrammarSpec("json_object", "", "response_format")
+
+
+def _structured(asked: StructuredOutputs) -> GrammarSpec:
+    param = "structured_outputs"
+    specs = []
+    if asked.json is not UNSET:
+        specs.append(GrammarSpec("json_schema", _text(asked.json), param))
+    if asked.regex is not None:
+        specs.append(GrammarSpec("regex", asked.regex, param))
+    if asked.choice is not None:
+        specs.append(GrammarSpec("choice", msgspec.json.encode(asked.choice).decode(), param))
+    if asked.grammar is not None:
+        specs.append(GrammarSpec("lark", asked.grammar, param))
+    if len(specs) != 1:
+        raise InvalidParameter(
+            "`structured_outputs` takes exactly one of `json`, `regex`, `choice` and `grammar`.", param
+        )
+    return specs[0]
+
+
+def _text(raw: Raw | UnsetType) -> str:
+    return bytes(raw).decode() if isinstance(raw, Raw) else ""

@@ -1,0 +1,51 @@
+"""What the public keys' route says of itself in the API reference; see `core.documentation`."""
+
+from typing import Literal
+
+import msgspec
+
+from farebox.core.documentation import SERVER_ERRORS, Content, Documentation, Reply
+
+
+class PublicKey(msgspec.Struct, frozen=True):
+    """An Ed25519 key that verifies (RFC 8037); `kid` is its thumbprint (RFC 7638)."""
+
+    kty: Literal["OKP"]
+    crv: Literal["Ed25519"]
+    x: str
+    kid: str
+    use: Literal["sig"]
+    alg: Literal["EdDSA"]
+
+
+class PublicKeySet(msgspec.Struct, frozen=True):
+    """A JWK set (RFC 7517)."""
+
+    keys: list[PublicKey]
+
+
+# The key of RFC 8037, appendix A, with its thumbprint from there.
+_SAMPLE = PublicKey(
+    kty="OKP",
+    crv="Ed25519",
+    x="11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+    kid="kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k",
+    use="sig",
+    alg="EdDSA",
+)
+
+PUBLIC_KEYS = Documentation(
+    replies=[
+        Reply(
+            description="The JWK set, the signing key first. It may be cached for five minutes.",
+            contents=[
+                Content(
+                    kind=PublicKeySet,
+                    media_type="application/jwk-set+json",
+                    examples={"one key": PublicKeySet([_SAMPLE])},
+                )
+            ],
+        )
+    ],
+    errors=SERVER_ERRORS,
+)

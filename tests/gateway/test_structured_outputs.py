@@ -1,0 +1,118 @@
+"""Answers in a form that the request names, from a model that would say anything."""
+
+import json
+import re
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai import AsyncOpenAI
+from openai.types.chat import ChatCompletionUserMessageParam
+from pydantic import BaseModel, Field
+
+MESSAGES: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "When does the ferry leave?"}]
+
+
+class Departure(BaseModel):
+    harbour: str = Field(max_length=8)
+    hour: int = Field(ge=0, le=23)
+
+
+async def test_the_clients_own_parsing_of_a_schema(client: AsyncOpenAI) -> None:
+    answer = await client.chat.completions.parse(
+        model="tiny", messages=MESSAGES, response_format=Departure, max_tokens=400, seed=3
+    )
+    departure = answer.choices[0].message.parsed
+    assert isinstance(departure, Departure)
+    assert answer.choices[0].finish_reason == "stop"
+
+
+async def test_a_streamed_answer_obeys_too(client: AsyncOpenAI) -> None:
+    stream = await client.chat.completions.create(
+        model="tiny",
+        messages=MESSAGES,
+        response_format={
+            "type": "json_schema",
+            "json_schema": {"name": "departure", "schema": Departure.model_json_schema()},
+        },
+        max_tokens=400,
+        seed=5,
+        n=3,
+        stream=True,
+    )
+    texts = ["", "", ""]
+    async for event in stream:
+        texts[event.choices[0].index] += event.choices[0].delta.content or ""
+    for text in texts:
+        Departure.model_validate_json(text)
+
+
+async def test_any_object(client: AsyncOpenAI) -> None:
+    answer = await client.chat.completions.create(
+        model="tiny", messages=MESSAGES, response_format={"type": "json_object"}, max_tokens=30
+    )
+    assert (answer.choices[0].message.content or "").startswith("{")
+
+
+@pytest.mark.parametrize(
+    ("asked", "pattern"),
+    [
+        ({"regex": r"\d{2}:\d{2}"}, r"\d{2}:\d{2}"),
+        ({"choice": ["at nine", "never"]}, "at nine|never"),
+        ({"grammar": 'start: "no"+ "."'}, r"(no)+\."),
+        ({"json": {"enum": [1, 22]}}, "1|22"),
+    ],
+)
+async def test_structured_outputs(client: AsyncOpenAI, asked: dict[str, Any], pattern: str) -> None:
+    completion = await client.completions.create(
+        model="tiny", prompt="The ferry leaves", max_tokens=300, extra_body={"structured_outputs": asked}
+    )
+    assert completion.choices[0].finish_reason == "length" or re.fullmatch(
+        pattern, completion.choices[0].text
+    )
+    chat = await client.chat.completions.create(
+        model="tiny", messages=MESSAGES, max_tokens=300, extra_body={"structured_outputs": asked}
+    )
+    assert chat.choices[0].finish_reason == "length" or re.fullmatch(
+        pattern, chat.choices[0].message.content or ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("structured_outputs", {}, "exactly one"),
+        ("structured_outputs", {"regex": "a", "choice": ["b"]}, "exactly one"),
+        ("structured_outputs", {"regex": "(?=a)"}, "look-around"),
+        ("structured_outputs", {"grammar": "x" * 100_000}, "at most 65536"),
+        ("structured_outputs", {"json": json.loads('{"items":' * 200 + "{}" + "}" * 200)}, "nested 201 deep"),
+        (
+            "response_format",
+            {"type": "json_schema", "json_schema": {"name": "a", "schema": {"uniqueItems": True}}},
+            "uniqueItems",
+        ),
+        ("response_format", {"type": "json_schema", "json_schema": {"name": ""}}, "name"),
+        ("response_format", {"type": "yaml"}, "yaml"),
+    ],
+)
+async def test_what_cannot_be_enforced_is_a_400_that_names_it(
+    http: httpx.AsyncClient, field: str, value: Any, reason: str
+) -> None:
+    response = await http.post(
+        "/v1/chat/completions", json={"model": "tiny", "messages": MESSAGES, field: value}
+    )
+    error = response.json()["error"]
+    assert response.status_code == 400
+    assert error["param"].split(".")[0] == field
+    assert reason in error["message"]
+
+
+async def test_two_ways_of_saying_it_contradict_each_other(client: AsyncOpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="send one of them"):
+        await client.chat.completions.create(
+            model="tiny",
+            messages=MESSAGES,
+            response_format={"type": "json_object"},
+            extra_body={"structured_outputs": {"regex": "a"}},
+        )

@@ -99,7 +99,7 @@ def report(away: float, recovered: float, calls: list[Call], findings: Findings)
 async def test_an_answer_that_postgres_kept_from_the_client_is_billed_once(stage: Stage, pair: Pair) -> None:
     """Postgres hangs while a young request computes: its settlement lies in a socket, to be read later."""
     client = await stage.client(pair[0], await stage.tenant(Decimal(100)))
-    asking = [asyncio.create_task(client.call(chat(PROMPT, 400, stream=stream))) for stream in (True, False)]
+    asking = [asyncio.create_task(client.call(chat(PROMPT, 3000, stream=stream))) for stream in (True, False)]
     await stage.until_held(2)
     stage.postgres.hang()
     try:

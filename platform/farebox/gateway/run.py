@@ -45,6 +45,7 @@ class Run:
         self._gathered = [Gathered() for _ in range(0 if job.stream else job.choices)]
         self._generations: list[Generation] = []
         self._ended_well = 0
+        self._written: tuple[int, int, int] | None = None
         self._handed_before = 0
         self._unwritten = 0
 
@@ -137,26 +138,25 @@ class Run:
         if not self._wire.started:
             await self._wire.start_stream([*EVENT_STREAM, *self._reply.headers()])
         if await self._wire.write(data):
-            self._handed_before = self._tally.handed
-            self._tally.handed += self._unwritten
-            self._unwritten = 0
-            self._record_delivery()
-        else:
-            self._take_back()
-
-    def _take_back(self) -> None:
-        """The client left while a write waited for it: the chunk before had not left the buffer whole."""
-        if self._grant.delivered:
+            self._count_written()
+        elif self._written is not None:
+            # The client left while a write waited for it: the chunk before had not left the buffer whole.
             self._tally.handed = self._handed_before
-            self._record_delivery()
 
-    def _record_delivery(self) -> None:
+    def _count_written(self) -> None:
+        """Count a chunk as handed over; for the checkpoints, which are for our death, once it is flushed."""
         tally = self._tally
-        self._grant.record_delivery(tally.input_tokens, tally.cached_tokens, tally.handed)
+        self._handed_before = tally.handed
+        tally.handed += self._unwritten
+        self._unwritten = 0
+        before, self._written = self._written, tally.delivered
+        known = self._written if self._wire.flushed else before
+        if known is not None:
+            self._grant.record_delivery(*known)
 
     async def _settle(self, status: Status) -> None:
-        if self._grant.delivered:
-            self._record_delivery()
+        if self._written is not None:
+            self._grant.record_delivery(*self._tally.delivered)
         settlement = self._tally.settlement(status)
         settled = await self._meter.settle(self._grant, settlement)
         record(self._wire.exchange, self._job.model.id, self._job.choices, self._grant, settlement, settled)

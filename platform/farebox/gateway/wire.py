@@ -62,6 +62,11 @@ class Wire:
         """Whether the client has left, or was cut: then what is sent goes nowhere."""
         return self._left or self._connection.transport.is_closing()
 
+    @property
+    def flushed(self) -> bool:
+        """Whether the socket has taken all that was written. What it has not dies with this process."""
+        return not self._connection.transport.get_write_buffer_size()
+
     def watch(self, on_lost: Callable[[], None] | None) -> None:
         """See `Connection.watch`."""
         self._connection.watch(on_lost)
@@ -83,7 +88,7 @@ class Wire:
     async def start_stream(self, headers: Headers) -> None:
         """Send the head of a stream, whose every write must reach the socket before the next.
 
-        So what is counted as handed over can run ahead of the socket by one chunk at most.
+        So only the last one can be waiting in this process's memory; `flushed` tells whether it is.
         """
         self._connection.transport.set_write_buffer_limits(high=0)
         await self.start(200, headers)

@@ -82,7 +82,7 @@ async def test_readyz_while_postgres_is_away_and_when_it_is_back(
     ):
         ready = await probe.get("/readyz")
         assert (ready.status_code, ready.json()["database"]) == (200, "ok")
-        postgres.stop_at_once() if how == "stopped" else postgres.hang()
+        postgres.shut_down() if how == "stopped" else postgres.hang()
         try:
             for _ in range(2):  # with a connection that has gone bad, and with none
                 began = time.monotonic()

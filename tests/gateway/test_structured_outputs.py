@@ -58,7 +58,7 @@ async def test_any_object(client: AsyncOpenAI) -> None:
 @pytest.mark.parametrize(
     ("asked", "pattern"),
     [
-        ({"regex": r"\d{2}:\d{2}"}, r"\d{2}:\d{2}"),
+        ({"regex": r"[0-9]{2}:[0-9]{2}"}, r"[0-9]{2}:[0-9]{2}"),
         ({"choice": ["at nine", "never"]}, "at nine|never"),
         ({"grammar": 'start: "no"+ "."'}, r"(no)+\."),
         ({"json": {"enum": [1, 22]}}, "1|22"),

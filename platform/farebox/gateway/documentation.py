@@ -102,6 +102,8 @@ _SAMPLING_FIELDS = {
     "logit_bias": "Token ids, and what to add to their logits.",
     "seed": "The same seed, request and model give the same answer; the j-th of `n` uses `seed + j`.",
     "stop": "Texts that end the answer; they are not part of it.",
+    "min_tokens": "Nothing ends the answer before so many tokens. Beyond OpenAI's API.",
+    "ignore_eos": "The model's end token does not end the answer. Beyond OpenAI's API.",
     "structured_outputs": "What the whole answer must be; exactly one of its fields. Beyond OpenAI's API.",
 } | dict.fromkeys(IGNORED, "Accepted and ignored: it does not change the result.")
 _REFUSED = "Not supported: refused unless it asks for nothing."
@@ -221,6 +223,7 @@ COMPLETION = Documentation(
         CompletionRequest,
         prompt="A text, several texts, token ids, or several lists of token ids.",
         logprobs="Tell the log probabilities of so many likeliest tokens at each place.",
+        echo="Put the prompt before the answer; with `max_tokens: 0` only the prompt.",
         best_of="Only the value of `n`.",
         num_beams="Search with so many beams; encoder-decoders only. Beyond OpenAI's API.",
         length_penalty="Divides a beam's log probability by this power of its length. Beyond OpenAI's API.",

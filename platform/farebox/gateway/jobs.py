@@ -63,6 +63,10 @@ class Job:
         return replace(self.params, seed=(self.params.seed + step) % 2**63)
 
 
+def _echoes(request: Sampling) -> bool:
+    return isinstance(request, CompletionRequest) and bool(request.echo)
+
+
 def check_request(request: Sampling) -> None:
     """Refuse what is not supported, and fields that contradict each other. Raises BadRequest."""
     refuse_unsupported(request)
@@ -164,6 +168,8 @@ def _max_tokens(request: Sampling, backend: InferenceBackend, prompts: list[list
         if room < 1:
             raise ContextLengthExceeded(context_length, longest, None, "messages" if chat else "prompt")
         return min(room, DEFAULT_MAX_TOKENS, backend.defaults.max_new_tokens or DEFAULT_MAX_TOKENS)
+    if asked < 1 and not _echoes(request):
+        raise InvalidParameter(f"`{name}` must be at least 1; 0 goes with `echo` only.", name)
     if asked > room:
         raise ContextLengthExceeded(context_length, longest, asked, name)
     return asked
@@ -184,6 +190,10 @@ def _sampling_params(request: Sampling, max_tokens: int, defaults: GenerationDef
             logit_bias=_logit_bias(request.logit_bias),
             stop=_stops(request),
             logprobs=_logprobs(request),
+            min_tokens=_or(request.min_tokens, 0),
+            ignore_eos=bool(request.ignore_eos),
+            echo=_echoes(request),
+            prompt_logprobs=_logprobs(request) if _echoes(request) else None,
             num_beams=request.num_beams if isinstance(request, CompletionRequest) else None,
             length_penalty=request.length_penalty if isinstance(request, CompletionRequest) else None,
         )

@@ -56,6 +56,19 @@ async def test_other_kinds_of_grammar(start_engine: StartEngine, seed: int) -> N
     assert found.finish_reason == "length" or isinstance(json.loads(found.text), dict)
 
 
+async def test_json_is_not_padded_with_white_space(start_engine: StartEngine) -> None:
+    engine = start_engine()
+    newline = engine.encode("\n")
+    params = SamplingParams(max_tokens=120, seed=3, logit_bias={newline[0]: 100, engine.encode(" ")[0]: 100})
+    spec = GrammarSpec(
+        "json_schema", '{"type": "array", "items": {"type": "null"}, "minItems": 2, "maxItems": 2}'
+    )
+    request = GenerationRequest("request", PROMPT, params, grammar=engine.compile_grammar(spec))
+    found = await collect(engine.generate(request))
+    assert found.finish_reason in {"stop", "length"}
+    assert re.search(r"\n\s*\n| {33}", found.text) is None
+
+
 async def test_a_grammar_binds_its_own_row_only(start_engine: StartEngine) -> None:
     engine = start_engine()
     alone = await answer(engine, PROMPT, max_tokens=30)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 MESSAGES: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "When does the ferry leave?"}]
 
 
-class Departure(BaseModel):
+class Departure(BaseModel, extra="forbid"):
     harbour: str = Field(max_length=8)
     hour: int = Field(ge=0, le=23)
 

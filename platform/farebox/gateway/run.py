@@ -46,11 +46,12 @@ class Run:
         self._wire = wire
         self._writer = writer
         self._tally = Tally([len(prompt) for prompt in job.prompts], job.n)
+        self._document = b""
         self._gathered = [Gathered() for _ in range(0 if job.stream else job.choices)]
         self._generations: list[Generation] = []
         self._ended_well = 0
         self._handed_before = 0
-        self._unwritten = 0
+        self._unwritten = [0] * job.choices
 
     async def execute(self) -> None:
         """The whole life of the request, errors told to the client included."""
@@ -69,11 +70,16 @@ class Run:
         self._wire.leave()
         self._cancel()
 
+    def stop(self) -> None:
+        """This process ends: stop at the next step. The client, who is still there, is told."""
+        self._cancel()
+
     async def _generate_and_settle(self, backend: InferenceBackend) -> None:
         status: Status = "failed"
         try:
             self._submit(backend)
             await self._generate()
+            self._compose()
             handed_over = not self._job.stream or self._tally.handed == self._tally.completion_tokens
             done = self._ended_well == self._job.choices
             # A whole answer is handed over after it is settled, if there is somebody to take it.
@@ -104,6 +110,8 @@ class Run:
             raise InvalidParameter(str(error), error.param) from None
         except ClosedError:
             raise ShuttingDown from None
+        if self._wire.gone:  # while it was admitted: before there was anything to cancel
+            self._cancel()
 
     async def _generate(self) -> None:
         if len(self._generations) == 1:
@@ -134,7 +142,7 @@ class Run:
     async def _deliver(self, index: int, chunk: Chunk) -> None:
         if chunk.finish_reason is FinishReason.CANCELLED:
             return
-        self._unwritten += chunk.delivered_tokens
+        self._unwritten[index] += chunk.delivered_tokens
         data = self._writer.events(index, chunk)
         if not data:
             return
@@ -142,8 +150,8 @@ class Run:
             await self._wire.start_stream([*EVENT_STREAM, *self._headers()])
         if await self._wire.write(data):
             self._handed_before = self._tally.handed
-            self._tally.handed += self._unwritten
-            self._unwritten = 0
+            self._tally.handed += self._unwritten[index]
+            self._unwritten[index] = 0
             self._record_delivery()
         else:
             self._take_back()
@@ -158,6 +166,11 @@ class Run:
         tally = self._tally
         self._grant.record_delivery(tally.input_tokens, tally.cached_tokens, tally.handed)
 
+    def _compose(self) -> None:
+        # Before it is billed: an answer that cannot be written must not be.
+        if not self._job.stream and self._ended_well == self._job.choices:
+            self._document = self._writer.document(self._gathered, self._tally.completion_usage())
+
     async def _settle(self, status: Status) -> None:
         if self._grant.delivered:
             self._record_delivery()
@@ -168,11 +181,13 @@ class Run:
     async def _finish(self) -> None:
         if self._wire.gone:
             return
-        usage = self._tally.completion_usage()
+        if self._ended_well < self._job.choices:
+            raise ShuttingDown
         if self._job.stream:
-            await self._wire.write(self._writer.usage_event(usage) + DONE, last=True)
+            usage = self._writer.usage_event(self._tally.completion_usage())
+            await self._wire.write(usage + DONE, last=True)
             return
-        await self._send_whole(200, self._writer.document(self._gathered, usage), self._headers())
+        await self._send_whole(200, self._document, self._headers())
 
     def _headers(self) -> Headers:
         milliseconds = int(self._wire.exchange.elapsed * 1000)

@@ -44,7 +44,7 @@ class Runs:
         self.draining = True
         await self._wait(seconds)
         for run in self._runs.values():
-            run.leave()
+            run.stop()
         await self._wait(CANCEL_SECONDS)
         # One that waits for a client who does not read has not heard: it is settled on its way out.
         for task in self._tasks:

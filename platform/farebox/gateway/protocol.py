@@ -177,7 +177,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Answer outside of the application, and close. In mid-response there is nothing left to say."""
         if self._discarding or self.transport.is_closing():
             return
-        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+        # What is queued in the pipeline waits for a response that is under way.
+        if self.pipeline or (
+            self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
+        ):
             self.transport.abort()
             return
         request_id = external("req", new_id())
@@ -187,6 +190,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+        # An answer that is being made can no longer be sent, so it must not be billed either.
+        self._connection.lost()
         # Closed at once, with bytes still arriving, the kernel would reset the connection and the
         # client might never see the answer.
         self._stop_request_timer()

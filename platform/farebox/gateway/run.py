@@ -42,12 +42,13 @@ class Run:
         self._writer = writer
         self._reply = Reply(wire, grant.rate_limit_headers)
         self._tally = Tally([len(prompt) for prompt in job.prompts], job.n)
+        self._document = b""
         self._gathered = [Gathered() for _ in range(0 if job.stream else job.choices)]
         self._generations: list[Generation] = []
         self._ended_well = 0
         self._written: tuple[int, int, int] | None = None
         self._handed_before = 0
-        self._unwritten = 0
+        self._unwritten = [0] * job.choices
 
     async def execute(self) -> None:
         """The whole life of the request, errors told to the client included."""
@@ -66,11 +67,16 @@ class Run:
         self._wire.leave()
         self._cancel()
 
+    def stop(self) -> None:
+        """This process ends: stop at the next step. The client, who is still there, is told."""
+        self._cancel()
+
     async def _generate_and_settle(self, backend: InferenceBackend) -> None:
         status: Status = "failed"
         try:
             self._submit(backend)
             await self._generate()
+            self._compose()
             handed_over = not self._job.stream or self._tally.handed == self._tally.completion_tokens
             done = self._ended_well == self._job.choices
             # A whole answer is handed over after it is settled, if there is somebody to take it.
@@ -101,6 +107,8 @@ class Run:
             raise InvalidParameter(str(error), error.param) from None
         except ClosedError:
             raise ShuttingDown from None
+        if self._wire.gone:  # while it was admitted: before there was anything to cancel
+            self._cancel()
 
     async def _generate(self) -> None:
         if len(self._generations) == 1:
@@ -131,28 +139,33 @@ class Run:
     async def _deliver(self, index: int, chunk: Chunk) -> None:
         if chunk.finish_reason is FinishReason.CANCELLED:
             return
-        self._unwritten += chunk.delivered_tokens
+        self._unwritten[index] += chunk.delivered_tokens
         data = self._writer.events(index, chunk)
         if not data:
             return
         if not self._wire.started:
             await self._wire.start_stream([*EVENT_STREAM, *self._reply.headers()])
         if await self._wire.write(data):
-            self._count_written()
+            self._count_written(index)
         elif self._written is not None:
             # The client left while a write waited for it: the chunk before had not left the buffer whole.
             self._tally.handed = self._handed_before
 
-    def _count_written(self) -> None:
+    def _count_written(self, index: int) -> None:
         """Count a chunk as handed over; for the checkpoints, which are for our death, once it is flushed."""
         tally = self._tally
         self._handed_before = tally.handed
-        tally.handed += self._unwritten
-        self._unwritten = 0
+        tally.handed += self._unwritten[index]
+        self._unwritten[index] = 0
         before, self._written = self._written, tally.delivered
         known = self._written if self._wire.flushed else before
         if known is not None:
             self._grant.record_delivery(*known)
+
+    def _compose(self) -> None:
+        # Before it is billed: an answer that cannot be written must not be.
+        if not self._job.stream and self._ended_well == self._job.choices:
+            self._document = self._writer.document(self._gathered, self._tally.completion_usage())
 
     async def _settle(self, status: Status) -> None:
         if self._written is not None:
@@ -164,11 +177,13 @@ class Run:
     async def _finish(self) -> None:
         if self._wire.gone:
             return
-        usage = self._tally.completion_usage()
+        if self._ended_well < self._job.choices:
+            raise ShuttingDown
         if self._job.stream:
-            await self._wire.write(self._writer.usage_event(usage) + DONE, last=True)
+            usage = self._writer.usage_event(self._tally.completion_usage())
+            await self._wire.write(usage + DONE, last=True)
             return
-        await self._reply.send(self._writer.document(self._gathered, usage))
+        await self._reply.send(self._document)
 
     def _cancel(self) -> None:
         for generation in self._generations:

@@ -16,8 +16,8 @@ class Run(Protocol):
         """See it through to its settlement and answer; a task that is cancelled settles first."""
         ...
 
-    def leave(self) -> None:
-        """The client has left, or must go."""
+    def stop(self) -> None:
+        """This process ends: stop at the next step. The client, who is still there, is told."""
         ...
 
 
@@ -54,7 +54,7 @@ class Runs:
         self.draining = True
         await self._wait(seconds)
         for run in self._runs.values():
-            run.leave()
+            run.stop()
         await self._wait(CANCEL_SECONDS)
         # One that waits for a client who does not read has not heard: it is settled on its way out.
         for task in self._tasks:

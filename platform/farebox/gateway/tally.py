@@ -7,6 +7,8 @@ from farebox.gateway.responses import CompletionTokensDetails, CompletionUsage, 
 from farebox.metering.settlement import Settlement
 from farebox_engine.outputs import Chunk, FinishReason, Usage
 
+_UNBEGUN = (FinishReason.CANCELLED, FinishReason.ERROR)
+
 
 class Tally:
     """Tokens of all choices together. A prompt counts once, however many choices it has.
@@ -44,12 +46,15 @@ class Tally:
         return (self.input_tokens, self.cached_tokens, self.handed)
 
     def note(self, index: int, chunk: Chunk) -> None:
-        """Take up what a chunk of choice `index` says."""
+        """Take up what a chunk of choice `index` says.
+
+        Raises ValueError for counts that cannot be: nothing may be billed by them.
+        """
         if chunk.usage is not None:
+            _check_count(chunk.usage.completion_tokens, None)
             self.usages[index] = chunk.usage
-        if index not in self._cached and (
-            chunk.token_ids or chunk.finish_reason is not FinishReason.CANCELLED
-        ):
+        if index not in self._cached and (chunk.token_ids or chunk.finish_reason not in _UNBEGUN):
+            _check_count(chunk.cached_tokens, self._prompts[index // self._n])
             self._cached[index] = chunk.cached_tokens
             self._count_prompts()
 
@@ -94,3 +99,8 @@ class Tally:
             first_token_seconds=min(first, default=None),
             device_seconds=sum(u.device_seconds for u in usages) if usages else None,
         )
+
+
+def _check_count(tokens: int, most: int | None) -> None:
+    if not isinstance(tokens, int) or tokens < 0 or (most is not None and tokens > most):
+        raise ValueError(f"A backend counted {tokens} tokens.")

@@ -81,15 +81,15 @@ class Encoding:
         self._wire = wire
         self._reply = Reply(wire, grant.rate_limit_headers)
         self._computing: asyncio.Task[Any] | None = None
+        self._stopped = False
 
     async def execute(self) -> None:
         """Compute, settle, answer."""
         self._wire.watch(self.leave)
         try:
             with self._model.in_use():
-                found = await self._compute_and_settle()
-            if found is not None:
-                body = await asyncio.to_thread(self._job.write, found, self._grant.request_id.hex)
+                body = await self._compute_and_settle()
+            if body is not None:
                 await self._reply.send(body)
         except Exception as error:
             await self._reply.report(error)
@@ -102,27 +102,40 @@ class Encoding:
         if self._computing is not None:
             self._computing.cancel()
 
-    async def _compute_and_settle(self) -> Any:
-        """What was found; None when nobody is there to take it."""
+    def stop(self) -> None:
+        """This process ends. The client, who is still there, is told."""
+        self._stopped = True
+        if self._computing is not None:
+            self._computing.cancel()
+
+    async def _compute_and_settle(self) -> bytes | None:
+        """The answer; None when nobody is there to take it."""
         status: Status = "failed"
-        found = None
+        usage: EncoderUsage | None = None
+        body = None
         try:
             found = await self._compute()
-            status = "cancelled" if found is None or self._wire.gone else "completed"
+            if found is not None:
+                usage = found.usage
+                # Before it is billed: an answer that cannot be written must not be.
+                body = await asyncio.to_thread(self._job.write, found, self._grant.request_id.hex)
+            status = "cancelled" if body is None or self._wire.gone else "completed"
         finally:
-            await self._settle(status, None if found is None else found.usage)
-        return found if status == "completed" else None
+            await self._settle(status, usage)
+        return body if status == "completed" else None
 
     async def _compute(self) -> Any:
         tenant = self._grant.organization_id.hex
         self._computing = asyncio.ensure_future(self._model.encoder.compute(self._job.request, tenant))
-        if self._wire.gone:
+        if self._wire.gone or self._stopped:
             self._computing.cancel()
         try:
             return await self._computing
         except asyncio.CancelledError:
+            if self._stopped:
+                raise ShuttingDown from None
             if not self._wire.gone:
-                raise  # not the client: the server ends
+                raise
             return None
         except ComputeError:
             raise GenerationFailed from None

@@ -47,6 +47,8 @@ def inspect_checkpoint(folder: Path) -> Checkpoint:
 
 def kind_of(folder: Path) -> Literal["decoder", "encoder", "encoder-decoder"]:
     """What the folder's config.json describes; what is unknown is taken for a decoder. Raises LoadError."""
+    if not folder.is_dir():
+        return "decoder"  # whose loader says so
     description = read_json(folder / "config.json")
     if is_encoder(description):
         return "encoder"

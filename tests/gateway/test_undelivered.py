@@ -12,7 +12,7 @@ import pytest
 from farebox.core.database import Database
 from farebox.gateway.writers import ChatWriter
 from tests.gateway.servers import RunningServer, ServerThread, make_settings
-from tests.gateway.test_departures import LONG, running, until
+from tests.gateway.test_departures import FREED_SECONDS, LONG, running, until
 from tests.metering.factories import read_books
 from tests.tenants.factories import Tenant
 
@@ -139,3 +139,72 @@ async def test_a_drain_that_ends_before_the_answer_says_so_and_bills_nothing(
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "service_unavailable"
     assert not (await read_books(database, tenant.organization_id)).events
+
+
+async def read_answers(reader: asyncio.StreamReader, count: int) -> list[bytes]:
+    """Whole answers, each of a known length, off one connection."""
+    answers = []
+    for _ in range(count):
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(int(line[15:]) for line in head.splitlines() if line.startswith(b"content-length:"))
+        answers.append(head + await reader.readexactly(length))
+    return answers
+
+
+async def test_pipelined_answers_and_a_stream_share_a_connection_and_each_is_billed(
+    server: RunningServer, database: Database, tenant: Tenant, tenant_authorization: bytes
+) -> None:
+    stream = SHORT | {"stream": True}
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    async with asyncio.timeout(20):
+        writer.write(posting("/v1/chat/completions", tenant_authorization, SHORT) * 2)
+        answers = await read_answers(reader, 2)
+        writer.write(posting("/v1/chat/completions", tenant_authorization, stream))
+        await reader.readuntil(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+        writer.write(posting("/v1/chat/completions", tenant_authorization, SHORT))
+        answers += await read_answers(reader, 1)
+    writer.close()
+    assert [answer[:12] for answer in answers] == [b"HTTP/1.1 200"] * 3
+    books = await read_books(database, tenant.organization_id)
+    assert [event.status for event in books.events] == ["completed"] * 4
+    assert {event.output_tokens for event in books.events} == {40}
+
+
+def pipelined(server: RunningServer) -> int:
+    return sum(len(protocol.pipeline) for protocol in server.connections)
+
+
+async def test_who_leaves_two_pipelined_requests_pays_for_none(
+    server: RunningServer, database: Database, tenant: Tenant, tenant_authorization: bytes
+) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    for _ in range(2):  # the second comes when the first is under way
+        writer.write(posting("/v1/chat/completions", tenant_authorization, LONG))
+        await until(lambda: running(server) == 1, 5)
+    await until(lambda: pipelined(server) == 1, 5)
+    writer.close()
+    await writer.wait_closed()
+    assert await until(lambda: running(server) == 0, 5) < FREED_SECONDS
+    await until(lambda: len(server.gateway.runs) == server.gateway.meter.live_requests == 0, 5)
+    books = await read_books(database, tenant.organization_id)
+    assert not books.events
+    assert not books.holds
+
+
+async def test_a_refused_request_behind_a_stream_breaks_it_off(
+    server: RunningServer, database: Database, tenant: Tenant, tenant_authorization: bytes
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(posting("/v1/chat/completions", tenant_authorization, LONG | {"stream": True}))
+    async with asyncio.timeout(10):
+        await reader.readuntil(b"data: ")
+        writer.write(posting("/v1/chat/completions", tenant_authorization, SHORT) + b"\x16\x03\x01\r\n\r\n")
+        try:
+            rest = await reader.read()
+        except ConnectionResetError:
+            rest = b""
+    writer.close()
+    assert b"HTTP/1.1" not in rest
+    await until(lambda: len(server.gateway.runs) == server.gateway.meter.live_requests == 0, 5)
+    (event,) = (await read_books(database, tenant.organization_id)).events
+    assert event.status == "cancelled"

@@ -24,7 +24,7 @@ async def test_a_settlement_whose_answer_is_lost_is_billed_once(
     database: Database, settings: Settings, database_url: str, tmp_path: Path, price: str
 ) -> None:
     account = await open_account(database, price=("0", "0", price))
-    async with CutWire(database_url, tmp_path / "wire") as wire:
+    async with CutWire(database_url) as wire:
         meter = await Meter.open(settings, wire.url, tmp_path, turn_seconds=None)
         grants = [await meter.admit(account.admission()) for _ in range(2)]
         wire.lose_answers = 1
@@ -52,7 +52,7 @@ async def test_one_spooled_settlement_that_postgres_refuses_keeps_no_other_back(
     database: Database, settings: Settings, database_url: str, tmp_path: Path
 ) -> None:
     account, poisoned = await open_account(database), await open_account(database)
-    async with CutWire(database_url, tmp_path / "wire") as wire:
+    async with CutWire(database_url) as wire:
         meter = await Meter.open(settings, wire.url, tmp_path, turn_seconds=None)
         grants = [await meter.admit(each.admission()) for each in (account, poisoned, account)]
         wire.away = True
@@ -91,6 +91,27 @@ def test_a_spool_that_another_has_just_removed_is_passed_over(tmp_path: Path) ->
     (tmp_path / f"{new_id().hex}.jsonl").symlink_to(tmp_path / "removed")
     assert spool.adopt() == []
     spool.close()
+
+
+async def test_a_settlement_whose_caller_is_cancelled_keeps_its_lease_until_it_is_through(
+    database: Database, database_url: str, meter: Meter
+) -> None:
+    account = await open_account(database)
+    grant = await meter.admit(account.admission())
+    blocker = await asyncpg.connect(database_url)
+    async with blocker.transaction():
+        await blocker.execute("SELECT FROM meter_scope WHERE id = $1 FOR UPDATE", account.key_id)
+        settling = asyncio.create_task(meter.settle(grant, used(10, 8)))
+        await asyncio.sleep(0)
+        settling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await settling
+        assert meter.live_requests == 1
+    await blocker.close()
+    await meter.settle(grant, used(10, 8))
+    assert meter.live_requests == 0
+    (event,) = (await assert_books_close(database, account, funded=Decimal(100))).events
+    assert event.output_tokens == 8
 
 
 def times_open(path: Path) -> int:

@@ -23,6 +23,7 @@ from farebox.gateway.wire import EXTENSION, Connection
 MAX_HEAD_BYTES = 32_768
 REQUEST_SECONDS = 30.0
 LINGER_SECONDS = 1.0
+MAX_PIPELINED = 4
 
 log = structlog.get_logger(__name__)
 
@@ -128,6 +129,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         elif version != "1.0" or hosts > 1 or any(name == b"transfer-encoding" for name, _ in self.headers):
             raise _MALFORMED
         super().on_headers_complete()
+        if 0 < len(self.pipeline) <= MAX_PIPELINED:
+            # uvicorn stops reading at the first request that has to queue, and would not see then that
+            # the client leaves: the answer under way would be made, and billed, for nobody.
+            self.flow.resume_reading()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 DRAIN_SECONDS = 20.0
-CANCEL_SECONDS = 5.0
+# As long as a settlement may take with Postgres hanging: its patience, then the spool.
+CANCEL_SECONDS = 10.0
 
 
 class Run(Protocol):

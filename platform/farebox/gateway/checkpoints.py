@@ -9,6 +9,7 @@ from farebox.core.errors import BadRequest
 from farebox_engine import demo
 from farebox_engine.errors import LoadError
 from farebox_engine.loader import hash_files, load_model, weight_files
+from farebox_engine.lora.reading import adapter_files, is_adapter
 
 
 class UnusableCheckpoint(BadRequest):
@@ -45,9 +46,9 @@ def inspect_checkpoint(folder: Path) -> Checkpoint:
 
 
 def hash_checkpoint(folder: Path) -> str:
-    """The SHA-256 that `inspect_checkpoint` would report. Raises UnusableCheckpoint."""
+    """The SHA-256 that `inspect_checkpoint` or `inspect_adapter` would report. Raises UnusableCheckpoint."""
     try:
-        return hash_files(weight_files(folder))
+        return hash_files(adapter_files(folder) if is_adapter(folder) else weight_files(folder))
     except LoadError as error:
         raise UnusableCheckpoint(str(error)) from None
 

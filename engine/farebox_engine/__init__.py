@@ -20,6 +20,7 @@ from farebox_engine.errors import (
 from farebox_engine.generation import Generation
 from farebox_engine.grammar import Grammar, GrammarSpec
 from farebox_engine.loader import load_model
+from farebox_engine.lora.adapter import AdapterInfo
 from farebox_engine.options import EngineConfig
 from farebox_engine.outputs import (
     Chunk,
@@ -33,6 +34,7 @@ from farebox_engine.outputs import (
 from farebox_engine.params import GenerationRequest, SamplingParams
 
 __all__ = [
+    "AdapterInfo",
     "Chunk",
     "ClosedError",
     "ComputeError",

@@ -12,7 +12,7 @@ from farebox_engine import demo
 from farebox_engine.errors import EngineError
 from farebox_engine.generate import Look, generate
 from farebox_engine.options import EngineConfig
-from farebox_engine.training import classifier_command
+from farebox_engine.training import adapter_command, classifier_command
 from farebox_engine.training.errors import TrainingError
 from farebox_engine.training.export import DTYPES
 from farebox_engine.training.run import Run, train
@@ -35,6 +35,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="farebox-engine", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands.add_parser("train", help="train a decoder from text and write a Hugging Face folder"))
+    adapter_command.add_arguments(
+        commands.add_parser("train-adapter", help="train a LoRA adapter of a model from text")
+    )
     classifier_command.add_arguments(
         commands.add_parser("train-classifier", help="train a classifier of texts from texts with labels")
     )

@@ -224,6 +224,8 @@ class EngineCore:
 
     def _end(self, sequence: Sequence, reason: FinishReason, error: str | None = None) -> None:
         self._scheduler.remove(sequence)
+        # Whoever still reads the answer must not keep an unloaded adapter in memory.
+        sequence.adapter = None
         complete = reason in {FinishReason.STOP, FinishReason.LENGTH}
         delta = sequence.transcript.finish() if complete else sequence.transcript.take()
         self._updates.append(Update(sequence, delta, reason, sequence.usage(time.perf_counter()), error))

@@ -17,6 +17,8 @@ from farebox_engine.generation import Generation
 from farebox_engine.grammar import Grammar, GrammarCompiler, GrammarSpec
 from farebox_engine.intake import Intake
 from farebox_engine.loader import LoadedModel, load_model
+from farebox_engine.lora.adapter import AdapterInfo
+from farebox_engine.lora.store import AdapterStore
 from farebox_engine.mailbox import Mailbox
 from farebox_engine.options import EngineConfig
 from farebox_engine.outputs import EngineStats, FinishReason
@@ -46,7 +48,8 @@ class Engine:
             loaded.config.vocab_size,
             loaded.eos_token_ids,
         )
-        self._intake = Intake(loaded, self.context_length)
+        self._adapters = AdapterStore(loaded)
+        self._intake = Intake(loaded, self.context_length, self._adapters)
         self._core = build_core(loaded, config, self.context_length)
         self._mailbox: Mailbox[Sequence] = Mailbox()
         self._generations: dict[Sequence, Generation] = {}
@@ -102,6 +105,28 @@ class Engine:
         # Deliveries run on this very loop, so that none can come before this line.
         self._generations[sequence] = generation
         return generation
+
+    def load_adapter(self, name: str, folder: str | Path) -> AdapterInfo:
+        """Load the adapter in peft's `folder` for requests that name it; slow, so not for the event loop.
+
+        Running requests go on undisturbed, also those with a former adapter of that name.
+
+        Raises:
+            LoadError: it does not fit the model or is not supported; nothing is loaded then.
+        """
+        return self._adapters.load(name, folder)
+
+    def unload_adapter(self, name: str) -> None:
+        """Refuse new requests for an adapter; its memory is freed when the last running one has ended.
+
+        Raises:
+            LoadError: there is no such adapter.
+        """
+        self._adapters.unload(name)
+
+    def adapters(self) -> list[AdapterInfo]:
+        """The adapters that requests can name."""
+        return self._adapters.all()
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a user's text; control tokens spelled in it are encoded as text."""

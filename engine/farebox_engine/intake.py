@@ -7,6 +7,8 @@ import time
 from farebox_engine.blocks import prefix_root
 from farebox_engine.errors import RequestError
 from farebox_engine.loader import LoadedModel
+from farebox_engine.lora.adapter import Adapter
+from farebox_engine.lora.store import AdapterStore
 from farebox_engine.params import GenerationRequest
 from farebox_engine.sequence import Sequence
 from farebox_engine.transcript import Transcript
@@ -15,9 +17,10 @@ from farebox_engine.transcript import Transcript
 class Intake:
     """Checks requests against one model and the context that it is given."""
 
-    def __init__(self, loaded: LoadedModel, context_length: int) -> None:
+    def __init__(self, loaded: LoadedModel, context_length: int, adapters: AdapterStore) -> None:
         self._loaded = loaded
         self._context_length = context_length
+        self._adapters = adapters
 
     def sequence(self, request: GenerationRequest) -> Sequence:
         """Make a request ready to be scheduled.
@@ -45,6 +48,7 @@ class Intake:
                 f"max_tokens is {wanted}.",
                 "max_tokens" if room >= 1 else "prompt",
             )
+        adapter = self._adapters.find(request.adapter)
         ends = set(params.stop_token_ids)
         if not params.ignore_eos:
             ends |= self._loaded.eos_token_ids
@@ -53,15 +57,17 @@ class Intake:
             transcript=Transcript(self._loaded.tokenizer.vocabulary, prompt, params.stop),
             token_limit=room if params.max_tokens is None else params.max_tokens,
             end_token_ids=frozenset(ends),
-            root_key=self._root_key(request),
+            root_key=self._root_key(request, adapter),
             submitted_at=time.perf_counter(),
+            adapter=adapter,
         )
 
-    def _root_key(self, request: GenerationRequest) -> bytes:
+    def _root_key(self, request: GenerationRequest, adapter: Adapter | None) -> bytes:
         # Keys may depend on the prompt's length: prefixes of other lengths must not match then.
         lengths_matter = self._loaded.model.lengths_matter
         return prefix_root(
             model=self._loaded.model_hash,
             salt=request.cache_salt,
+            adapter="" if adapter is None else adapter.hash,
             length=len(request.prompt_token_ids) if lengths_matter else None,
         )

@@ -17,6 +17,7 @@ from farebox_engine.config import ConfigError, DecoderConfig
 from farebox_engine.errors import LoadError
 from farebox_engine.generation_defaults import GenerationDefaults
 from farebox_engine.json_file import read_json, read_optional_json
+from farebox_engine.models.weights import Naming
 from farebox_engine.registry import FAMILIES, CausalLM, Family
 from farebox_engine.tokenizer import ChatTokenizer
 
@@ -37,6 +38,7 @@ class LoadedModel:
     parameters: int
     device: torch.device
     dtype: torch.dtype
+    naming: Naming
 
 
 def load_model(folder: str | Path, *, device: torch.device, dtype: torch.dtype) -> LoadedModel:
@@ -71,6 +73,7 @@ def load_model(folder: str | Path, *, device: torch.device, dtype: torch.dtype) 
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         device=device,
         dtype=dtype,
+        naming=family.naming,
     )
 
 

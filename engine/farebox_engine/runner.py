@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from farebox_engine.kv_cache import KVCache, PagedAttention
+from farebox_engine.lora.adapter import Adapter
+from farebox_engine.lora.batch import Group, adapted
 from farebox_engine.outputs import RawLogprobs
 from farebox_engine.prompt_scores import score_prompts
 from farebox_engine.registry import CausalLM
@@ -48,12 +50,15 @@ class ModelRunner:
         started = time.perf_counter()
         # Decoding sequences first and by length: attention takes them in groups of similar length.
         spans = sorted(spans, key=lambda span: (span.length > 1, -span.stop))
-        hidden = self._model(
-            self._tensor([token for span in spans for token in span.sequence.tokens[span.start : span.stop]]),
-            self._tensor([position for span in spans for position in range(span.start, span.stop)]),
-            PagedAttention(self._cache, spans),
-            self._lengths(spans),
-        )
+        with adapted(self._groups(spans)):
+            hidden = self._model(
+                self._tensor(
+                    [token for span in spans for token in span.sequence.tokens[span.start : span.stop]]
+                ),
+                self._tensor([position for span in spans for position in range(span.start, span.stop)]),
+                PagedAttention(self._cache, spans),
+                self._lengths(spans),
+            )
         scores = score_prompts(self._model, hidden, spans)
         sampled: list[Sampled | None] = [None] * len(spans)
         sampling = [index for index, span in enumerate(spans) if span.samples]
@@ -76,6 +81,19 @@ class ModelRunner:
             each
             for each in sequences
             if max(each.prompt_length, each.rotated_for) <= limit < len(each.tokens)
+        ]
+
+    def _groups(self, spans: Seq[Span]) -> list[Group]:
+        """The rows of each adapter that the spans have."""
+        rows: dict[Adapter | None, list[int]] = {}
+        start = 0
+        for span in spans:
+            rows.setdefault(span.sequence.adapter, []).extend(range(start, start + span.length))
+            start += span.length
+        return [
+            Group(adapter.matrices, None if len(rows) == 1 else self._tensor(its_rows))
+            for adapter, its_rows in rows.items()
+            if adapter is not None
         ]
 
     def _last_rows(self, spans: Seq[Span]) -> Tensor:

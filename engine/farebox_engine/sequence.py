@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from farebox_engine.grammar import Matcher
+from farebox_engine.lora.adapter import Adapter
 from farebox_engine.outputs import RawLogprobs, Usage
 from farebox_engine.params import GenerationRequest
 from farebox_engine.penalties import TokenCounts
@@ -22,6 +23,7 @@ class Sequence:
     `rotated_for` is the length by which its keys are rotated once that is no longer the
     prompt's, for models that look at it.
     `prompt_scores` are those of the prompt's tokens from the second on, if asked for.
+    `adapter` is let go of when the sequence ends.
     `admitted` tells whether it ever ran, and its prompt was charged.
     Times are `time.perf_counter` readings in seconds.
     """
@@ -32,6 +34,7 @@ class Sequence:
     end_token_ids: frozenset[int]
     root_key: bytes
     submitted_at: float
+    adapter: Adapter | None = None
     tokens: list[int] = field(init=False)
     prompt_length: int = field(init=False)
     counts: TokenCounts | None = field(init=False, default=None)

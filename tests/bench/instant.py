@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from farebox.billing.models import ModelOffer
 from farebox.gateway.backend import Chunk, EngineStats, GenerationDefaults, GenerationRequest
 from farebox_engine.answer_format import AnswerFormat
+from farebox_engine.errors import LoadError
 from farebox_engine.grammar import Grammar, GrammarSpec
 from farebox_engine.outputs import FinishReason, Usage
 
@@ -65,6 +66,9 @@ class InstantBackend:
 
     def compile_grammar(self, _: GrammarSpec) -> Grammar:
         raise NotImplementedError
+
+    def with_adapter(self, name: str, folder: str) -> "InstantBackend":
+        raise LoadError(f"{name} has no weights to adapt.")
 
     def start(self) -> None:
         """Always ready."""

@@ -175,6 +175,8 @@ class Seq2SeqEngine:
         vocab, longest = self._loaded.model.dimensions.vocab_size, self._sizes.source_length
         if not source:
             raise RequestError("The prompt is empty; it needs at least one token.", "prompt")
+        if request.adapter is not None:
+            raise RequestError("This model takes no adapters.", "model")
         if not 0 <= min(source) <= max(source) < vocab:
             raise RequestError(f"The prompt has a token id outside 0 to {vocab - 1}.", "prompt")
         if any(not 0 <= token < vocab for token in params.logit_bias):

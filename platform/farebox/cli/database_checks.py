@@ -13,11 +13,12 @@ from farebox.billing.models import ModelOffer
 from farebox.billing.service import active_models, current_price
 from farebox.cli.findings import Finding
 from farebox.cli.machine_checks import judge_clock
+from farebox.cli.offers import inspect_offer
 from farebox.cli.schema import PARTITION, connect, current_revision, newest_revision
 from farebox.core.database import Database
 from farebox.core.outbox import OutboxItem
 from farebox.core.settings import Settings
-from farebox.gateway.checkpoints import UnusableCheckpoint, inspect_checkpoint
+from farebox.gateway.checkpoints import UnusableCheckpoint
 from farebox.keys.sealing import development_secret_file, load_secret_box
 from farebox.keys.signing import list_signing_keys, signing_pair
 
@@ -136,15 +137,15 @@ async def check_models(patient: Patient) -> list[Finding]:
         if not priced[offer.id]:
             mend = f"Run `farebox model price {offer.id} --input … --output …`."
             findings.append(Finding("models", "failure", f"{offer.id} has no price now", mend))
-        if trouble := await asyncio.to_thread(_trouble, offer):
+        if trouble := await asyncio.to_thread(_trouble, offer, offers):
             mend = f"Run `farebox model add DIR --name {offer.id}` with a whole folder, or remove it."
             findings.append(Finding("models", "failure", f"{offer.id}: {trouble}", mend))
     return findings or [Finding("models", "ok", ", ".join(offer.id for offer in offers))]
 
 
-def _trouble(offer: ModelOffer) -> str | None:
+def _trouble(offer: ModelOffer, offers: list[ModelOffer]) -> str | None:
     try:
-        found = inspect_checkpoint(Path(offer.path))
+        found = inspect_offer(Path(offer.path), offer.id, offers)
     except UnusableCheckpoint as error:
         return str(error)
     return (

@@ -27,6 +27,8 @@ def model() -> None:
 def add(folder: Path, name: str, owned_by: str, as_json: bool) -> None:
     """Offer a Hugging Face folder, at the default price; running servers load it at once.
 
+    A LoRA adapter as peft saves it is offered as BASE:ADAPTER, where BASE is a model on offer.
+
     Under a name that is taken, requests that come in go to the new folder, and those under way
     finish on the former one.
     """

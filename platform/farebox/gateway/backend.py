@@ -81,6 +81,13 @@ class InferenceBackend(Protocol):
         """
         ...
 
+    def with_adapter(self, name: str, folder: str) -> "InferenceBackend":
+        """The same model with an adapter on it, which begins and ends with this one; blocks while it loads.
+
+        Raises farebox_engine.errors.LoadError when the adapter does not fit.
+        """
+        ...
+
     def start(self) -> None:
         """Begin to serve, on the running event loop."""
         ...

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import asyncpg
 import structlog
@@ -12,9 +13,11 @@ from sqlalchemy import select
 from farebox.billing.models import ModelOffer
 from farebox.core.database import Database, open_connection
 from farebox.core.errors import Unavailable
+from farebox.gateway.adapters import base_of
 from farebox.gateway.backend import InferenceBackend
 from farebox.gateway.encoder_backend import EncoderBackend
 from farebox.gateway.errors import InvalidParameter
+from farebox_engine.errors import LoadError
 
 CHANNEL = "farebox_model"
 POLL_SECONDS = 30.0
@@ -28,13 +31,17 @@ log = structlog.get_logger(__name__)
 
 @dataclass(eq=False, slots=True)
 class ServedModel:
-    """A loaded model. It is closed when it has left the catalog and nobody uses it any more."""
+    """A loaded model. It is closed when it has left the catalog and nobody uses it any more.
+
+    An adapter uses its `base` for as long as it is loaded.
+    """
 
     id: str
     created: int
     owned_by: str
-    version: tuple[str, str]
+    version: tuple[str, ...]
     backend: Backend
+    base: "ServedModel | None" = None
     users: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -64,14 +71,21 @@ class ServedModel:
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Keep the model loaded while the context is open."""
-        self.users += 1
-        self.idle.clear()
+        self.take()
         try:
             yield
         finally:
-            self.users -= 1
-            if not self.users:
-                self.idle.set()
+            self.let_go()
+
+    def take(self) -> None:
+        """Keep the model loaded until `let_go`."""
+        self.users += 1
+        self.idle.clear()
+
+    def let_go(self) -> None:
+        self.users -= 1
+        if not self.users:
+            self.idle.set()
 
 
 class Catalog:
@@ -87,7 +101,7 @@ class Catalog:
         self._database = database
         self._load = load
         self._served: dict[str, ServedModel] = {}
-        self._failed: dict[str, tuple[str, str]] = {}
+        self._failed: dict[str, tuple[str, ...]] = {}
         self._retiring: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
 
@@ -123,11 +137,15 @@ class Catalog:
             self._retire(self._served.pop(model_id))
         for model_id in self.failures.keys() - offers.keys():
             self._forget_failure(model_id)
-        for offer in offers.values():
-            await self._adopt(offer)
+        bases = {offer.id: base_of(offer.id, Path(offer.path)) for offer in offers.values()}
+        # Adapters after what they are for.
+        for offer in sorted(offers.values(), key=lambda offer: bases[offer.id] is not None):
+            await self._adopt(offer, bases[offer.id])
 
-    async def _adopt(self, offer: ModelOffer) -> None:
-        version = (offer.path, offer.sha256)
+    async def _adopt(self, offer: ModelOffer, base_id: str | None) -> None:
+        base = None if base_id is None else self._served.get(base_id)
+        # With another base, an adapter is another model.
+        version = (offer.path, offer.sha256, *(base.version if base else ()))
         present = self._served.get(offer.id)
         if present and present.version == version:
             self._forget_failure(offer.id)
@@ -135,17 +153,27 @@ class Catalog:
         if self._failed.get(offer.id) == version:
             return
         try:
-            backend = await asyncio.to_thread(self._load, offer)
+            if base_id is None:
+                backend = await asyncio.to_thread(self._load, offer)
+            elif base is None:
+                raise LoadError(f"The adapter {offer.id} is for the model {base_id!r}, which is not served.")
+            else:
+                backend = await asyncio.to_thread(base.generator.with_adapter, offer.id, offer.path)
             backend.start()
         except Exception as error:
             # One bad folder must not take the others down: the reason is logged and shown in /readyz.
             log.exception("model.load_failed", model=offer.id)
             self._failed[offer.id] = version
             self.failures[offer.id] = str(error)
+            if present and base_id is not None and base is None:
+                self._retire(self._served.pop(offer.id))
             return
         self._forget_failure(offer.id)
         created = int(offer.created_at.timestamp())
-        self._served[offer.id] = ServedModel(offer.id, created, offer.owned_by, version, backend)
+        served = ServedModel(offer.id, created, offer.owned_by, version, backend, base)
+        if base is not None:
+            base.take()
+        self._served[offer.id] = served
         log.info("model.loaded", model=offer.id, sha256=offer.sha256)
         if present:
             self._retire(present)
@@ -196,4 +224,6 @@ async def _close_when_idle(served: ServedModel) -> None:
     while served.users:
         await served.idle.wait()
     await served.backend.close()
+    if served.base is not None:
+        served.base.let_go()
     log.info("model.unloaded", model=served.id)

@@ -12,6 +12,7 @@ from farebox_engine.encoders import is_encoder, load_encoder
 from farebox_engine.errors import LoadError
 from farebox_engine.json_file import read_json
 from farebox_engine.loader import hash_files, load_model, weight_files
+from farebox_engine.lora.reading import adapter_files, is_adapter
 from farebox_engine.options import EngineConfig
 from farebox_engine.seq2seq.loader import is_seq2seq, load_seq2seq
 from farebox_engine.seq2seq.sizing import fit
@@ -72,9 +73,9 @@ def _inspect(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[st
 
 
 def hash_checkpoint(folder: Path) -> str:
-    """The SHA-256 that `inspect_checkpoint` would report. Raises UnusableCheckpoint."""
+    """The SHA-256 that `inspect_checkpoint` or `inspect_adapter` would report. Raises UnusableCheckpoint."""
     try:
-        return hash_files(weight_files(folder))
+        return hash_files(adapter_files(folder) if is_adapter(folder) else weight_files(folder))
     except LoadError as error:
         raise UnusableCheckpoint(str(error)) from None
 

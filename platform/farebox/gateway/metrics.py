@@ -51,7 +51,9 @@ class GatewayCollector(Collector):
         )
 
     def _engines(self) -> Iterator[Metric]:
-        stats = {served.id: served.backend.stats() for served in self._gateway.catalog.all()}
+        stats = {
+            served.id: served.backend.stats() for served in self._gateway.catalog.all() if not served.base
+        }
         for field, (name, text) in _GAUGES.items():
             gauge = GaugeMetricFamily(name, text, labels=["model"])
             for model, each in stats.items():

@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedModel
 
-from farebox_engine import ClosedError, EngineConfig, RequestError, TemplateError
+from farebox_engine import ClosedError, EngineConfig, GenerationRequest, RequestError, TemplateError
 from farebox_engine.seq2seq.engine import Seq2SeqEngine
 from farebox_engine.seq2seq.marian import Marian
 from tests.engine.generating import collect, random_prompts
@@ -244,6 +244,9 @@ async def test_requests_that_do_not_fit_are_refused_by_name(
     with pytest.raises(RequestError) as failure:
         translate(engine, source, **params)
     assert failure.value.param == param
+    with pytest.raises(RequestError, match="no adapters") as failure:
+        engine.generate(GenerationRequest("request", SOURCE, adapter="a"))
+    assert failure.value.param == "model"
     assert engine.context_length == 192
     whole = await target(engine, [1] * 96, max_tokens=500, ignore_eos=True)
     assert (whole.finish_reason, whole.usage.completion_tokens) == ("length", 96)

@@ -128,7 +128,8 @@ def cases(folder: Path) -> list[Case]:
     tokenizer = Engine.load(demo, EngineConfig(device="cpu"))
     chats = [tokenizer.render_chat([{"role": "user", "content": text}]) for text in CHATS]
     parrot = build_parrot(folder, cycle=24, clarity=0.033, **SHAPE)
-    prompts = [list(range(start, start + 30)) for start in range(240, 1000, 24)]
+    circles = [list(range(start, start + 24)) for start in range(240, 1000, 24)]
+    prompts = [circle + circle[:3] for circle in circles]
     return [
         Case("demo, repeating prose", demo, [tokenizer.encode(PASSAGE * 3)], 0.0, 96),
         Case("demo, chat", demo, chats, 0.0, 96),

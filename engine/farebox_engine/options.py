@@ -25,8 +25,9 @@ class EngineConfig:
     default the number of physical cores.
 
     `speculative_tokens` is how many tokens at most a sequence may guess in a step from what
-    its text has said before, to be verified at once; 0 for none. It changes how fast
-    tokens come, not which. On a GPU nothing is guessed.
+    its text has said before, to be verified at once (by default 8; 0 for none). It changes
+    how fast tokens come, not which. On a GPU, and by requests with penalties or a grammar,
+    nothing is guessed.
 
     A step that takes longer than `step_timeout` seconds (0: any time) counts as hung: its
     requests end with an error, and a new thread with a new cache goes on with the others.
@@ -100,7 +101,7 @@ class EngineConfig:
         """How many tokens a sequence may guess in a step."""
         if device.type != "cpu":
             return 0
-        return 4 if self.speculative_tokens is None else self.speculative_tokens
+        return 8 if self.speculative_tokens is None else self.speculative_tokens
 
     def cpu_threads(self) -> int:
         return self.threads or _physical_cores()

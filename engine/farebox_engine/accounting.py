@@ -79,12 +79,14 @@ class DeviceLedger:
 
     def charge(
         self, spans: Seq[Span], busy_seconds: float, discarded: Mapping[Sequence, int] | None = None
-    ) -> None:
+    ) -> dict[Sequence, float]:
         """Split `busy_seconds` among `spans`; call before they are committed.
 
-        `discarded` says how many of a span's tokens came to nothing: speculated ones that
-        were refused, or all of them if the output was unusable.
+        `discarded` says how many of a span's tokens came to nothing, all of them if the
+        output was unusable. Drafts are left open: what is returned are the seconds of each
+        draft of a sequence, for `accept` or `refuse` once it is known which were right.
         """
+        open_shares = {}
         self.busy_seconds += busy_seconds
         costs = [self._model.cost(span, len(spans)) for span in spans]
         total = sum(costs)
@@ -93,9 +95,23 @@ class DeviceLedger:
             repeated = max(0, min(span.stop, span.sequence.furthest) - span.start)
             thrown_away = discarded.get(span.sequence, 0) if discarded else 0
             self.discarded_tokens += thrown_away
-            useful = share * max(0, span.length - repeated - thrown_away) / span.length
-            span.sequence.device_seconds += useful
-            self.operator_seconds += share - useful
+            drafts = 0 if thrown_away else len(span.drafts)
+            settled = span.length - drafts
+            wasted = min(settled, repeated + thrown_away)
+            span.sequence.device_seconds += share * (settled - wasted) / span.length
+            self.operator_seconds += share * wasted / span.length
+            if drafts:
+                open_shares[span.sequence] = share / span.length
+        return open_shares
+
+    def accept(self, sequence: Sequence, seconds: float) -> None:
+        """Charge the time of a draft that proved right."""
+        sequence.device_seconds += seconds
+
+    def refuse(self, drafts: int, seconds: float) -> None:
+        """Charge the time of refused drafts to the operator."""
+        self.discarded_tokens += drafts
+        self.operator_seconds += seconds
 
     def write_off(self, busy_seconds: float) -> None:
         """Charge the time of a failed attempt to the operator."""

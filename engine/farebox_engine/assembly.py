@@ -39,6 +39,8 @@ def build_core(loaded: LoadedModel, config: EngineConfig, context: int) -> Engin
         block_size=config.block_size,
         token_budget=config.tokens_per_step(device),
         max_running=config.running_limit(device),
+        # Where keys depend on the length, drafts past a certain one would need other keys.
+        drafts=0 if loaded.model.lengths_matter else config.drafts(device),
     )
     cost = CostModel.of(
         loaded.config,

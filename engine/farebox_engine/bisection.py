@@ -69,6 +69,9 @@ def _divide(part: list[Span], short_of_memory: bool) -> list[list[Span]]:
     if middle:
         return [part[:middle], part[middle:]]
     (span,) = part
+    if span.drafts:
+        # A failure over what was only guessed is not the request's.
+        return [[span.settled]]
     if short_of_memory and span.length > 1:
         # The rest of the prompt is left to later steps.
         return [[replace(span, length=span.length // 2)]]

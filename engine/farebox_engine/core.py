@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 from farebox_engine.accounting import DeviceLedger, TokenRate
@@ -61,6 +62,8 @@ class EngineCore:
         self._prompt_tokens = 0
         self._cached_tokens = 0
         self._completion_tokens = 0
+        self._draft_tokens = 0
+        self._accepted_draft_tokens = 0
 
     @property
     def idle(self) -> bool:
@@ -97,7 +100,7 @@ class EngineCore:
             self._failed_steps += 1
         if outcome.fitting is not None:
             self._scheduler.limit_steps(outcome.fitting)
-        sick = [(span, _FAILED) for span in outcome.failed]
+        sick: list[tuple[Span, str | None]] = [(span, _FAILED) for span in outcome.failed]
         for result in outcome.results:
             sick += self._take_up(result)
         for span, error in sick:
@@ -155,6 +158,8 @@ class EngineCore:
             operator_seconds=self._ledger.operator_seconds,
             tokens_per_second=self._rate.per_second(time.perf_counter()),
             discarded_tokens=self._ledger.discarded_tokens,
+            draft_tokens=self._draft_tokens,
+            accepted_draft_tokens=self._accepted_draft_tokens,
         )
 
     def _schedule(self, runner: ModelRunner) -> list[Span]:
@@ -169,26 +174,56 @@ class EngineCore:
                 self._cached_tokens += span.sequence.cached_tokens
         return spans
 
-    def _take_up(self, result: StepResult) -> list[tuple[Span, str]]:
-        """Charge for and hand out what was computed; returns the spans that turned out unusable, and why."""
-        broken = {
+    def _take_up(self, result: StepResult) -> list[tuple[Span, str | None]]:
+        """Charge for and hand out what was computed; returns what `_discard` is to be called for."""
+        after_drafts = result.after_drafts
+        unusable = {
             span.sequence: span.length
             for span, sampled in result.sampled
-            if sampled is not None and sampled.token is None
+            if any(each and each.token is None for each in (sampled, *after_drafts.get(span.sequence, ())))
         }
-        self._ledger.charge([span for span, _ in result.sampled], result.busy_seconds, broken)
-        sick = []
+        shares = self._ledger.charge([span for span, _ in result.sampled], result.busy_seconds, unusable)
+        sick: list[tuple[Span, str | None]] = []
         for span, sampled in result.sampled:
-            if span.sequence in broken:
-                sick.append((span, _NOT_A_NUMBER))
+            sequence = span.sequence
+            sequence.draft_tokens += len(span.drafts)
+            self._draft_tokens += len(span.drafts)
+            if sequence in unusable:
+                # After a draft it may be the draft's fault.
+                sick.append((span, None if sampled and sampled.token is not None else _NOT_A_NUMBER))
                 continue
             try:
-                span.sequence.prompt_scores += result.prompt_scores.get(span.sequence, ())
-                self._advance(span, sampled)
+                sequence.prompt_scores += result.prompt_scores.get(sequence, ())
+                self._take_tokens(span, sampled, after_drafts.get(sequence, ()), shares.get(sequence, 0.0))
             except Exception:
                 _log.exception("engine.sequence_failed")
                 sick.append((span, _FAILED))
         return sick
+
+    def _take_tokens(
+        self, span: Span, sampled: Sampled | None, after_drafts: Seq[Sampled], draft_seconds: float
+    ) -> None:
+        """Take up what was sampled, after the drafts too for as long as they are what was sampled.
+
+        Each such draft is to the sequence what a step of its own would have been.
+        """
+        sequence, accepted = span.sequence, 0
+        try:
+            self._advance(span.settled, sampled)
+            for draft, after in zip(span.drafts, after_drafts, strict=True):
+                if sequence not in self._scheduler or sequence.tokens[-1] != draft:
+                    break
+                accepted += 1
+                sequence.accepted_draft_tokens += 1
+                self._ledger.accept(sequence, draft_seconds)
+                self._advance(Span(sequence, sequence.computed, 1), after)
+        finally:
+            refused = len(span.drafts) - accepted
+            self._accepted_draft_tokens += accepted
+            self._ledger.refuse(refused, refused * draft_seconds)
+        if span.drafts and sequence.drafter is not None:
+            sequence.drafter.learn(len(span.drafts), accepted)
+            self._scheduler.settle(sequence)
 
     def _advance(self, span: Span, sampled: Sampled | None) -> None:
         self._scheduler.commit(span)
@@ -236,8 +271,11 @@ class EngineCore:
         else:
             self._end(sequence, FinishReason.STOP)
 
-    def _discard(self, span: Span, error: str) -> None:
-        """End a sequence whose blocks may hold rubbish: nobody may reuse or even read over them."""
+    def _discard(self, span: Span, error: str | None) -> None:
+        """End a sequence whose blocks may hold rubbish: nobody may reuse or even read over them.
+
+        Without an `error` it is computed again, with no more drafts.
+        """
         sequence = span.sequence
         if sequence not in self._scheduler:
             return
@@ -246,7 +284,12 @@ class EngineCore:
         with self.fence.guard([span]):
             if self._runner is not None:
                 self._runner.clear(own)
-        self._end(sequence, FinishReason.ERROR, error)
+        if error is not None:
+            self._end(sequence, FinishReason.ERROR, error)
+            return
+        if sequence.drafter is not None:
+            sequence.drafter.stop()
+        self._scheduler.send_back(sequence)
 
 
 def _describe_prompt(sequence: Sequence) -> PromptDetails:

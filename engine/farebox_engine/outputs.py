@@ -63,7 +63,9 @@ class Usage:
     counts every token generated for the answer, with the end token and those of a stop
     string. `queue_seconds` ends when the first step takes the request up,
     `prefill_seconds` when its first token is there, `decode_seconds` when it ends.
-    `device_seconds` is its share of the engine's busy time.
+    `device_seconds` is its share of the engine's busy time. `draft_tokens` were computed
+    on the chance that they come next; the `accepted_draft_tokens` did, and are among the
+    completion's. The time of the others is not in `device_seconds`.
     """
 
     prompt_tokens: int
@@ -74,6 +76,8 @@ class Usage:
     decode_seconds: float
     time_to_first_token_seconds: float | None
     device_seconds: float
+    draft_tokens: int = 0
+    accepted_draft_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +115,9 @@ class EngineStats:
 
     Of `busy_seconds`, `operator_seconds` were not charged to any request: work repeated
     after a preemption, failed, or thrown away. `discarded_tokens` were computed and then
-    thrown away. `restarts` counts how often the engine replaced a thread that hung or
-    broke. A `failed` engine has given up, and takes no more requests.
+    thrown away. Of the `draft_tokens` computed, `accepted_draft_tokens` proved right.
+    `restarts` counts how often the engine replaced a thread that hung or broke. A `failed`
+    engine has given up, and takes no more requests.
     """
 
     running: int
@@ -129,5 +134,7 @@ class EngineStats:
     operator_seconds: float
     tokens_per_second: float
     discarded_tokens: int = 0
+    draft_tokens: int = 0
+    accepted_draft_tokens: int = 0
     restarts: int = 0
     failed: bool = False

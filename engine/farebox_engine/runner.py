@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -23,12 +24,14 @@ from farebox_engine.sequence import Sequence, Span
 class StepResult:
     """Spans in the order computed, what was sampled for those that reach their end, and the time taken.
 
-    `prompt_scores` are of the sequences that ask for them: see `score_prompts`.
+    `prompt_scores` are of the sequences that ask for them: see `score_prompts`. `after_drafts`
+    holds what was sampled after each of a span's drafts, given that those before it are right.
     """
 
     sampled: list[tuple[Span, Sampled | None]]
     busy_seconds: float
     prompt_scores: dict[Sequence, list[RawLogprobs]] = field(default_factory=dict)
+    after_drafts: dict[Sequence, list[Sampled]] = field(default_factory=dict)
 
 
 class ModelRunner:
@@ -52,25 +55,27 @@ class ModelRunner:
         spans = sorted(spans, key=lambda span: (span.length > 1, -span.stop))
         with adapted(self._groups(spans)):
             hidden = self._model(
-                self._tensor(
-                    [token for span in spans for token in span.sequence.tokens[span.start : span.stop]]
-                ),
+                self._tensor([token for span in spans for token in span.tokens]),
                 self._tensor([position for span in spans for position in range(span.start, span.stop)]),
                 PagedAttention(self._cache, spans),
                 self._lengths(spans),
             )
         scores = score_prompts(self._model, hidden, spans)
         sampled: list[Sampled | None] = [None] * len(spans)
-        sampling = [index for index, span in enumerate(spans) if span.samples]
+        after_drafts: dict[Sequence, list[Sampled]] = {}
+        sampling = [(index, span) for index, span in enumerate(spans) if span.samples]
         if sampling:
             logits = self._model.logits(hidden[self._last_rows(spans)])
-            results = sample(logits, [spans[index].sequence for index in sampling])
-            for index, result in zip(sampling, results, strict=True):
-                sampled[index] = result
+            results = iter(sample(logits, [row for _, span in sampling for row in span.sampled_for]))
+            for index, span in sampling:
+                sampled[index] = next(results)
+                if span.drafts:
+                    after_drafts[span.sequence] = list(islice(results, len(span.drafts)))
         elif self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         # Reading the sampled tokens waits for the device, so that this is its time, not the launches'.
-        return StepResult(list(zip(spans, sampled, strict=True)), time.perf_counter() - started, scores)
+        seconds = time.perf_counter() - started
+        return StepResult(list(zip(spans, sampled, strict=True)), seconds, scores, after_drafts)
 
     def outgrown(self, sequences: Seq[Sequence]) -> list[Sequence]:
         """Those that have grown past the length for which their keys were rotated."""
@@ -97,12 +102,12 @@ class ModelRunner:
         ]
 
     def _last_rows(self, spans: Seq[Span]) -> Tensor:
-        rows = []
+        rows: list[int] = []
         row = -1
         for span in spans:
             row += span.length
             if span.samples:
-                rows.append(row)
+                rows.extend(range(row - len(span.drafts), row + 1))
         return self._tensor(rows)
 
     def _lengths(self, spans: Seq[Span]) -> Tensor | None:

@@ -13,10 +13,12 @@ from torch import Tensor
 from farebox_engine.forbidden import forbidden_tokens
 from farebox_engine.grammar import apply_grammars
 from farebox_engine.outputs import RawLogprobs
-from farebox_engine.sequence import Sequence
+from farebox_engine.sequence import Foreseen, Sequence
 
 _WORD = 2**64 - 1
 _FIRST_CANDIDATES = 256
+
+Row = Sequence | Foreseen
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Sampled:
     logprobs: RawLogprobs | None = None
 
 
-def sample(logits: Tensor, sequences: Seq[Sequence]) -> list[Sampled]:
+def sample(logits: Tensor, sequences: Seq[Row]) -> list[Sampled]:
     """Choose each sequence's next token from fp32 `logits` [N, vocab], which it may overwrite.
 
     A row depends on its own logits, parameters, seed and number of tokens alone, never on
@@ -74,7 +76,7 @@ def _mix(word: int) -> int:
     return word ^ (word >> 31)
 
 
-def _apply_penalties(logits: Tensor, sequences: Seq[Sequence]) -> None:
+def _apply_penalties(logits: Tensor, sequences: Seq[Row]) -> None:
     """Repetition (Keskar et al. 2019, arXiv 1909.05858), then presence and frequency as in OpenAI's API."""
     seen = [(row, seq.counts, seq.request.params) for row, seq in enumerate(sequences) if seq.counts]
     if not seen:
@@ -97,7 +99,7 @@ def _apply_penalties(logits: Tensor, sequences: Seq[Sequence]) -> None:
     logits[index] = values
 
 
-def _apply_bias(logits: Tensor, sequences: Seq[Sequence]) -> None:
+def _apply_bias(logits: Tensor, sequences: Seq[Row]) -> None:
     entries = [
         (row, token, bias)
         for row, seq in enumerate(sequences)
@@ -109,14 +111,14 @@ def _apply_bias(logits: Tensor, sequences: Seq[Sequence]) -> None:
         logits[index] += _tensor(np.asarray(biases, dtype=np.float32), logits.device)
 
 
-def _forbid(logits: Tensor, sequences: Seq[Sequence]) -> None:
+def _forbid(logits: Tensor, sequences: Seq[Row]) -> None:
     entries = [(row, token) for row, seq in enumerate(sequences) for token in forbidden_tokens(seq)]
     if entries:
         rows, tokens = zip(*entries, strict=True)
         logits[_tensor(rows, logits.device), _tensor(tokens, logits.device)] = -torch.inf
 
 
-def _draw(logits: Tensor, sequences: Seq[Sequence]) -> Tensor:
+def _draw(logits: Tensor, sequences: Seq[Row]) -> Tensor:
     """Draw from each row after temperature, top-k, top-p and min-p; int64 [N]."""
     params = [seq.request.params for seq in sequences]
     device = logits.device
@@ -135,7 +137,7 @@ def _draw(logits: Tensor, sequences: Seq[Sequence]) -> Tensor:
     return choice
 
 
-def _candidates(logits: Tensor, sequences: Seq[Sequence]) -> tuple[Tensor, Tensor]:
+def _candidates(logits: Tensor, sequences: Seq[Row]) -> tuple[Tensor, Tensor]:
     """The tokens that survive the filters, best first, and their probabilities, 0 for the others.
 
     Sorting a whole vocabulary is slow, so that the search begins with the best few
@@ -177,7 +179,7 @@ def _invert(probabilities: Tensor, points: Tensor) -> Tensor:
     return place.clamp(max=probabilities.shape[1] - 1)
 
 
-def _logprobs(raw: Tensor, chosen: Tensor, sequences: Seq[Sequence]) -> list[RawLogprobs]:
+def _logprobs(raw: Tensor, chosen: Tensor, sequences: Seq[Row]) -> list[RawLogprobs]:
     widths = [seq.request.params.logprobs or 0 for seq in sequences]
     values, ids = raw.topk(min(max(widths), raw.shape[1]), dim=-1)
     own = raw.gather(1, chosen[:, None])[:, 0].tolist()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from farebox_engine.blocks import BlockPool, block_key, root_key
+from farebox_engine.drafter import Drafter
 from farebox_engine.fair_queue import FairQueue
 from farebox_engine.sequence import Sequence, Span
 
@@ -41,12 +42,17 @@ class Scheduler:
     waits for it. A sequence takes KV blocks as it grows. When none are free, the last
     in rank gives up its own and is computed again later.
 
+    What a step has left, of tokens and of blocks, may go to drafts: up to `drafts` tokens that
+    a decoding sequence may generate next, computed in advance to be verified.
+
     The running sequences are kept by rank: by priority, then in the order of their
     admission. The first is never preempted, so that there is always progress. Who is
     admitted next is `FairQueue`'s affair.
     """
 
-    def __init__(self, pool: BlockPool, *, block_size: int, token_budget: int, max_running: int) -> None:
+    def __init__(
+        self, pool: BlockPool, *, block_size: int, token_budget: int, max_running: int, drafts: int = 0
+    ) -> None:
         self.preemptions = 0
         self.running: list[Sequence] = []
         self.waiting = FairQueue()
@@ -55,6 +61,7 @@ class Scheduler:
         self._token_budget = token_budget
         self._step_limit = token_budget
         self._max_running = max_running
+        self._drafts = drafts
 
     @property
     def idle(self) -> bool:
@@ -101,6 +108,8 @@ class Scheduler:
             self._admit_waiting(plan, above=sequence.request.priority)
             self._continue(sequence, plan)
         self._admit_waiting(plan)
+        if self._drafts and not plan.short_of_blocks:
+            self._speculate(plan)
         return list(plan.spans.values())
 
     def charge_output(self, sequence: Sequence) -> None:
@@ -119,6 +128,17 @@ class Scheduler:
         sequence.block_keys.clear()
         self._extend(sequence, 1)
 
+    def send_back(self, sequence: Sequence) -> None:
+        """Have a running sequence wait for its turn to be computed again."""
+        self.running.remove(sequence)
+        self._evict(sequence)
+
+    def settle(self, sequence: Sequence) -> None:
+        """Give back the blocks that only refused drafts reached into."""
+        kept = self._blocks_for(len(sequence.tokens))
+        self._pool.release(sequence.blocks[kept:])
+        del sequence.blocks[kept:]
+
     def commit(self, span: Span) -> None:
         """Record that `span` has been computed, and publish the blocks it filled for reuse."""
         sequence = span.sequence
@@ -135,6 +155,25 @@ class Scheduler:
         if length and sequence.blocks and self._make_room(sequence, sequence.computed + length, plan):
             plan.add(sequence, length)
 
+    def _speculate(self, plan: _Plan) -> None:
+        for sequence, span in plan.spans.items():
+            if span.length > 1 or not span.samples or not sequence.foreseeable:
+                continue
+            if sequence.drafter is None:
+                sequence.drafter = Drafter(self._drafts)
+            # Blocks are taken from nobody for a guess, and the step yields one token more than drafts.
+            blocks = len(sequence.blocks) + self._pool.free
+            room = min(
+                plan.budget,
+                sequence.token_limit - sequence.completion_length - 1,
+                blocks * self._block_size - span.stop,
+            )
+            drafts = sequence.drafter.propose(sequence.tokens, room)
+            if drafts:
+                self._extend(sequence, self._blocks_for(span.stop + len(drafts)) - len(sequence.blocks))
+                plan.spans[sequence] = Span(sequence, span.start, 1 + len(drafts), drafts)
+                plan.budget -= len(drafts)
+
     def _make_room(self, sequence: Sequence, length: int, plan: _Plan) -> bool:
         """Give `sequence` the blocks for `length` tokens; False if it was preempted itself."""
         needed = self._blocks_for(length) - len(sequence.blocks)
@@ -148,9 +187,8 @@ class Scheduler:
         return True
 
     def _preempt(self, victim: Sequence, plan: _Plan) -> None:
-        self.running.remove(victim)
         plan.drop(victim)
-        self._evict(victim)
+        self.send_back(victim)
         self.preemptions += 1
 
     def _evict(self, sequence: Sequence) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -139,6 +140,25 @@ def build_checkpoint(folder: Path, seed: int = 0, model_type: str = "llama", **o
             if parameter.dim() == 1:
                 parameter.add_(0.3 * torch.randn_like(parameter))
     model.save_pretrained(folder)
+    return folder
+
+
+def build_parrot(folder: Path, *, cycle: int = 5, clarity: float = 0.1, **overrides: Any) -> Path:
+    """Write a Llama that, for the most part, goes through its vocabulary in circles of `cycle` tokens.
+
+    The layers' random contributions now and then win over the successor's lead, which is
+    `clarity` times the width, so that what comes next can be guessed from the text, but not always.
+    """
+    build_checkpoint(folder, **({"initializer_range": 0.1} | overrides))
+    weights = load_file(folder / "model.safetensors")
+    embedding = torch.randn_like(weights["model.embed_tokens.weight"])
+    tokens = torch.arange(len(embedding))
+    first = tokens - tokens % cycle
+    successors = first + (tokens - first + 1) % (len(embedding) - first).clamp(max=cycle)
+    weights["model.embed_tokens.weight"] = embedding
+    weights["lm_head.weight"] = torch.empty_like(embedding)
+    weights["lm_head.weight"][successors] = clarity * embedding
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 

@@ -139,6 +139,18 @@ def test_repeated_work_is_the_operators(model: CostModel) -> None:
 
 def test_refused_speculation_is_the_operators(model: CostModel) -> None:
     ledger, sequence = DeviceLedger(model), make_sequence([0] * 100)
-    ledger.charge([Span(sequence, 100, 4)], 1.0, {sequence: 3})
+    shares = ledger.charge([Span(sequence, 99, 4, drafts=(1, 2, 3))], 1.0)
+    assert shares == {sequence: pytest.approx(0.25)}
     assert sequence.device_seconds == pytest.approx(0.25)
-    assert ledger.discarded_tokens == 3
+    ledger.accept(sequence, shares[sequence])
+    ledger.refuse(2, 2 * shares[sequence])
+    assert sequence.device_seconds == pytest.approx(0.5)
+    assert ledger.operator_seconds == pytest.approx(0.5)
+    assert ledger.discarded_tokens == 2
+
+
+def test_a_step_without_a_number_is_the_operators_with_its_drafts(model: CostModel) -> None:
+    ledger, sequence = DeviceLedger(model), make_sequence([0] * 100)
+    assert ledger.charge([Span(sequence, 99, 4, drafts=(1, 2, 3))], 1.0, {sequence: 4}) == {}
+    assert (sequence.device_seconds, ledger.operator_seconds) == (0, 1.0)
+    assert ledger.discarded_tokens == 4

@@ -13,24 +13,41 @@ BLOCK = 4
 
 
 def make_scheduler(
-    *, blocks: int = 32, budget: int = 16, max_running: int = 4
+    *, blocks: int = 32, budget: int = 16, max_running: int = 4, drafts: int = 0
 ) -> tuple[Scheduler, BlockPool]:
     pool = BlockPool(blocks)
-    return Scheduler(pool, block_size=BLOCK, token_budget=budget, max_running=max_running), pool
+    scheduler = Scheduler(pool, block_size=BLOCK, token_budget=budget, max_running=max_running, drafts=drafts)
+    return scheduler, pool
 
 
 def compute(scheduler: Scheduler, spans: list[Span]) -> list[Sequence]:
-    """Pretend to run a step: every sequence at its end gets a token; those at their limit leave."""
+    """Pretend to run a step: every sequence at its end gets a token; those at their limit leave.
+
+    A draft that is the token got brings the next. Every thirteenth token is not what it was before.
+    """
     finished = []
     for span in spans:
-        scheduler.commit(span)
-        if span.samples:
-            scheduler.charge_output(span.sequence)
-            span.sequence.append(len(span.sequence.tokens) % 7)
-            if span.sequence.completion_length == span.sequence.token_limit:
-                scheduler.remove(span.sequence)
-                finished.append(span.sequence)
+        sequence = span.sequence
+        scheduler.commit(span.settled)
+        if not span.samples:
+            continue
+        grow(scheduler, sequence)
+        for draft in span.drafts:
+            if sequence.tokens[-1] != draft:
+                break
+            scheduler.commit(Span(sequence, sequence.computed, 1))
+            grow(scheduler, sequence)
+        scheduler.settle(sequence)
+        if sequence.completion_length == sequence.token_limit:
+            scheduler.remove(sequence)
+            finished.append(sequence)
     return finished
+
+
+def grow(scheduler: Scheduler, sequence: Sequence) -> None:
+    scheduler.charge_output(sequence)
+    length = len(sequence.tokens)
+    sequence.append(length if length % 13 == 0 else length % 7)
 
 
 Load = list[tuple[int, int, int, int, str]]
@@ -50,11 +67,17 @@ def loads(draw: st.DrawFn) -> Load:
 
 
 @settings(max_examples=150, deadline=None)
-@given(load=loads(), blocks=st.integers(12, 30), budget=st.integers(4, 40), max_running=st.integers(1, 4))
+@given(
+    load=loads(),
+    blocks=st.integers(12, 30),
+    budget=st.integers(4, 40),
+    max_running=st.integers(1, 4),
+    drafts=st.integers(0, 6),
+)
 def test_any_load_is_computed_exactly_once_and_frees_everything(
-    load: Load, blocks: int, budget: int, max_running: int
+    load: Load, blocks: int, budget: int, max_running: int, drafts: int
 ) -> None:
-    scheduler, pool = make_scheduler(blocks=blocks, budget=budget, max_running=max_running)
+    scheduler, pool = make_scheduler(blocks=blocks, budget=budget, max_running=max_running, drafts=drafts)
     # Equal tokens in all prompts, so that prefixes are shared, split and given up all the time.
     arrivals = [
         (step, make_sequence([0] * prompt, token_limit=tokens, priority=priority, tenant=tenant))
@@ -70,6 +93,10 @@ def test_any_load_is_computed_exactly_once_and_frees_everything(
         check_step(spans, budget, max_running, scheduler)
         assert spans or scheduler.idle, "work is waiting and nothing is computed"
         finished += compute(scheduler, spans)
+        held = {block for sequence in scheduler.running for block in sequence.blocks}
+        assert pool.free == blocks - len(held)
+        for sequence in scheduler.running:
+            assert len(sequence.blocks) <= -(-len(sequence.tokens) // BLOCK)
     assert len(finished) == len(load)
     assert pool.free == blocks
     for sequence in finished:

@@ -87,7 +87,8 @@ async def test_a_request_that_breaks_the_model_later_keeps_what_it_got(
         if engine.stats().completion_tokens >= 5:
             failing()
 
-    engine = sabotage(break_later)
+    # Without guesses, so that each step yields one token.
+    engine = sabotage(break_later, speculative_tokens=0)
     # Kept in sight of every step: a token that it never leaves behind.
     failed = await answer(engine, [5, BAD, 7], logit_bias={BAD: 100.0})
     assert failed.finish_reason == "error"

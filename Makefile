@@ -28,7 +28,7 @@ bench: $(VENV)/ready-for-tests
 	$(BIN)/python -m tests.bench.gateway --seconds $(SECONDS) --requests $(REQUESTS)
 
 chaos: $(VENV)/ready-for-tests
-	$(BIN)/python -m pytest -m chaos --timeout 1800 tests/chaos
+	$(BIN)/python -m pytest -s -m chaos --timeout 1800 tests/chaos
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

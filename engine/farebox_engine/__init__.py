@@ -9,15 +9,24 @@ engine.close()
 """
 
 from farebox_engine.engine import Engine
-from farebox_engine.errors import ClosedError, EngineError, LoadError, RequestError, TemplateError
+from farebox_engine.errors import (
+    ClosedError,
+    ComputeError,
+    EngineError,
+    LoadError,
+    RequestError,
+    TemplateError,
+)
 from farebox_engine.generation import Generation
 from farebox_engine.grammar import Grammar, GrammarSpec
 from farebox_engine.loader import load_model
+from farebox_engine.lora.adapter import AdapterInfo
 from farebox_engine.options import EngineConfig
 from farebox_engine.outputs import (
     Chunk,
     EngineStats,
     FinishReason,
+    PromptDetails,
     TokenAlternative,
     TokenLogprob,
     Usage,
@@ -25,8 +34,10 @@ from farebox_engine.outputs import (
 from farebox_engine.params import GenerationRequest, SamplingParams
 
 __all__ = [
+    "AdapterInfo",
     "Chunk",
     "ClosedError",
+    "ComputeError",
     "Engine",
     "EngineConfig",
     "EngineError",
@@ -37,6 +48,7 @@ __all__ = [
     "Grammar",
     "GrammarSpec",
     "LoadError",
+    "PromptDetails",
     "RequestError",
     "SamplingParams",
     "TemplateError",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 from farebox_engine.config import DecoderConfig
-from farebox_engine.sequence import Span
+from farebox_engine.sequence import Sequence, Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,29 +67,54 @@ def _pairs(length: int, window: int | None) -> float:
 class DeviceLedger:
     """Charges each step's busy seconds to its sequences, or to the operator.
 
-    The shares of a step sum to the step. Work done a second time, after a preemption, is
-    the operator's: no tenant asked for it.
+    The shares of a step sum to the step. Work done a second time, after a preemption or a
+    failure, and work whose result is thrown away are the operator's: no tenant asked for it.
     """
 
     def __init__(self, model: CostModel) -> None:
         self.busy_seconds = 0.0
         self.operator_seconds = 0.0
+        self.discarded_tokens = 0
         self._model = model
 
-    def charge(self, spans: Seq[Span], busy_seconds: float) -> None:
-        """Split `busy_seconds` among `spans`; call before they are committed."""
+    def charge(
+        self, spans: Seq[Span], busy_seconds: float, discarded: Mapping[Sequence, int] | None = None
+    ) -> dict[Sequence, float]:
+        """Split `busy_seconds` among `spans`; call before they are committed.
+
+        `discarded` says how many of a span's tokens came to nothing, all of them if the
+        output was unusable. Drafts are left open: what is returned are the seconds of each
+        draft of a sequence, for `accept` or `refuse` once it is known which were right.
+        """
+        open_shares = {}
         self.busy_seconds += busy_seconds
         costs = [self._model.cost(span, len(spans)) for span in spans]
         total = sum(costs)
         for span, cost in zip(spans, costs, strict=True):
             share = busy_seconds * cost / total
-            repeated = min(span.stop, span.sequence.furthest) - span.start
-            wasted = share * max(0, repeated) / span.length
-            span.sequence.device_seconds += share - wasted
-            self.operator_seconds += wasted
+            repeated = max(0, min(span.stop, span.sequence.furthest) - span.start)
+            thrown_away = discarded.get(span.sequence, 0) if discarded else 0
+            self.discarded_tokens += thrown_away
+            drafts = 0 if thrown_away else len(span.drafts)
+            settled = span.length - drafts
+            wasted = min(settled, repeated + thrown_away)
+            span.sequence.device_seconds += share * (settled - wasted) / span.length
+            self.operator_seconds += share * wasted / span.length
+            if drafts:
+                open_shares[span.sequence] = share / span.length
+        return open_shares
+
+    def accept(self, sequence: Sequence, seconds: float) -> None:
+        """Charge the time of a draft that proved right."""
+        sequence.device_seconds += seconds
+
+    def refuse(self, drafts: int, seconds: float) -> None:
+        """Charge the time of refused drafts to the operator."""
+        self.discarded_tokens += drafts
+        self.operator_seconds += seconds
 
     def write_off(self, busy_seconds: float) -> None:
-        """A failed step is the operator's."""
+        """Charge the time of a failed attempt to the operator."""
         self.busy_seconds += busy_seconds
         self.operator_seconds += busy_seconds
 

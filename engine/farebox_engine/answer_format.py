@@ -192,11 +192,15 @@ def _read_json_call(text: str, key: str) -> ToolCall | None:
         call = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+    if not isinstance(call, dict):
         return None
-    arguments = call.get(key, {})
-    return (
-        ToolCall(call["name"], json.dumps(arguments, ensure_ascii=False))
-        if isinstance(arguments, dict)
-        else None
-    )
+    name, arguments = call.get("name"), call.get(key, {})
+    if not isinstance(name, str) or not _is_unicode(name) or not isinstance(arguments, dict):
+        return None
+    written = json.dumps(arguments, ensure_ascii=False)
+    return ToolCall(name, written if _is_unicode(written) else json.dumps(arguments))
+
+
+def _is_unicode(text: str) -> bool:
+    """Half a surrogate pair, which JSON can escape and a model can write, is in no encoding."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)

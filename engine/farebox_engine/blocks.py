@@ -16,6 +16,18 @@ def root_key(*scope: bytes) -> bytes:
     return digest.digest()
 
 
+def prefix_root(*, model: str, salt: bytes, adapter: str = "", length: int | None = None) -> bytes:
+    """The root of a request's keys: what must be equal for two requests to share blocks.
+
+    The `model` version (the hash of its weights), the `adapter` on top of it, the
+    tenant's `salt`, and, for models whose keys depend on it, the prompt's `length`.
+    """
+    scope = [model.encode(), adapter.encode(), salt]
+    if length is not None:
+        scope.append(length.to_bytes(8, "little"))
+    return root_key(*scope)
+
+
 def block_key(parent: bytes, tokens: Sequence[int]) -> bytes:
     """The key of a full block: SHA-256 over its parent's key and its tokens.
 

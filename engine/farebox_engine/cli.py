@@ -11,10 +11,13 @@ from pathlib import Path
 from farebox_engine import demo
 from farebox_engine.errors import EngineError
 from farebox_engine.generate import Look, generate
+from farebox_engine.options import EngineConfig
+from farebox_engine.training import adapter_command, classifier_command
 from farebox_engine.training.errors import TrainingError
 from farebox_engine.training.export import DTYPES
 from farebox_engine.training.run import Run, train
 from farebox_engine.training.settings import ModelShape, Recipe
+from farebox_engine.training.translation import TranslationRun, TranslatorShape, train_translator
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +35,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="farebox-engine", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands.add_parser("train", help="train a decoder from text and write a Hugging Face folder"))
+    adapter_command.add_arguments(
+        commands.add_parser("train-adapter", help="train a LoRA adapter of a model from text")
+    )
+    classifier_command.add_arguments(
+        commands.add_parser("train-classifier", help="train a classifier of texts from texts with labels")
+    )
+    _add_train_translator(
+        commands.add_parser("train-translator", help="train an encoder-decoder from tab-separated pairs")
+    )
     _add_generate(commands.add_parser("generate", help="continue a prompt or answer a chat turn"))
     return parser
 
@@ -136,6 +148,49 @@ def _train(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         compile=options.compile,
     )
     train(run, sys.stderr)
+    return 0
+
+
+def _add_train_translator(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_train_translator)
+    shape = TranslatorShape()
+    parser.add_argument(
+        "--pairs", type=Path, required=True, metavar="FILE", help="UTF-8 lines of source<TAB>target"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--held-out", type=_share, default=0.02, help="share of the sources kept for scoring")
+    parser.add_argument("--vocab-size", type=_count, default=4096)
+    parser.add_argument("--hidden-size", type=_count, default=shape.hidden_size)
+    parser.add_argument("--feed-forward", type=_count, default=shape.feed_forward)
+    parser.add_argument("--layers", type=_count, default=shape.layers, help="of encoder and decoder each")
+    parser.add_argument("--heads", type=_count, default=shape.heads)
+    parser.add_argument("--context", type=_count, default=128, help="most tokens of a source or a target")
+    parser.add_argument("--batch", type=_count, default=64, help="pairs per step")
+    parser.add_argument("--steps", type=_count, default=2000)
+    parser.add_argument("--warmup", type=_count, default=200, metavar="STEPS")
+    parser.add_argument("--learning-rate", type=_positive, default=1e-3)
+    parser.add_argument("--dropout", type=_share, default=0.1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+
+
+def _train_translator(options: argparse.Namespace, _: Sequence[str]) -> int:
+    recipe = Recipe(
+        context=options.context,
+        batch=options.batch,
+        steps=options.steps,
+        warmup=options.warmup,
+        learning_rate=options.learning_rate,
+        final_learning_rate=options.learning_rate / 20,
+        weight_decay=0.01,
+        dropout=options.dropout,
+        held_out=options.held_out,
+        seed=options.seed,
+    )
+    shape = TranslatorShape(options.hidden_size, options.feed_forward, options.layers, options.heads)
+    device = EngineConfig(device=options.device).torch_device()
+    run = TranslationRun(options.pairs, options.out, shape, recipe, options.vocab_size, device)
+    train_translator(run, sys.stderr)
     return 0
 
 

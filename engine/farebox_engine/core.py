@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 from farebox_engine.accounting import DeviceLedger, TokenRate
+from farebox_engine.bisection import compute
 from farebox_engine.blocks import BlockPool
+from farebox_engine.errors import EngineError
+from farebox_engine.fence import Fence
 from farebox_engine.grammar import Matcher
-from farebox_engine.outputs import EngineStats, FinishReason, Usage
-from farebox_engine.runner import Runner
+from farebox_engine.outputs import EngineStats, FinishReason, PromptDetails, Usage
+from farebox_engine.runner import Runner, StepResult
 from farebox_engine.sampler import Sampled
 from farebox_engine.scheduler import Scheduler
 from farebox_engine.sequence import Sequence, Span
-from farebox_engine.transcript import Delta
+from farebox_engine.transcript import EMPTY_DELTA, Delta
 
 _log = logging.getLogger(__name__)
+
+_FAILED = "The model failed while computing this request."
+_NOT_A_NUMBER = "The model's output was not a number."
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,51 +36,108 @@ class Update:
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     error: str | None = None
+    prompt: PromptDetails | None = None
 
 
 class EngineCore:
-    """Schedules, computes, charges and collects, one `step` at a time; single-threaded."""
+    """Schedules, computes, charges and collects, one `step` at a time.
+
+    It belongs to one thread at a time. `fence` encloses the calls into the model; when
+    the thread inside is given up, the core passes to whoever calls `recover`.
+    """
 
     def __init__(self, scheduler: Scheduler, pool: BlockPool, runner: Runner, ledger: DeviceLedger) -> None:
+        self.fence = Fence()
         self._scheduler = scheduler
         self._pool = pool
-        self._runner = runner
+        self._runner: Runner | None = runner
         self._ledger = ledger
         self._rate = TokenRate()
+        # Kept here until collected, so that none is lost when a step ends half-way.
+        self._updates: list[Update] = []
         self._steps = 0
         self._failed_steps = 0
         self._prompt_tokens = 0
         self._cached_tokens = 0
         self._completion_tokens = 0
+        self._draft_tokens = 0
+        self._accepted_draft_tokens = 0
 
     @property
     def idle(self) -> bool:
         return self._scheduler.idle
 
+    @property
+    def ready(self) -> bool:
+        """Whether there is a cache; not while a new one is being built, nor after that failed."""
+        return self._runner is not None
+
     def add(self, sequence: Sequence) -> None:
         self._scheduler.add(sequence)
 
-    def has(self, sequence: Sequence) -> bool:
-        """Whether the sequence waits or runs; false once it has ended."""
-        return sequence in self._scheduler
+    def cancel(self, sequence: Sequence) -> None:
+        """End a sequence, wherever it is, and free its blocks; nothing if it has ended."""
+        if sequence in self._scheduler:
+            self._end(sequence, FinishReason.CANCELLED)
 
-    def step(self) -> list[Update]:
-        """Compute one batch; returns an update for each sequence that has something new."""
-        spans = self._schedule()
-        started = time.perf_counter()
-        try:
-            result = self._runner.run(spans)
-        except Exception:
-            _log.exception("engine.step_failed")
-            return self._fail(spans, time.perf_counter() - started)
+    def step(self) -> None:
+        """Compute one batch.
+
+        Raises:
+            Abandoned: this thread was given up meanwhile and must leave the core alone.
+        """
+        if self._runner is None:
+            raise EngineError("The core has no cache; it has to be rebuilt first.")
+        spans = self._schedule(self._runner)
+        if not spans:
+            return
+        outcome = compute(self._runner, spans, self.fence)
         self._steps += 1
-        self._ledger.charge(spans, result.busy_seconds)
-        updates = (self._advance(span, sampled) for span, sampled in result.sampled)
-        return [update for update in updates if update is not None]
+        self._ledger.write_off(outcome.wasted_seconds)
+        if outcome.attempts_failed:
+            self._failed_steps += 1
+        if outcome.fitting is not None:
+            self._scheduler.limit_steps(outcome.fitting)
+        sick: list[tuple[Span, str | None]] = [(span, _FAILED) for span in outcome.failed]
+        for result in outcome.results:
+            sick += self._take_up(result)
+        for span, error in sick:
+            self._discard(span, error)
 
-    def cancel(self, sequence: Sequence) -> Update:
-        """End a sequence that has not ended, wherever it is, and free its blocks."""
-        return self._end(sequence, FinishReason.CANCELLED)
+    def collect(self) -> list[Update]:
+        """What there is for the sequences since the last call."""
+        updates, self._updates = self._updates, []
+        return updates
+
+    def recover(self, error: str) -> None:
+        """Take over from a thread that hung or broke: end the sequences it was at, requeue the others.
+
+        What the cache holds is lost; call `rebuild` before the next step.
+        """
+        self._ledger.write_off(self.fence.seconds_inside)
+        self._failed_steps += 1
+        last = [span.sequence for span in self.fence.spans if span.sequence in self._scheduler]
+        self.fence = Fence()
+        # Something has to end, or the same would happen again and again.
+        for sequence in last or list(self._scheduler.running):
+            self._end(sequence, FinishReason.ERROR, error)
+        self._scheduler.requeue()
+
+    def rebuild(self, build: Callable[[], tuple[BlockPool, Runner]]) -> None:
+        """Go on with a new cache."""
+        # First let go of the old one: the device may not have room for both.
+        self._runner = None
+        # A device that hangs may hang in its allocator, too.
+        with self.fence.guard():
+            pool, runner = build()
+        self._pool, self._runner = pool, runner
+        self._scheduler.use(pool)
+
+    def end_all(self, error: str) -> None:
+        """End every sequence, running or waiting."""
+        self._scheduler.requeue()
+        while (sequence := self._scheduler.waiting.peek()) is not None:
+            self._end(sequence, FinishReason.ERROR, error)
 
     def stats(self) -> EngineStats:
         """A snapshot; safe to take from another thread."""
@@ -91,9 +155,14 @@ class EngineCore:
             busy_seconds=self._ledger.busy_seconds,
             operator_seconds=self._ledger.operator_seconds,
             tokens_per_second=self._rate.per_second(time.perf_counter()),
+            discarded_tokens=self._ledger.discarded_tokens,
+            draft_tokens=self._draft_tokens,
+            accepted_draft_tokens=self._accepted_draft_tokens,
         )
 
-    def _schedule(self) -> list[Span]:
+    def _schedule(self, runner: Runner) -> list[Span]:
+        for sequence in runner.outgrown(self._scheduler.running):
+            self._scheduler.restart(sequence)
         spans = self._scheduler.schedule()
         now = time.perf_counter()
         for span in spans:
@@ -103,57 +172,125 @@ class EngineCore:
                 self._cached_tokens += span.sequence.cached_tokens
         return spans
 
-    def _advance(self, span: Span, sampled: Sampled | None) -> Update | None:
-        """Take up what the step computed for one sequence."""
-        sequence = span.sequence
-        if sampled is None:
-            self._scheduler.commit(span)
-            return None
-        if sampled.token is None:
-            return self._discard(sequence, "The model's output was not a number.")
-        self._scheduler.commit(span)
-        return self._take_token(sequence, sampled.token, sampled)
+    def _take_up(self, result: StepResult) -> list[tuple[Span, str | None]]:
+        """Charge for and hand out what was computed; returns what `_discard` is to be called for."""
+        after_drafts = result.after_drafts
+        unusable = {
+            span.sequence: span.length
+            for span, sampled in result.sampled
+            if any(each and each.token is None for each in (sampled, *after_drafts.get(span.sequence, ())))
+        }
+        shares = self._ledger.charge([span for span, _ in result.sampled], result.busy_seconds, unusable)
+        sick: list[tuple[Span, str | None]] = []
+        for span, sampled in result.sampled:
+            sequence = span.sequence
+            sequence.draft_tokens += len(span.drafts)
+            self._draft_tokens += len(span.drafts)
+            if sequence in unusable:
+                # After a draft it may be the draft's fault.
+                sick.append((span, None if sampled and sampled.token is not None else _NOT_A_NUMBER))
+                continue
+            try:
+                sequence.prompt_scores += result.prompt_scores.get(sequence, ())
+                self._take_tokens(span, sampled, after_drafts.get(sequence, ()), shares.get(sequence, 0.0))
+            except Exception:
+                _log.exception("engine.sequence_failed")
+                sick.append((span, _FAILED))
+        return sick
 
-    def _take_token(self, sequence: Sequence, token: int, sampled: Sampled) -> Update:
+    def _take_tokens(
+        self, span: Span, sampled: Sampled | None, after_drafts: Seq[Sampled], draft_seconds: float
+    ) -> None:
+        """Take up what was sampled, after the drafts too for as long as they are what was sampled.
+
+        Each such draft is to the sequence what a step of its own would have been.
+        """
+        sequence, accepted = span.sequence, 0
+        try:
+            self._advance(span.settled, sampled)
+            for draft, after in zip(span.drafts, after_drafts, strict=True):
+                if sequence not in self._scheduler or sequence.tokens[-1] != draft:
+                    break
+                accepted += 1
+                sequence.accepted_draft_tokens += 1
+                self._ledger.accept(sequence, draft_seconds)
+                self._advance(Span(sequence, sequence.computed, 1), after)
+        finally:
+            refused = len(span.drafts) - accepted
+            self._accepted_draft_tokens += accepted
+            self._ledger.refuse(refused, refused * draft_seconds)
+        if span.drafts and sequence.drafter is not None:
+            sequence.drafter.learn(len(span.drafts), accepted)
+            self._scheduler.settle(sequence)
+
+    def _advance(self, span: Span, sampled: Sampled | None) -> None:
+        self._scheduler.commit(span)
+        if sampled is None or sampled.token is None:
+            return
+        sequence = span.sequence
+        if not sequence.completion_length and sequence.request.params.describes_prompt:
+            self._updates.append(Update(sequence, EMPTY_DELTA, prompt=_describe_prompt(sequence)))
+        if sequence.token_limit:
+            self._take_token(sequence, sampled.token, sampled)
+        else:
+            self._end(sequence, FinishReason.LENGTH)
+
+    def _take_token(self, sequence: Sequence, token: int, sampled: Sampled) -> None:
         now = time.perf_counter()
         if sequence.first_token_at is None:
             sequence.first_token_at = now
         self._rate.add(now, 1)
         self._completion_tokens += 1
+        self._scheduler.charge_output(sequence)
         sequence.append(token)
         if token in sequence.end_token_ids:
             sequence.transcript.feed_end(token)
-            return self._end(sequence, FinishReason.STOP)
-        if sequence.transcript.feed(token, sampled.logprobs):
-            return self._end(sequence, FinishReason.STOP)
-        if sequence.matcher is not None and sequence.matcher.ended:
-            return self._end_of_grammar(sequence, sequence.matcher)
-        if sequence.completion_length >= sequence.token_limit:
-            return self._end(sequence, FinishReason.LENGTH)
-        return Update(sequence, sequence.transcript.take())
+            self._end(sequence, FinishReason.STOP)
+        elif sequence.transcript.feed(token, sampled.logprobs, may_stop=sequence.may_stop):
+            self._end(sequence, FinishReason.STOP)
+        elif sequence.matcher is not None and sequence.matcher.ended:
+            self._end_of_grammar(sequence, sequence.matcher)
+        elif sequence.completion_length >= sequence.token_limit:
+            self._end(sequence, FinishReason.LENGTH)
+        else:
+            self._updates.append(Update(sequence, sequence.transcript.take()))
 
-    def _end(self, sequence: Sequence, reason: FinishReason, error: str | None = None) -> Update:
+    def _end(self, sequence: Sequence, reason: FinishReason, error: str | None = None) -> None:
         self._scheduler.remove(sequence)
+        # Whoever still reads the answer must not keep an unloaded adapter in memory.
+        sequence.adapter = None
         complete = reason in {FinishReason.STOP, FinishReason.LENGTH}
         delta = sequence.transcript.finish() if complete else sequence.transcript.take()
-        return Update(sequence, delta, reason, sequence.usage(time.perf_counter()), error)
+        self._updates.append(Update(sequence, delta, reason, sequence.usage(time.perf_counter()), error))
 
-    def _end_of_grammar(self, sequence: Sequence, matcher: Matcher) -> Update:
+    def _end_of_grammar(self, sequence: Sequence, matcher: Matcher) -> None:
         if matcher.failed:
-            return self._end(sequence, FinishReason.ERROR, "The grammar is too complex for this answer.")
-        return self._end(sequence, FinishReason.STOP)
+            self._end(sequence, FinishReason.ERROR, "The grammar is too complex for this answer.")
+        else:
+            self._end(sequence, FinishReason.STOP)
 
-    def _fail(self, spans: Seq[Span], busy_seconds: float) -> list[Update]:
-        """End the requests of a step that raised; the others never notice."""
-        self._failed_steps += 1
-        self._ledger.write_off(busy_seconds)
-        return [
-            self._discard(span.sequence, "The model failed while computing this request.") for span in spans
-        ]
+    def _discard(self, span: Span, error: str | None) -> None:
+        """End a sequence whose blocks may hold rubbish: nobody may reuse or even read over them.
 
-    def _discard(self, sequence: Sequence, error: str) -> Update:
-        """End a sequence whose blocks may hold rubbish: nobody may reuse or even read over them."""
+        Without an `error` it is computed again, with no more drafts.
+        """
+        sequence = span.sequence
+        if sequence not in self._scheduler:
+            return
         own = [block for block in sequence.blocks if self._pool.holders(block) == 1]
         self._pool.forget(own)
-        self._runner.clear(own)
-        return self._end(sequence, FinishReason.ERROR, error)
+        with self.fence.guard([span]):
+            if self._runner is not None:
+                self._runner.clear(own)
+        if error is not None:
+            self._end(sequence, FinishReason.ERROR, error)
+            return
+        if sequence.drafter is not None:
+            sequence.drafter.stop()
+        self._scheduler.send_back(sequence)
+
+
+def _describe_prompt(sequence: Sequence) -> PromptDetails:
+    params = sequence.request.params
+    scores = None if params.prompt_logprobs is None else sequence.prompt_scores
+    return sequence.transcript.describe_prompt(sequence.request.prompt_token_ids, scores, echo=params.echo)

@@ -48,8 +48,8 @@ class DeviceRunner:
     input never leaves the device. By the time the scheduler asks for these spans, they are
     under way or done. A sequence that has ended meanwhile costs its row of one step; what
     that wrote lies in a block of its own and is overwritten, in order, by the next holder.
-    Prompts, and sequences whose sampling needs the host (penalties, grammars, log-probabilities),
-    go to the `ModelRunner`.
+    Prompts, drafts, and sequences that need the host (for an adapter, or to sample with
+    penalties, a grammar or log-probabilities) go to the `ModelRunner`.
     """
 
     lookahead = 1
@@ -90,7 +90,8 @@ class DeviceRunner:
         flight, self._flight = self._flight, None
         flying = {span: row for span in spans if flight and (row := flight.row(span)) is not None}
         rest = [span for span in spans if span not in flying]
-        computed = self._host.run(rest).sampled if rest else []
+        on_host = [self._host.run(rest)] if rest else []
+        computed = [pair for result in on_host for pair in result.sampled]
         ahead = self._launch(
             [*self._follow_flight(flying), *(row for pair in computed for row in self._follow(*pair))]
         )
@@ -105,12 +106,22 @@ class DeviceRunner:
                     unsettled.append(span)
         if unsettled:
             # Their filters reach too far for the graph; what was begun with its guess is dropped.
-            computed.extend(self._host.run(unsettled).sampled)
+            on_host.append(self._host.run(unsettled))
+            computed.extend(on_host[-1].sampled)
             for span in unsettled:
                 if ahead is not None:
                     ahead.rows.pop(span.sequence, None)
         self._flight = ahead
-        return StepResult(computed, time.perf_counter() - started)
+        return StepResult(
+            computed,
+            time.perf_counter() - started,
+            {sequence: scores for result in on_host for sequence, scores in result.prompt_scores.items()},
+            {sequence: after for result in on_host for sequence, after in result.after_drafts.items()},
+        )
+
+    def outgrown(self, sequences: Seq[Sequence]) -> list[Sequence]:
+        """See `ModelRunner.outgrown`."""
+        return self._host.outgrown(sequences)
 
     def _follow_flight(self, flying: dict[Span, int]) -> list[DecodeRow]:
         return [
@@ -131,7 +142,8 @@ class DeviceRunner:
         """Whether a token may follow the one being sampled, and there is a block to compute it in."""
         sequence = span.sequence
         return (
-            sequence.completion_length + 1 < sequence.token_limit
+            not span.drafts
+            and sequence.completion_length + 1 < sequence.token_limit
             and span.stop // self._block_size < min(len(sequence.blocks), self._max_blocks)
             and runs_on_device(sequence)
         )

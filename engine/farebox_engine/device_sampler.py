@@ -23,12 +23,15 @@ class Mode(IntEnum):
 
 
 def runs_on_device(sequence: Sequence) -> bool:
-    """Whether the next token needs nothing but logits and numbers known beforehand."""
+    """Whether the next token needs nothing but the model itself and numbers known beforehand."""
     params = sequence.request.params
     return (
         sequence.matcher is None
         and sequence.counts is None
+        and sequence.adapter is None
         and not params.logit_bias
+        and not params.bad_words
+        and sequence.completion_length >= params.min_tokens
         and params.logprobs is None
         and params.top_k <= FIRST_CANDIDATES
     )

@@ -3,53 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
-import torch
-from torch import nn
-
-from farebox_engine.accounting import CostModel, DeviceLedger
 from farebox_engine.answer_format import AnswerFormat
-from farebox_engine.blocks import BlockPool, root_key
-from farebox_engine.choose_runner import build_runner
-from farebox_engine.core import EngineCore, Update
-from farebox_engine.errors import ClosedError, LoadError, RequestError
+from farebox_engine.assembly import build_cache, build_core
+from farebox_engine.core import Update
+from farebox_engine.errors import ClosedError
 from farebox_engine.generation import Generation
 from farebox_engine.grammar import Grammar, GrammarCompiler, GrammarSpec
-from farebox_engine.kv_cache import KVCache
-from farebox_engine.layers.packed import pack_linears
+from farebox_engine.intake import Intake
 from farebox_engine.loader import LoadedModel, load_model
-from farebox_engine.mailbox import Mail, Mailbox
+from farebox_engine.lora.adapter import AdapterInfo
+from farebox_engine.lora.store import AdapterStore
+from farebox_engine.mailbox import Mailbox
 from farebox_engine.options import EngineConfig
 from farebox_engine.outputs import EngineStats, FinishReason
 from farebox_engine.params import GenerationRequest
-from farebox_engine.scheduler import Scheduler
 from farebox_engine.sequence import Sequence
-from farebox_engine.sizing import context_length, num_blocks
+from farebox_engine.sizing import context_length
+from farebox_engine.supervisor import Supervisor
 from farebox_engine.threads import single_threaded
-from farebox_engine.transcript import EMPTY_DELTA, Transcript
-
-_log = logging.getLogger(__name__)
+from farebox_engine.transcript import EMPTY_DELTA
 
 
 class Engine:
     """Serves one model: takes requests on an event loop, computes them in a thread of its own.
 
     The thread waits while there is nothing to do, and hands over to the loop once per
-    step, whatever the number of requests.
+    step, whatever the number of requests. When a step hangs, another thread takes over.
     """
 
     def __init__(self, loaded: LoadedModel, config: EngineConfig) -> None:
         """Raises `LoadError` if the settings do not fit the model or the machine."""
         self.context_length = context_length(loaded, config)
         self.model_hash = loaded.model_hash
-        self._loaded = loaded
+        self.defaults = loaded.defaults
         self._tokenizer = loaded.tokenizer
         self._grammars = GrammarCompiler(
             loaded.tokenizer.vocabulary,
@@ -57,13 +49,21 @@ class Engine:
             loaded.config.vocab_size,
             loaded.eos_token_ids,
         )
-        self._threads = config.cpu_threads()
+        # Before the core packs the projections: what can be adapted is read off their weights.
+        self._adapters = AdapterStore(loaded)
+        self._intake = Intake(loaded, self.context_length, self._adapters)
         with single_threaded():
-            self._core = _build_core(loaded, config, self.context_length)
-        self._mailbox = Mailbox()
+            self._core = build_core(loaded, config, self.context_length)
+        self._mailbox: Mailbox[Sequence] = Mailbox()
         self._generations: dict[Sequence, Generation] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._supervisor = Supervisor(
+            self._core,
+            self._mailbox,
+            lambda: build_cache(loaded, config, self.context_length),
+            config,
+            deliver=self._deliver,
+            end_all=self._end_all,
+        )
 
     @classmethod
     def load(cls, path: str | Path, config: EngineConfig | None = None) -> Engine:
@@ -80,17 +80,16 @@ class Engine:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the engine's thread; generations are delivered on `loop`."""
-        if self._thread is not None:
+        if self._supervisor.started:
             raise ClosedError("The engine has been started before; load another.")
-        self._loop = loop
-        self._thread = threading.Thread(target=self._run, name="farebox-engine", daemon=True)
-        self._thread.start()
+        self._supervisor.start(loop)
 
     def close(self) -> None:
-        """End running generations with an error and wait for the thread; further calls do nothing."""
-        self._mailbox.close()
-        if self._thread is not None:
-            self._thread.join()
+        """End running generations with an error and wait for the thread; further calls do nothing.
+
+        A step that hangs is waited for no longer than `EngineConfig.step_timeout`.
+        """
+        self._supervisor.close()
 
     def generate(self, request: GenerationRequest) -> Generation:
         """Begin a generation; to be called on the event loop given to `start`.
@@ -99,18 +98,40 @@ class Engine:
             RequestError: the request does not fit this model.
             ClosedError: the engine is not running.
         """
-        sequence = self._sequence(request)
+        sequence = self._intake.sequence(request)
         generation = Generation(
             request.request_id,
             lambda: self._mailbox.cancel(sequence),
             with_logprobs=request.params.logprobs is not None,
         )
-        if self._thread is None:
+        if not self._supervisor.started:
             raise ClosedError("The engine is not running; start it before generating.")
         self._mailbox.submit(sequence)
         # Deliveries run on this very loop, so that none can come before this line.
         self._generations[sequence] = generation
         return generation
+
+    def load_adapter(self, name: str, folder: str | Path) -> AdapterInfo:
+        """Load the adapter in peft's `folder` for requests that name it; slow, so not for the event loop.
+
+        Running requests go on undisturbed, also those with a former adapter of that name.
+
+        Raises:
+            LoadError: it does not fit the model or is not supported; nothing is loaded then.
+        """
+        return self._adapters.load(name, folder)
+
+    def unload_adapter(self, name: str) -> None:
+        """Refuse new requests for an adapter; its memory is freed when the last running one has ended.
+
+        Raises:
+            LoadError: there is no such adapter.
+        """
+        self._adapters.unload(name)
+
+    def adapters(self) -> list[AdapterInfo]:
+        """The adapters that requests can name."""
+        return self._adapters.all()
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a user's text; control tokens spelled in it are encoded as text."""
@@ -152,124 +173,23 @@ class Engine:
 
     def stats(self) -> EngineStats:
         """What the engine is doing now."""
-        return self._core.stats()
-
-    def _run(self) -> None:
-        """The engine thread: take the mail, compute a step, deliver, until closed."""
-        torch.set_num_threads(self._threads)
-        try:
-            while not (mail := self._mailbox.take(wait=self._core.idle)).closed:
-                self._hand_over(self._turn(mail))
-        finally:
-            self._mailbox.close()
-            self._on_loop(self._end_all)
-
-    def _turn(self, mail: Mail) -> list[Update]:
-        for sequence in mail.submitted:
-            self._core.add(sequence)
-        # A sequence may have ended while its cancellation was under way.
-        updates = [self._core.cancel(sequence) for sequence in mail.cancelled if self._core.has(sequence)]
-        if not self._core.idle:
-            updates += self._core.step()
-        return updates
-
-    def _hand_over(self, updates: list[Update]) -> None:
-        if updates:
-            self._on_loop(self._deliver, updates)
-
-    def _on_loop(self, callback: Callable[..., None], *arguments: object) -> None:
-        if self._loop is None:
-            return
-        try:
-            self._loop.call_soon_threadsafe(callback, *arguments)
-        except RuntimeError:
-            # The loop is gone, and with it everyone who could read.
-            _log.warning("engine.loop_closed")
-            self._mailbox.close()
+        return replace(self._core.stats(), restarts=self._supervisor.restarts, failed=self._supervisor.failed)
 
     def _deliver(self, updates: list[Update]) -> None:
         for update in updates:
-            self._generations[update.sequence].push(update)
+            generation = self._generations.get(update.sequence)
+            if generation is None:
+                continue
+            generation.push(update)
             if update.finish_reason is not None:
                 del self._generations[update.sequence]
 
-    def _end_all(self) -> None:
-        """Whatever ends the engine's thread, nobody waits for it for ever."""
+    def _end_all(self, error: str) -> None:
+        """Whatever ends the computing, nobody waits for it for ever."""
         now = time.perf_counter()
         self._deliver(
             [
-                Update(
-                    sequence, EMPTY_DELTA, FinishReason.ERROR, sequence.usage(now), "The engine was closed."
-                )
+                Update(sequence, EMPTY_DELTA, FinishReason.ERROR, sequence.usage(now), error)
                 for sequence in self._generations
             ]
         )
-
-    def _sequence(self, request: GenerationRequest) -> Sequence:
-        """Check a request against the model and make it ready to be scheduled."""
-        params, prompt = request.params, request.prompt_token_ids
-        vocab = self._loaded.config.vocab_size
-        if not prompt:
-            raise RequestError("The prompt is empty; it needs at least one token.", "prompt")
-        if not 0 <= min(prompt) <= max(prompt) < vocab:
-            raise RequestError(f"The prompt has a token id outside 0 to {vocab - 1}.", "prompt")
-        if any(not 0 <= token < vocab for token in params.logit_bias):
-            raise RequestError(f"logit_bias has a token id outside 0 to {vocab - 1}.", "logit_bias")
-        room = self.context_length - len(prompt)
-        if room < 1 or (params.max_tokens or 1) > room:
-            raise RequestError(
-                f"The context holds {self.context_length} tokens; the prompt has {len(prompt)} and "
-                f"max_tokens is {params.max_tokens or 1}.",
-                "max_tokens" if room >= 1 else "prompt",
-            )
-        ends = set(params.stop_token_ids)
-        if not params.ignore_eos:
-            ends |= self._loaded.eos_token_ids
-        return Sequence(
-            request=request,
-            transcript=Transcript(self._tokenizer.vocabulary, prompt, params.stop),
-            token_limit=params.max_tokens or room,
-            end_token_ids=frozenset(ends),
-            root_key=self._root_key(request),
-            submitted_at=time.perf_counter(),
-        )
-
-    def _root_key(self, request: GenerationRequest) -> bytes:
-        scope = [self.model_hash.encode(), request.cache_salt]
-        if self._loaded.model.lengths_matter:
-            # Keys then depend on the prompt's length: prefixes of other lengths must not match.
-            scope.append(len(request.prompt_token_ids).to_bytes(8, "little"))
-        return root_key(*scope)
-
-
-def _build_core(loaded: LoadedModel, config: EngineConfig, context: int) -> EngineCore:
-    device = loaded.device
-    if device.type == "cpu":
-        pack_linears(cast(nn.Module, loaded.model), config.quantization)
-    elif config.quantization is not None:
-        raise LoadError("The engine setting quantization is for CPUs; leave it out on a GPU.")
-    blocks = num_blocks(loaded, config, context)
-    cache = KVCache(
-        loaded.config, num_blocks=blocks, block_size=config.block_size, dtype=loaded.dtype, device=device
-    )
-    pool = BlockPool(blocks)
-    runner = build_runner(
-        loaded.model,
-        cache,
-        capacity=config.running_limit(device),
-        max_blocks=-(-context // config.block_size),
-    )
-    scheduler = Scheduler(
-        pool,
-        block_size=config.block_size,
-        token_budget=config.tokens_per_step(device),
-        max_running=config.running_limit(device),
-        lookahead=runner.lookahead,
-    )
-    cost = CostModel.of(
-        loaded.config,
-        parameters=loaded.parameters,
-        item_bytes=loaded.dtype.itemsize,
-        on_gpu=device.type == "cuda",
-    )
-    return EngineCore(scheduler, pool, runner, DeviceLedger(cost))

@@ -3,6 +3,7 @@
 EngineError
 ├── LoadError       a checkpoint folder that cannot be served
 ├── RequestError    a request that this model cannot run; ``param`` names the field at fault
+├── ComputeError    a step that failed, or whose results are not numbers
 ├── TemplateError   a chat template that fails, or that refuses the messages
 └── ClosedError     a request to an engine that has been closed or was never started
 """
@@ -22,6 +23,10 @@ class RequestError(EngineError):
     def __init__(self, message: str, param: str) -> None:
         super().__init__(message)
         self.param = param
+
+
+class ComputeError(EngineError):
+    """The model failed while computing the request."""
 
 
 class TemplateError(EngineError):

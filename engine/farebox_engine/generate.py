@@ -1,4 +1,4 @@
-"""A quick look at a model: one prompt in, its continuation out, as it is written."""
+"""A quick look at a model: one prompt in, its continuation (or translation) out, as it is written."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import TextIO
 from farebox_engine.engine import Engine
 from farebox_engine.json_file import read_optional_json
 from farebox_engine.params import GenerationRequest, SamplingParams
+from farebox_engine.seq2seq.engine import Seq2SeqEngine
+from farebox_engine.seq2seq.loader import is_seq2seq
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +33,16 @@ def generate(look: Look, output: TextIO) -> None:
     Raises:
         EngineError: the model cannot be loaded or the prompt does not fit it.
     """
-    engine = Engine.load(look.model)
+    engine = _load(look.model)
     asyncio.run(_stream(engine, look, output))
 
 
-async def _stream(engine: Engine, look: Look, output: TextIO) -> None:
+def _load(model: Path) -> Engine | Seq2SeqEngine:
+    description = read_optional_json(model / "config.json")
+    return Seq2SeqEngine.load(model) if is_seq2seq(description) else Engine.load(model)
+
+
+async def _stream(engine: Engine | Seq2SeqEngine, look: Look, output: TextIO) -> None:
     messages = [{"role": "user", "content": look.prompt}]
     prompt = engine.render_chat(messages) if look.chat else engine.encode(look.prompt)
     params = _params(look, room=engine.context_length - len(prompt))

@@ -67,4 +67,5 @@ class Generation:
             usage=last.usage,
             error=last.error,
             cached_tokens=last.sequence.cached_tokens,
+            prompt=next((update.prompt for update in updates if update.prompt is not None), None),
         )

@@ -37,6 +37,11 @@ _LIMITS = LLParserLimits(
 )
 
 
+# Between tokens of JSON: nothing, a space, or a new line with its indentation. Without a bound, a model
+# that has lost its way writes white space to the end of its tokens, which somebody pays for.
+JSON_WHITE_SPACE = r"( |\n[ ]{0,32})?"
+
+
 @dataclass(frozen=True, slots=True)
 class GrammarSpec:
     """What a caller asks for. `source` is the schema or the list of choices as JSON text, or the regular
@@ -169,10 +174,12 @@ def apply_grammars(logits: Tensor, matchers: Sequence[tuple[int, Matcher]]) -> N
 def _source(spec: GrammarSpec) -> str:
     match spec.kind:
         case "json_object":
-            return LLMatcher.grammar_from_json_schema({"type": "object"})
+            return LLMatcher.grammar_from_json_schema(
+                {"type": "object"}, {"whitespace_pattern": JSON_WHITE_SPACE}
+            )
         case "json_schema":
             _check_nesting(spec)
-            return LLMatcher.grammar_from_json_schema(spec.source)
+            return LLMatcher.grammar_from_json_schema(spec.source, {"whitespace_pattern": JSON_WHITE_SPACE})
         case "regex":
             return LLMatcher.grammar_from_regex(spec.source)
         case "choice":

@@ -16,16 +16,29 @@ def read_json(path: Path) -> dict[str, object]:
     Raises:
         LoadError: the file is missing, too large, or holds no JSON object.
     """
+    content = _parse(path)
+    if not isinstance(content, dict):
+        raise LoadError(f"{path} holds no JSON object; copy or export it again.")
+    return content
+
+
+def read_json_objects(path: Path) -> list[dict[str, object]]:
+    """As `read_json`, for a file that holds a list of objects."""
+    content = _parse(path)
+    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
+        raise LoadError(f"{path} holds no list of JSON objects; copy or export it again.")
+    return content
+
+
+def _parse(path: Path) -> object:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise LoadError(f"{path} is larger than {_MAX_BYTES >> 20} MiB; that cannot be right.")
-        content = json.loads(path.read_bytes())
+        content: object = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise LoadError(f"{path.parent} has no {path.name}; give a whole Hugging Face checkpoint.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise LoadError(f"{path} is not readable as JSON ({error}); copy or export it again.") from error
-    if not isinstance(content, dict):
-        raise LoadError(f"{path} holds no JSON object; copy or export it again.")
     return content
 
 

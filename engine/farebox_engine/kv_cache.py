@@ -223,7 +223,8 @@ class PagedAttention:
         tables = []
         for span, first in zip(spans, firsts, strict=True):
             table = span.sequence.blocks[first : first + width]
-            tables.extend(table + [0] * (width - len(table)))
+            # Padded with its own block: another's may hold NaN, which no mask keeps out of a sum.
+            tables.extend(table + table[:1] * (width - len(table)))
         if tables == list(range(tables[0], tables[0] + len(tables))):
             return _Context(slice(tables[0], tables[0] + len(tables)), len(spans))
         return _Context(self._tensor(tables), len(spans))

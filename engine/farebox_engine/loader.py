@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from farebox_engine.config import ConfigError, DecoderConfig
 from farebox_engine.errors import LoadError
+from farebox_engine.generation_defaults import GenerationDefaults
 from farebox_engine.json_file import read_json, read_optional_json
+from farebox_engine.models.weights import Naming
 from farebox_engine.registry import FAMILIES, CausalLM, Family
 from farebox_engine.tokenizer import ChatTokenizer
 
@@ -31,10 +33,12 @@ class LoadedModel:
     config: DecoderConfig
     tokenizer: ChatTokenizer
     eos_token_ids: frozenset[int]
+    defaults: GenerationDefaults
     model_hash: str
     parameters: int
     device: torch.device
     dtype: torch.dtype
+    naming: Naming
 
 
 def load_model(folder: str | Path, *, device: torch.device, dtype: torch.dtype) -> LoadedModel:
@@ -52,6 +56,7 @@ def load_model(folder: str | Path, *, device: torch.device, dtype: torch.dtype) 
     files = weight_files(folder)
     try:
         config = family.read_config(description)
+        defaults = GenerationDefaults.read(folder)
         model = allocate(family, config, device, dtype)
         with Tensors(files) as tensors:
             family.load(model, tensors)
@@ -63,10 +68,12 @@ def load_model(folder: str | Path, *, device: torch.device, dtype: torch.dtype) 
         config=config,
         tokenizer=tokenizer,
         eos_token_ids=_end_tokens(folder, config),
+        defaults=defaults,
         model_hash=hash_files(files),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         device=device,
         dtype=dtype,
+        naming=family.naming,
     )
 
 
@@ -155,9 +162,14 @@ def _family(description: Mapping[str, object]) -> Family:
 
 
 def allocate(family: Family, config: DecoderConfig, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Build a module with uninitialised parameters; tied ones stay tied."""
+    """Build a decoder with uninitialised parameters; tied ones stay tied."""
+    return allocate_module(lambda: family.build(config), device, dtype)
+
+
+def allocate_module(build: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """As `allocate`, for any module."""
     with torch.device("meta"):
-        model = family.build(config)
+        model = build()
     made: dict[nn.Parameter, nn.Parameter] = {}
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):

@@ -1,53 +1,58 @@
-"""What the event loop has for the engine's thread."""
+"""What the event loop has for an engine's thread."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from farebox_engine.errors import ClosedError
-from farebox_engine.sequence import Sequence
+
+Item = TypeVar("Item")
 
 
 @dataclass(slots=True)
-class Mail:
-    """New sequences, sequences to cancel, and whether to close."""
+class Mail(Generic[Item]):
+    """New items of work, items to cancel, and whether to close."""
 
-    submitted: list[Sequence] = field(default_factory=list)
-    cancelled: list[Sequence] = field(default_factory=list)
+    submitted: list[Item] = field(default_factory=list)
+    cancelled: list[Item] = field(default_factory=list)
     closed: bool = False
 
 
-class Mailbox:
+class Mailbox(Generic[Item]):
     """Collects mail under a lock that is never held for longer than a list operation."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
-        self._mail = Mail()
+        self._mail: Mail[Item] = Mail()
+        self._reason = ""
 
-    def submit(self, sequence: Sequence) -> None:
-        """Hand over a new sequence.
+    def submit(self, item: Item) -> None:
+        """Hand over a new item of work.
 
         Raises:
             ClosedError: nobody will read it; checked under the lock, so that none is lost.
         """
         with self._condition:
             if self._mail.closed:
-                raise ClosedError("The engine has been closed.")
-            self._mail.submitted.append(sequence)
+                raise ClosedError(self._reason)
+            self._mail.submitted.append(item)
             self._condition.notify()
 
-    def cancel(self, sequence: Sequence) -> None:
+    def cancel(self, item: Item) -> None:
         with self._condition:
-            self._mail.cancelled.append(sequence)
+            self._mail.cancelled.append(item)
             self._condition.notify()
 
-    def close(self) -> None:
+    def close(self, reason: str = "The engine has been closed.") -> None:
+        """Take nothing more; whoever tries is told the `reason` given first."""
         with self._condition:
+            self._reason = self._reason or reason
             self._mail.closed = True
             self._condition.notify()
 
-    def take(self, *, wait: bool) -> Mail:
+    def take(self, *, wait: bool) -> Mail[Item]:
         """Everything that has come; with `wait`, not before something has."""
         with self._condition:
             if wait:

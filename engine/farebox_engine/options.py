@@ -24,6 +24,16 @@ class EngineConfig:
     a long prompt holds up the others. `threads` is the number of CPU threads per step, by
     default the number of physical cores. `quantization` "int8" computes linear layers on
     a CPU in int8: several times as fast as fp32, at a small cost in accuracy.
+
+    `speculative_tokens` is how many tokens at most a sequence may guess in a step from what
+    its text has said before, to be verified at once (by default 8; 0 for none). It changes
+    how fast tokens come, not which. On a GPU, and by requests with penalties or a grammar,
+    nothing is guessed.
+
+    A step that takes longer than `step_timeout` seconds (0: any time) counts as hung: its
+    requests end with an error, and a new thread with a new cache goes on with the others.
+    Once `abandoned_threads` hang at the same time, each holding a cache, the engine fails.
+    A large model on a slow machine may need more for `step_tokens` of a prompt.
     """
 
     device: str | None = None
@@ -35,6 +45,9 @@ class EngineConfig:
     max_running: int | None = None
     threads: int | None = None
     quantization: str | None = None
+    speculative_tokens: int | None = None
+    step_timeout: float = 30.0
+    abandoned_threads: int = 3
 
     def __post_init__(self) -> None:
         for name in (
@@ -44,10 +57,17 @@ class EngineConfig:
             "step_tokens",
             "max_running",
             "threads",
+            "abandoned_threads",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise LoadError(f"The engine setting {name} is {value}; it must be at least 1.")
+        if self.speculative_tokens is not None and self.speculative_tokens < 0:
+            raise LoadError(
+                f"The engine setting speculative_tokens is {self.speculative_tokens}; use 0 for none."
+            )
+        if not 0 <= self.step_timeout < float("inf"):
+            raise LoadError(f"The engine setting step_timeout is {self.step_timeout}; use seconds, or 0.")
         if self.dtype is not None and self.dtype not in _DTYPES:
             raise LoadError(f"The engine setting dtype is {self.dtype!r}; use one of {', '.join(_DTYPES)}.")
         if self.quantization not in (None, "int8"):
@@ -82,6 +102,12 @@ class EngineConfig:
         """How many sequences run at once; each needs one token of every step."""
         limit = self.max_running or (64 if device.type == "cpu" else 256)
         return min(limit, self.tokens_per_step(device))
+
+    def drafts(self, device: torch.device) -> int:
+        """How many tokens a sequence may guess in a step."""
+        if device.type != "cpu":
+            return 0
+        return 8 if self.speculative_tokens is None else self.speculative_tokens
 
     def cpu_threads(self) -> int:
         return self.threads or _physical_cores()

@@ -44,6 +44,18 @@ class RawLogprobs:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptDetails:
+    """What a request asked to be told about its prompt.
+
+    `text` without control tokens, with `echo`. `logprobs` has one entry per token, None
+    for the first, which nothing precedes, with `prompt_logprobs`.
+    """
+
+    text: str | None = None
+    logprobs: tuple[TokenLogprob | None, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """What a generation took. Times are seconds of the wall clock, except `device_seconds`.
 
@@ -51,7 +63,9 @@ class Usage:
     counts every token generated for the answer, with the end token and those of a stop
     string. `queue_seconds` ends when the first step takes the request up,
     `prefill_seconds` when its first token is there, `decode_seconds` when it ends.
-    `device_seconds` is its share of the engine's busy time.
+    `device_seconds` is its share of the engine's busy time. `draft_tokens` were computed
+    on the chance that they come next; the `accepted_draft_tokens` did, and are among the
+    completion's. The time of the others is not in `device_seconds`.
     """
 
     prompt_tokens: int
@@ -62,6 +76,8 @@ class Usage:
     decode_seconds: float
     time_to_first_token_seconds: float | None
     device_seconds: float
+    draft_tokens: int = 0
+    accepted_draft_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +89,8 @@ class Chunk:
     because it holds half a character, comes with the chunk that settles it. After a
     normal end the counts add up to `usage.completion_tokens`; after a cancellation they
     may stay below. `logprobs` has one entry per token with text (not for an end token or
-    the tokens of a stop string). `usage` and `finish_reason` come on the last chunk.
+    the tokens of a stop string). `prompt` comes once, with the first token, to requests
+    that ask for it. `usage` and `finish_reason` come on the last chunk.
     `cached_tokens`, on every chunk alike, is how much of the prompt came from the prefix cache.
     """
 
@@ -84,6 +101,7 @@ class Chunk:
     usage: Usage | None = None
     error: str | None = None
     cached_tokens: int = 0
+    prompt: PromptDetails | None = None
 
     @property
     def delivered_tokens(self) -> int:
@@ -95,8 +113,11 @@ class Chunk:
 class EngineStats:
     """A snapshot of the engine. Counters run from the start; `tokens_per_second` is of the last seconds.
 
-    Of `busy_seconds`, `operator_seconds` were not charged to any request (work repeated
-    after a preemption).
+    Of `busy_seconds`, `operator_seconds` were not charged to any request: work repeated
+    after a preemption, failed, or thrown away. `discarded_tokens` were computed and then
+    thrown away. Of the `draft_tokens` computed, `accepted_draft_tokens` proved right.
+    `restarts` counts how often the engine replaced a thread that hung or broke. A `failed`
+    engine has given up, and takes no more requests.
     """
 
     running: int
@@ -112,3 +133,8 @@ class EngineStats:
     busy_seconds: float
     operator_seconds: float
     tokens_per_second: float
+    discarded_tokens: int = 0
+    draft_tokens: int = 0
+    accepted_draft_tokens: int = 0
+    restarts: int = 0
+    failed: bool = False

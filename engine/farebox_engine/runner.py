@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from farebox_engine.kv_cache import KVCache, PagedAttention
+from farebox_engine.lora.adapter import Adapter
+from farebox_engine.lora.batch import Group, adapted
+from farebox_engine.outputs import RawLogprobs
+from farebox_engine.prompt_scores import score_prompts
 from farebox_engine.registry import CausalLM
 from farebox_engine.sampler import Sampled, sample
-from farebox_engine.sequence import Span
+from farebox_engine.sequence import Sequence, Span
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """Spans in the order computed, what was sampled for those that reach their end, and the time taken."""
+    """Spans in the order computed, what was sampled for those that reach their end, and the time taken.
+
+    `prompt_scores` are of the sequences that ask for them: see `score_prompts`. `after_drafts`
+    holds what was sampled after each of a span's drafts, given that those before it are right.
+    """
 
     sampled: list[tuple[Span, Sampled | None]]
     busy_seconds: float
+    prompt_scores: dict[Sequence, list[RawLogprobs]] = field(default_factory=dict)
+    after_drafts: dict[Sequence, list[Sampled]] = field(default_factory=dict)
 
 
 class Runner(Protocol):
@@ -35,6 +46,8 @@ class Runner(Protocol):
     def clear(self, blocks: Seq[int]) -> None: ...
 
     def run(self, spans: Seq[Span]) -> StepResult: ...
+
+    def outgrown(self, sequences: Seq[Sequence]) -> list[Sequence]: ...
 
 
 class ModelRunner:
@@ -58,31 +71,61 @@ class ModelRunner:
         started = time.perf_counter()
         # Decoding sequences first and by length: attention takes them in groups of similar length.
         spans = sorted(spans, key=lambda span: (span.length > 1, -span.stop))
-        hidden = self._model(
-            self._tensor([token for span in spans for token in span.sequence.tokens[span.start : span.stop]]),
-            self._tensor([position for span in spans for position in range(span.start, span.stop)]),
-            PagedAttention(self._cache, spans),
-            self._lengths(spans),
-        )
+        with adapted(self._groups(spans)):
+            hidden = self._model(
+                self._tensor([token for span in spans for token in span.tokens]),
+                self._tensor([position for span in spans for position in range(span.start, span.stop)]),
+                PagedAttention(self._cache, spans),
+                self._lengths(spans),
+            )
+        scores = score_prompts(self._model, hidden, spans)
         sampled: list[Sampled | None] = [None] * len(spans)
-        sampling = [index for index, span in enumerate(spans) if span.samples]
+        after_drafts: dict[Sequence, list[Sampled]] = {}
+        sampling = [(index, span) for index, span in enumerate(spans) if span.samples]
         if sampling:
             logits = self._model.logits(hidden[self._last_rows(spans)])
-            results = sample(logits, [spans[index].sequence for index in sampling])
-            for index, result in zip(sampling, results, strict=True):
-                sampled[index] = result
+            results = iter(sample(logits, [row for _, span in sampling for row in span.sampled_for]))
+            for index, span in sampling:
+                sampled[index] = next(results)
+                if span.drafts:
+                    after_drafts[span.sequence] = list(islice(results, len(span.drafts)))
         elif self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         # Reading the sampled tokens waits for the device, so that this is its time, not the launches'.
-        return StepResult(list(zip(spans, sampled, strict=True)), time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        return StepResult(list(zip(spans, sampled, strict=True)), seconds, scores, after_drafts)
+
+    def outgrown(self, sequences: Seq[Sequence]) -> list[Sequence]:
+        """Those that have grown past the length for which their keys were rotated."""
+        limit = self._model.outgrown_at
+        if limit is None:
+            return []
+        return [
+            each
+            for each in sequences
+            if max(each.prompt_length, each.rotated_for) <= limit < len(each.tokens)
+        ]
+
+    def _groups(self, spans: Seq[Span]) -> list[Group]:
+        """The rows of each adapter that the spans have."""
+        rows: dict[Adapter | None, list[int]] = {}
+        start = 0
+        for span in spans:
+            rows.setdefault(span.sequence.adapter, []).extend(range(start, start + span.length))
+            start += span.length
+        return [
+            Group(adapter.matrices, None if len(rows) == 1 else self._tensor(its_rows))
+            for adapter, its_rows in rows.items()
+            if adapter is not None
+        ]
 
     def _last_rows(self, spans: Seq[Span]) -> Tensor:
-        rows = []
+        rows: list[int] = []
         row = -1
         for span in spans:
             row += span.length
             if span.samples:
-                rows.append(row)
+                rows.extend(range(row - len(span.drafts), row + 1))
         return self._tensor(rows)
 
     def _lengths(self, spans: Seq[Span]) -> Tensor | None:
@@ -90,7 +133,7 @@ class ModelRunner:
             return None
         return self._tensor(
             [
-                max(position + 1, span.sequence.prompt_length)
+                max(position + 1, span.sequence.prompt_length, span.sequence.rotated_for)
                 for span in spans
                 for position in range(span.start, span.stop)
             ]

@@ -10,23 +10,26 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from farebox_engine.forbidden import forbidden_tokens
 from farebox_engine.grammar import apply_grammars
 from farebox_engine.outputs import RawLogprobs
-from farebox_engine.sequence import Sequence
+from farebox_engine.sequence import Foreseen, Sequence
 
 _WORD = 2**64 - 1
 FIRST_CANDIDATES = 256
 
+Row = Sequence | Foreseen
+
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """One row's next token; `token` is None where the logits hold a NaN."""
+    """One row's next token; `token` is None where the logits hold a NaN or leave no token to choose."""
 
     token: int | None
     logprobs: RawLogprobs | None = None
 
 
-def sample(logits: Tensor, sequences: Seq[Sequence]) -> list[Sampled]:
+def sample(logits: Tensor, sequences: Seq[Row]) -> list[Sampled]:
     """Choose each sequence's next token from fp32 `logits` [N, vocab], which it may overwrite.
 
     A row depends on its own logits, parameters, seed and number of tokens alone, never on
@@ -36,6 +39,7 @@ def sample(logits: Tensor, sequences: Seq[Sequence]) -> list[Sampled]:
     raw = logits[wanted].log_softmax(dim=-1) if wanted else None
     _apply_penalties(logits, sequences)
     _apply_bias(logits, sequences)
+    _forbid(logits, sequences)
     matchers = [(row, seq.matcher) for row, seq in enumerate(sequences) if seq.matcher is not None]
     if matchers:
         apply_grammars(logits, matchers)
@@ -45,7 +49,7 @@ def sample(logits: Tensor, sequences: Seq[Sequence]) -> list[Sampled]:
         choice[drawing] = _draw(logits[drawing], [sequences[row] for row in drawing])
     tokens = [
         None if broken else token
-        for token, broken in zip(choice.tolist(), best.isnan().tolist(), strict=True)
+        for token, broken in zip(choice.tolist(), (best.isnan() | best.isneginf()).tolist(), strict=True)
     ]
     if raw is None:
         return [Sampled(token) for token in tokens]
@@ -72,7 +76,7 @@ def _mix(word: int) -> int:
     return word ^ (word >> 31)
 
 
-def _apply_penalties(logits: Tensor, sequences: Seq[Sequence]) -> None:
+def _apply_penalties(logits: Tensor, sequences: Seq[Row]) -> None:
     """Repetition (Keskar et al. 2019, arXiv 1909.05858), then presence and frequency as in OpenAI's API."""
     seen = [(row, seq.counts, seq.request.params) for row, seq in enumerate(sequences) if seq.counts]
     if not seen:
@@ -95,7 +99,7 @@ def _apply_penalties(logits: Tensor, sequences: Seq[Sequence]) -> None:
     logits[index] = values
 
 
-def _apply_bias(logits: Tensor, sequences: Seq[Sequence]) -> None:
+def _apply_bias(logits: Tensor, sequences: Seq[Row]) -> None:
     entries = [
         (row, token, bias)
         for row, seq in enumerate(sequences)
@@ -107,7 +111,14 @@ def _apply_bias(logits: Tensor, sequences: Seq[Sequence]) -> None:
         logits[index] += _tensor(np.asarray(biases, dtype=np.float32), logits.device)
 
 
-def _draw(logits: Tensor, sequences: Seq[Sequence]) -> Tensor:
+def _forbid(logits: Tensor, sequences: Seq[Row]) -> None:
+    entries = [(row, token) for row, seq in enumerate(sequences) for token in forbidden_tokens(seq)]
+    if entries:
+        rows, tokens = zip(*entries, strict=True)
+        logits[_tensor(rows, logits.device), _tensor(tokens, logits.device)] = -torch.inf
+
+
+def _draw(logits: Tensor, sequences: Seq[Row]) -> Tensor:
     """Draw from each row after temperature, top-k, top-p and min-p; int64 [N]."""
     params = [seq.request.params for seq in sequences]
     device = logits.device
@@ -126,7 +137,7 @@ def _draw(logits: Tensor, sequences: Seq[Sequence]) -> Tensor:
     return choice
 
 
-def _candidates(logits: Tensor, sequences: Seq[Sequence]) -> tuple[Tensor, Tensor]:
+def _candidates(logits: Tensor, sequences: Seq[Row]) -> tuple[Tensor, Tensor]:
     """The tokens that survive the filters, best first, and their probabilities, 0 for the others.
 
     Sorting a whole vocabulary is slow, so that the search begins with the best few
@@ -180,7 +191,7 @@ def invert(probabilities: Tensor, points: Tensor) -> Tensor:
     return place.clamp(max=probabilities.shape[1] - 1)
 
 
-def _logprobs(raw: Tensor, chosen: Tensor, sequences: Seq[Sequence]) -> list[RawLogprobs]:
+def _logprobs(raw: Tensor, chosen: Tensor, sequences: Seq[Row]) -> list[RawLogprobs]:
     widths = [seq.request.params.logprobs or 0 for seq in sequences]
     values, ids = raw.topk(min(max(widths), raw.shape[1]), dim=-1)
     own = raw.gather(1, chosen[:, None])[:, 0].tolist()

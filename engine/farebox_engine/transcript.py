@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from farebox_engine.detokenizer import Detokenizer
-from farebox_engine.outputs import RawLogprobs, TokenAlternative, TokenLogprob
+from farebox_engine.outputs import PromptDetails, RawLogprobs, TokenAlternative, TokenLogprob
 from farebox_engine.stop_strings import StopMatcher
 from farebox_engine.vocabulary import Vocabulary
 
@@ -38,8 +38,10 @@ class Transcript:
     """Detokenises a completion, looks for stop strings, and pairs text with tokens."""
 
     def __init__(self, vocabulary: Vocabulary, prompt: Sequence[int], stops: Sequence[str]) -> None:
+        """`prompt` is what the completion goes on from; empty where it is a text of its own."""
         self._vocabulary = vocabulary
-        self._detokenizer = Detokenizer(vocabulary, starts_text=vocabulary.is_special(prompt[-1]))
+        starts_text = not prompt or vocabulary.is_special(prompt[-1])
+        self._detokenizer = Detokenizer(vocabulary, starts_text=starts_text)
         self._matcher = StopMatcher(stops)
         self._undelivered: deque[_Undelivered] = deque()
         self._produced = 0  # characters detokenised
@@ -47,15 +49,31 @@ class Transcript:
         self._stopped = False
         self._ready: list[str] = []
 
-    def feed(self, token: int, logprobs: RawLogprobs | None) -> bool:
-        """Take up a token; True if it completes a stop string, after which no more may come."""
+    def describe_prompt(
+        self, prompt: Sequence[int], scores: Sequence[RawLogprobs] | None, *, echo: bool
+    ) -> PromptDetails:
+        """The text of `prompt`, with `echo`, and the `scores` of its tokens from the second on."""
+        text = None
+        if echo:
+            detokenizer = Detokenizer(self._vocabulary, starts_text=True)
+            text = "".join(map(detokenizer.feed, prompt))
+        if scores is None:
+            return PromptDetails(text)
+        entries = (self._describe(token, score) for token, score in zip(prompt[1:], scores, strict=True))
+        return PromptDetails(text, (None, *entries))
+
+    def feed(self, token: int, logprobs: RawLogprobs | None, *, may_stop: bool = True) -> bool:
+        """Take up a token; True if it completes a stop string, after which no more may come.
+
+        Without `may_stop` its text is no part of a stop string.
+        """
         text = self._detokenizer.feed(token)
         start, self._produced = self._produced, self._produced + len(text)
         # A token that ends in half a character is delivered with the character.
         end = self._produced + self._detokenizer.incomplete
         entry = None if logprobs is None else self._describe(token, logprobs)
         self._undelivered.append(_Undelivered(token, start, end, entry))
-        shown, self._stopped = self._matcher.feed(text)
+        shown, self._stopped = self._matcher.feed(text) if may_stop else (text, False)
         self._show(shown)
         return self._stopped
 

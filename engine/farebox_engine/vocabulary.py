@@ -57,7 +57,10 @@ class Vocabulary:
 
     def _decode(self, token: int) -> bytes:
         if token in self._added:
-            return self._added[token].encode()
+            # Gemma's runs of spaces are added tokens, and written as SentencePiece writes them.
+            name = self._added[token]
+            plain = self._byte_level or self.is_special(token)
+            return (name if plain else name.replace(_SPACE_MARK, " ")).encode()
         piece = self._tokenizer.id_to_token(token)
         if piece is None:
             return b""

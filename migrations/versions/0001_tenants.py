@@ -11,12 +11,15 @@ ROLES = """
 DO $$
 DECLARE
     role_name text;
+    -- From Postgres 16 on, whoever creates a role is its member without the right to become it.
+    needed text := CASE WHEN current_setting('server_version_num')::integer < 160000 THEN 'MEMBER'
+        ELSE 'SET' END;
 BEGIN
     FOREACH role_name IN ARRAY ARRAY['farebox_app', 'farebox_meter'] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role_name) THEN
             EXECUTE format('CREATE ROLE %I NOLOGIN NOSUPERUSER NOBYPASSRLS', role_name);
         END IF;
-        IF NOT pg_has_role(current_user, role_name, 'MEMBER') THEN
+        IF NOT pg_has_role(current_user, role_name, needed) THEN
             EXECUTE format('GRANT %I TO %I', role_name, current_user);
         END IF;
         EXECUTE format('GRANT USAGE ON SCHEMA public TO %I', role_name);

@@ -19,9 +19,6 @@ ALTER TABLE meter_scope ADD CONSTRAINT ck_meter_scope_currency
 UPDATE meter_scope s SET currency = t.currency
 FROM (SELECT organization_id, min(currency) AS currency FROM ledger_transfer GROUP BY 1) t
 WHERE s.id = t.organization_id;
--- Only the meter makes money: what the application opens is empty.
-CREATE POLICY opening ON meter_scope AS RESTRICTIVE FOR INSERT TO farebox_app
-    WITH CHECK (coalesce(balance, 0) = 0);
 """
 
 ADMIT = """
@@ -338,5 +335,4 @@ def downgrade() -> None:
     before = context.script.get_revision("0007").module
     op.execute("DROP FUNCTION farebox_settle_late, farebox_sweep(uuid[])")
     op.execute(before.ADMIT.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"))
-    op.execute("DROP POLICY opening ON meter_scope")
     op.execute("ALTER TABLE meter_scope DROP COLUMN currency")

@@ -104,6 +104,8 @@ async def _opened(
         # What lives now lives to the end: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+        # Thawed in the end: extension modules complain of what is never collected.
+        stack.callback(gc.unfreeze)
         yield
 
 

@@ -15,6 +15,7 @@ from farebox.core.database import Database
 from farebox.core.errors import Unavailable
 from farebox.core.settings import Settings
 from farebox.tenants import tasks as tenants
+from farebox.tenants.unverified import remove_unverified
 
 Handler = Callable[[Database, Settings, dict[str, Any]], Awaitable[None]]
 
@@ -43,6 +44,7 @@ UPDATE outbox SET last_error = :error,
     next_attempt_at = coalesce(now() + make_interval(secs => :pause), 'infinity')
 WHERE id = :id
 """)
+_TAKE_UP = text("UPDATE outbox SET attempts = 0, next_attempt_at = now() WHERE next_attempt_at = 'infinity'")
 
 log = structlog.get_logger(__name__)
 
@@ -90,13 +92,25 @@ class Worker:
         Raises Unavailable when Postgres is away.
         """
         deeds = await self._claim()
-        await asyncio.gather(*(self._do(deed) for deed in deeds))
+        # All are waited for, so that none goes on unseen after the first has met a database that is away.
+        outcomes = await asyncio.gather(*(self._do(deed) for deed in deeds), return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
         return len(deeds)
 
+    async def take_up_again(self) -> None:
+        """Make due what was given up, with all its attempts. Raises Unavailable when Postgres is away."""
+        async with self._database.meter_transaction() as session:
+            await session.execute(_TAKE_UP)
+
     async def sweep(self) -> None:
-        """Delete what has expired. Raises Unavailable when Postgres is away."""
+        """Delete what has expired and what nobody confirmed. Raises Unavailable when Postgres is away."""
         async with self._database.meter_transaction() as session:
             await tenants.sweep(session)
+        if self._settings.production:
+            async with self._database.meter_transaction() as session:
+                await remove_unverified(session)
 
     async def _turn(self) -> bool:
         """Whether there was something to do."""

@@ -4,8 +4,9 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from farebox.billing.models import ModelOffer
-from farebox.gateway.backend import Chunk, EngineStats, GenerationRequest
+from farebox.gateway.backend import Chunk, EngineStats, GenerationDefaults, GenerationRequest
 from farebox_engine.answer_format import AnswerFormat
+from farebox_engine.errors import LoadError
 from farebox_engine.grammar import Grammar, GrammarSpec
 from farebox_engine.outputs import FinishReason, Usage
 
@@ -47,6 +48,7 @@ class InstantBackend:
 
     context_length = 4096
     model_hash = hashlib.sha256(b"instant").hexdigest()
+    defaults = GenerationDefaults()
 
     def __init__(self, _: ModelOffer) -> None:
         self._prompt = list(range(PROMPT_TOKENS))
@@ -64,6 +66,9 @@ class InstantBackend:
 
     def compile_grammar(self, _: GrammarSpec) -> Grammar:
         raise NotImplementedError
+
+    def with_adapter(self, name: str, folder: str) -> "InstantBackend":
+        raise LoadError(f"{name} has no weights to adapt.")
 
     def start(self) -> None:
         """Always ready."""

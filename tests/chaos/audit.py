@@ -82,6 +82,12 @@ async def read_and_check_books(database: Database, funds: Mapping[UUID, Decimal]
     return found
 
 
+def event_of(call: Call, events: Iterable[UsageEvent]) -> UsageEvent:
+    """The one event of a call. Raises ValueError unless there is just one."""
+    (event,) = [event for event in events if event.request_id == call.request_id]
+    return event
+
+
 def assert_billed_exactly(call: Call, event: UsageEvent | None) -> None:
     """A response received whole has its event, with the tokens that the response itself told."""
     assert event is not None, f"an answer for nothing: {call.request_id}"

@@ -11,13 +11,15 @@ from farebox.billing import service as billing
 from farebox.core.database import Database
 from farebox.core.settings import Settings
 from tests.chaos.load import MODEL
-from tests.chaos.processes import Postgres
-from tests.chaos.stage import Stage, open_stage
+from tests.chaos.processes import Postgres, Server
+from tests.chaos.stage import SEND_BUFFER_BYTES, Stage, make_server, open_stage
 from tests.conftest import migrate
 from tests.engine.checkpoints import build_checkpoint
 from tests.tenants.factories import SECRET_KEY
 
 CONTEXT_LENGTH = 4096
+
+Pair = tuple[Server, Server]
 
 
 @pytest.fixture(scope="session")
@@ -34,11 +36,10 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
         postgres.shut_down()
 
 
-@pytest.fixture
-async def stage(postgres: Postgres, tmp_path: Path) -> AsyncIterator[Stage]:
-    settings = Settings(
+@pytest.fixture(scope="session")
+def settings(postgres: Postgres) -> Settings:
+    return Settings(
         base_url="https://farebox.test",
-        data=str(tmp_path),
         database_url=postgres.url,
         secret_key=SECRET_KEY,
         engine_threads=1,
@@ -46,6 +47,20 @@ async def stage(postgres: Postgres, tmp_path: Path) -> AsyncIterator[Stage]:
         default_tokens_per_minute=1_000_000_000,
         default_concurrent_requests=1_000,
     )
+
+
+@pytest.fixture(scope="session")
+async def pair(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
+    """Two replicas for the tests that kill none: a start takes seconds."""
+    directory = tmp_path_factory.mktemp("pair")
+    one, other = (make_server(settings, directory, SEND_BUFFER_BYTES) for _ in range(2))
+    await asyncio.gather(one.start(), other.start())
+    yield one, other
+    await asyncio.gather(one.stop(), other.stop())
+
+
+@pytest.fixture
+async def stage(postgres: Postgres, settings: Settings, tmp_path: Path) -> AsyncIterator[Stage]:
     async with open_stage(postgres, settings, tmp_path) as stage:
         yield stage
 

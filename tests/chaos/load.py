@@ -3,8 +3,9 @@
 import asyncio
 import itertools
 import random
+import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
@@ -18,11 +19,16 @@ MODEL = "tiny"
 # Every special token of the checkpoint is forbidden, so that an answer ends at max_tokens and each of its
 # tokens has a text, a log-probability and hence a place where the client can count it.
 NO_SPECIAL_TOKENS = {str(token): -100 for token in range(5)}
+# Fixed, so that it does not grow: what a client does not read waits, mostly, with the server.
+RECEIVE_BUFFER = [(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)]
 PROMPTS = (
     "Count the ferries in the harbour.",
     "The children count the wagons of the train on the bridge, one by one, until the lamps are lit.",
     "A word is one token or several, as the text will have it: tell me how many there are in this line.",
 )
+
+LONG_TOKENS = 415
+AT_ONCE_SECONDS = 90.0
 
 Fate = Literal["whole", "refused", "failed", "interrupted", "left", "unsent"]
 
@@ -92,13 +98,21 @@ class Call:
         self.error = answer.error or self.error
 
 
+Begun = Callable[[Call], Awaitable[object]]
+
+
 class Client:
-    """One key, one connection, one request at a time."""
+    """One key; each request that is under way at the same time has a connection of its own."""
 
     def __init__(self, url: str, key_id: UUID, token: str) -> None:
         self.key_id = key_id
         self._http = httpx.AsyncClient(
-            base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=httpx.Timeout(60.0)
+            base_url=url,
+            headers={"authorization": f"Bearer {token}"},
+            timeout=httpx.Timeout(60.0),
+            transport=httpx.AsyncHTTPTransport(
+                limits=httpx.Limits(max_connections=None), socket_options=RECEIVE_BUFFER
+            ),
         )
 
     async def __aenter__(self) -> "Client":
@@ -107,14 +121,19 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def call(self, body: dict[str, Any], *, leave_after: int | None = None) -> Call:
-        """Send a request and follow it to its end; `leave_after` so many events, hang up."""
+    async def call(
+        self, body: dict[str, Any], *, leave_after: int | None = None, once_begun: Begun | None = None
+    ) -> Call:
+        """Send a request and follow it to its end; `leave_after` so many events, hang up.
+
+        After the first event, or the whole body, nothing more is read until `once_begun` returns.
+        """
         call = Call(self.key_id, body, sent_at=time.time())
         path = "/v1/chat/completions" if "messages" in body else "/v1/completions"
         try:
             async with self._http.stream("POST", path, json=body) as response:
                 call.fate = "interrupted"
-                await _follow(response, call, leave_after)
+                await _follow(response, call, leave_after, once_begun)
         except httpx.ConnectError:
             pass
         except httpx.TransportError:
@@ -123,29 +142,49 @@ class Client:
         return call
 
 
-async def _follow(response: httpx.Response, call: Call, leave_after: int | None) -> None:
+async def _follow(
+    response: httpx.Response, call: Call, leave_after: int | None, once_begun: Begun | None
+) -> None:
     call.status, call.headers = response.status_code, response.headers
     call.request_id = internal("req", response.headers["x-request-id"])
     if response.status_code != 200 or not call.streamed:
         call.read(msgspec.json.decode(await response.aread(), type=Answer))
         call.fate = "whole" if response.status_code == 200 else "refused"
+        if once_begun is not None:
+            await once_begun(call)
         return
-    async for line in response.aiter_lines():
-        if line == "data: [DONE]":
+    async for data in _events(response):
+        if data == b"[DONE]":
             call.fate = "whole"
-        elif line:
-            call.read(msgspec.json.decode(line.removeprefix("data: "), type=Answer))
+        else:
+            call.read(msgspec.json.decode(data, type=Answer))
             if call.error is not None:
                 call.fate = "failed"
+            if once_begun is not None and len(call.arrivals) == 1:
+                await once_begun(call)
         if leave_after is not None and len(call.arrivals) >= leave_after:
             call.fate = "left"
             return
+
+
+async def _events(response: httpx.Response) -> AsyncIterator[bytes]:
+    # Not by `aiter_lines`: that also splits at U+0085 and U+2028, which an answer may hold.
+    rest = b""
+    async for data in response.aiter_bytes():
+        *events, rest = (rest + data).split(b"\n\n")
+        for event in events:
+            yield event.removeprefix(b"data: ")
 
 
 def chat(prompt: str, max_tokens: int, *, stream: bool, **more: Any) -> dict[str, Any]:
     """A chat request whose answer has exactly `max_tokens` tokens."""
     body = {"messages": [{"role": "user", "content": prompt}], "logprobs": True}
     return _request(max_tokens, stream=stream) | body | more
+
+
+def long_stream(prompt: str = PROMPTS[0]) -> dict[str, Any]:
+    """A request whose answer does not fit into the buffers on its way (see SEND_BUFFER_BYTES)."""
+    return chat(prompt, LONG_TOKENS, stream=True, top_logprobs=10)
 
 
 def completion(prompt: str, max_tokens: int, *, stream: bool, **more: Any) -> dict[str, Any]:
@@ -157,6 +196,27 @@ def _request(max_tokens: int, *, stream: bool) -> dict[str, Any]:
     options = {"stream_options": {"include_usage": True}} if stream else {}
     shared = {"model": MODEL, "max_tokens": max_tokens, "logit_bias": NO_SPECIAL_TOKENS, "stream": stream}
     return shared | options
+
+
+async def ask_at_once(
+    clients: Sequence[Client], count: int, meanwhile: Callable[[], Awaitable[object]] | None = None
+) -> list[Call]:
+    """So many streams at the same time, taken by the clients in turn, none read on before all have begun.
+
+    Each is longer than the buffers on its way: until then, and until `meanwhile` returns, whoever was
+    admitted keeps its reservation.
+    """
+    all_begun, done = asyncio.Barrier(count), asyncio.Barrier(count)
+    body = long_stream()
+
+    async def wait(_: Call) -> None:
+        if await all_begun.wait() == 0 and meanwhile is not None:
+            await meanwhile()
+        await done.wait()
+
+    asking = [clients[number % len(clients)].call(body, once_begun=wait) for number in range(count)]
+    async with asyncio.timeout(AT_ONCE_SECONDS):
+        return await asyncio.gather(*asking)
 
 
 def random_body(rng: random.Random) -> dict[str, Any]:

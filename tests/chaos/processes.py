@@ -20,12 +20,16 @@ PROBE_SECONDS = 0.02
 
 
 class Server:
-    """A server process that can be killed and started again, on the same data and the same port."""
+    """A server process that can be killed and started again, on the same data and the same port.
 
-    def __init__(self, settings: Settings, log: Path) -> None:
+    `send_buffer` is in bytes a connection; by default the system's.
+    """
+
+    def __init__(self, settings: Settings, log: Path, send_buffer: int | None = None) -> None:
         self.url = f"http://127.0.0.1:{settings.port}"
         self.log = log
         self.up = asyncio.Event()
+        self._command = [sys.executable, str(SERVE), *([] if send_buffer is None else [str(send_buffer)])]
         self._environment = _environment(settings)
         self._process: asyncio.subprocess.Process | None = None
 
@@ -34,7 +38,7 @@ class Server:
         began = time.monotonic()
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, str(SERVE), env=self._environment, stdout=log, stderr=log
+                *self._command, env=self._environment, stdout=log, stderr=log
             )
         async with asyncio.timeout(START_SECONDS), httpx.AsyncClient(base_url=self.url) as probe:
             while not await _is_ready(probe):
@@ -74,14 +78,22 @@ class Postgres:
         self._server = EmbeddedPostgres(directory)
         self.url = self._server.url
 
-    def stop_at_once(self) -> None:
-        """As `pg_ctl stop -m immediate` does: no checkpoint, no flush, recovery at the next start."""
+    def kill(self) -> None:
+        """kill -9 of every process of it: nothing is flushed, the next start recovers."""
         postmaster = self._postmaster()
-        postmaster.send_signal(signal.SIGQUIT)
-        while postmaster.is_running() and postmaster.status() != psutil.STATUS_ZOMBIE:
-            os.sched_yield()
+        processes = [postmaster, *postmaster.children()]
+        for process in processes:
+            process.kill()
+        psutil.wait_procs(processes, timeout=START_SECONDS)
+
+    def shut_down(self) -> None:
+        """The orderly, fast way: sessions are ended, what they had under way is rolled back."""
+        postmaster = self._postmaster()
+        postmaster.send_signal(signal.SIGINT)
+        postmaster.wait(timeout=START_SECONDS)
 
     def start(self) -> None:
+        """Returns when connections are taken."""
         self._server = EmbeddedPostgres(self._directory)
 
     def hang(self) -> None:
@@ -96,9 +108,6 @@ class Postgres:
         for child in postmaster.children():
             child.resume()
         postmaster.resume()
-
-    def shut_down(self) -> None:
-        self._server.stop()
 
     def _postmaster(self) -> psutil.Process:
         return psutil.Process(int((self._directory / "postmaster.pid").read_text().split()[0]))

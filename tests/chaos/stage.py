@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -21,7 +21,9 @@ from tests.tenants.factories import Tenant, make_key, make_tenant
 
 # A lease lasts 10 s and is looked at once a second; after a start of Postgres, 10 s more are waited.
 RELEASE_SECONDS = 30.0
-LOOK_SECONDS = 0.1
+LOOK_SECONDS = 0.02
+# With this, a stream that its client does not read comes to a halt at once.
+SEND_BUFFER_BYTES = 32_768
 
 
 @dataclass
@@ -36,10 +38,9 @@ class Stage:
     stack: AsyncExitStack
     tenants: dict[UUID, Decimal] = field(default_factory=dict)
 
-    def server(self) -> Server:
-        """One more server, on a port of its own, not yet started; stopped when the test ends."""
-        port = _free_port()
-        server = Server(msgspec.structs.replace(self.settings, port=port), self.directory / f"{port}.log")
+    def server(self, send_buffer: int | None = None) -> Server:
+        """One more server, with port and spool of its own, not yet started; stopped when the test ends."""
+        server = make_server(self.settings, self.directory, send_buffer)
         self.stack.push_async_callback(server.stop)
         return server
 
@@ -50,8 +51,16 @@ class Stage:
 
     async def client(self, server: Server, tenant: Tenant) -> Client:
         """A client of that server with a key of its own."""
+        (client,) = await self.clients([server], tenant)
+        return client
+
+    async def clients(self, servers: Sequence[Server], tenant: Tenant) -> list[Client]:
+        """A client of each server, all with one new key."""
         minted = await make_key(self.database, self.keyring, tenant)
-        return await self.stack.enter_async_context(Client(server.url, minted.row.id, minted.token))
+        clients = [Client(server.url, minted.row.id, minted.token) for server in servers]
+        for client in clients:
+            await self.stack.enter_async_context(client)
+        return clients
 
     async def populate(self, load: Load, server: Server, *, tenants: int, clients: int, seed: int) -> None:
         """Put clients of several new tenants to work."""
@@ -62,15 +71,44 @@ class Stage:
 
     async def all_released(self) -> None:
         """Return once no hold is left, by whatever way. Raises TimeoutError."""
+        await self._until("SELECT count(*) = 0 FROM hold WHERE organization_id = ANY (:ids)")
+
+    async def until_held(self, count: int) -> None:
+        """Return once as many requests, or more, hold a reservation. Raises TimeoutError."""
+        await self._until(
+            "SELECT count(*) >= :count FROM hold WHERE organization_id = ANY (:ids)", count=count
+        )
+
+    async def until_recorded(self) -> None:
+        """Return once a checkpoint has told of output of a stream under way. Raises TimeoutError."""
+        await self._until("SELECT max(output_tokens) > 0 FROM hold WHERE organization_id = ANY (:ids)")
+
+    async def until_halted(self) -> None:
+        """Return once two checkpoints in a row have told of the same output: of a stream that nobody reads.
+
+        There may be no other. Raises TimeoutError.
+        """
+        query = text("SELECT lease_expires_at, output_tokens FROM hold WHERE organization_id = ANY (:ids)")
+        lease, output = None, 0
         async with asyncio.timeout(RELEASE_SECONDS):
-            while await self._count_holds():  # noqa: ASYNC110  another process releases them
+            while True:
+                async with self.database.meter_transaction() as session:
+                    rows = (await session.execute(query, {"ids": list(self.tenants)})).all()
+                for hold in rows:
+                    if hold.lease_expires_at != lease and hold.output_tokens == output > 0:
+                        return
+                    lease, output = hold.lease_expires_at, hold.output_tokens
                 await asyncio.sleep(LOOK_SECONDS)
 
-    async def _count_holds(self) -> int:
-        async with self.database.meter_transaction() as session:
-            query = text("SELECT count(*) FROM hold WHERE organization_id = ANY (:ids)")
-            count: int = await session.scalar(query, {"ids": list(self.tenants)}) or 0
-            return count
+    async def _until(self, condition: str, **parameters: int) -> None:
+        """Wait for what other processes do to the tenants' holds."""
+        query = text(condition)
+        async with asyncio.timeout(RELEASE_SECONDS):
+            while True:
+                async with self.database.meter_transaction() as session:
+                    if await session.scalar(query, {"ids": list(self.tenants)} | parameters):
+                        return
+                await asyncio.sleep(LOOK_SECONDS)
 
 
 @asynccontextmanager
@@ -80,6 +118,13 @@ async def open_stage(postgres: Postgres, settings: Settings, directory: Path) ->
         stack.push_async_callback(database.close)
         keyring = await Keyring.load(database, settings)
         yield Stage(postgres, database, keyring, settings, directory, stack)
+
+
+def make_server(settings: Settings, directory: Path, send_buffer: int | None = None) -> Server:
+    """A server with port, data and log of its own in `directory`, not yet started."""
+    port = _free_port()
+    own = msgspec.structs.replace(settings, port=port, data=str(directory / str(port)))
+    return Server(own, directory / f"{port}.log", send_buffer)
 
 
 def _free_port() -> int:

@@ -40,7 +40,7 @@ def report(seed: int, moments: list[float], starts: list[float], findings: Findi
     late = sorted(findings.seconds_unbilled)
     print(  # noqa: T201  the record in docs/benchmarks/chaos.md is made of this
         f"\nseed {seed}: {len(moments)} kills, first answer after {min(starts):.1f} to {max(starts):.1f} s\n"
-        f"calls: {dict(sorted(findings.fates.items()))}\n"
+        f"requests: {findings.fates.total()}, {dict(sorted(findings.fates.items()))}\n"
         f"usage events: {findings.events}; whole answers settled but not sent: {findings.settled_unsent}\n"
         f"tokens delivered: {findings.tokens_delivered}, never billed: {findings.tokens_unbilled}\n"
         f"interrupted streams with something unbilled: {len(late)}, seconds of delivery unbilled:"
@@ -48,8 +48,10 @@ def report(seed: int, moments: list[float], starts: list[float], findings: Findi
     )
 
 
-async def test_three_kills_lose_double_and_overbill_nothing(stage: Stage) -> None:
-    await live_through(stage, kills=3, seed=1, longest_life=2.0)
+@pytest.mark.usefixtures("pair")
+async def test_two_kills_lose_double_and_overbill_nothing(stage: Stage) -> None:
+    """Other replicas settle what is left; below, the server that comes back does."""
+    await live_through(stage, kills=2, seed=1, longest_life=2.0)
 
 
 @pytest.mark.chaos

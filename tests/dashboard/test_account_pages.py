@@ -6,9 +6,10 @@ import pytest
 from sqlalchemy import select
 
 from farebox.core.database import Database
-from farebox.tenants import links
+from farebox.tenants import links, throttle
 from farebox.tenants.models import User
 from tests.dashboard.browsers import FormBrowser, Member, text_of
+from tests.gateway.servers import RunningServer
 from tests.tenants.factories import an_email
 
 PASSWORD = "correct horse battery"
@@ -143,3 +144,27 @@ async def test_a_form_of_another_site_is_refused(visitor: FormBrowser, path: str
     visitor.http.cookies.clear()
     refused = await visitor.post(path, fields | {"csrf_token": token})
     assert refused.status_code == 403
+
+
+async def test_guessing_does_not_shut_the_owners_browser_out(
+    visitor: FormBrowser, site: RunningServer, database: Database
+) -> None:
+    """Neither after a sign-in nor after a reset, which both leave a device cookie."""
+    email = an_email()
+    await sign_up(visitor, email)
+    await visitor.submit("/sign-in", "/sign-in", email=email, password=PASSWORD)
+    async with FormBrowser(site.url) as stranger:
+        await lock(stranger, email)
+        answer = await visitor.submit("/sign-in", "/sign-in", email=email, password=PASSWORD)
+        assert answer.status_code == 303
+        path = f"/reset?token={await mailed_token(database, email, 'reset')}"
+        await visitor.submit(path, "/reset", password="another long password")
+        await lock(stranger, email)
+        answer = await visitor.submit("/sign-in", "/sign-in", email=email, password="another long password")
+        assert answer.status_code == 303
+
+
+async def lock(stranger: FormBrowser, email: str) -> None:
+    for _ in range(throttle.ACCOUNT.free + 2):
+        answer = await stranger.submit("/sign-in", "/sign-in", email=email, password="only a guess")
+    assert answer.status_code == 429

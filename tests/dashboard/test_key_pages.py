@@ -2,7 +2,9 @@
 
 import re
 
+from farebox.core.database import Database
 from farebox.core.ids import external
+from farebox.tenants.organizations import archive_project, create_project
 from tests.dashboard.browsers import Member, text_of
 
 TOKEN = re.compile(r'id="new-key">(fb_live_[\w.-]+)<')
@@ -61,3 +63,39 @@ async def test_last_use_is_shown(owner: Member) -> None:
     row = (await owner.browser.get("/keys")).text.split("<strong>used</strong>")[1].split("</tr>")[0]
     assert "never" not in row
     assert "<time " in row
+
+
+async def test_keys_of_an_archived_project_can_still_be_seen_and_ended(
+    owner: Member, database: Database
+) -> None:
+    tenant = owner.tenant
+    async with database.transaction(organization_id=tenant.organization_id) as session:
+        await archive_project(
+            session,
+            organization_id=tenant.organization_id,
+            project_id=tenant.project_id,
+            actor_id=tenant.user_id,
+        )
+        await create_project(
+            session, organization_id=tenant.organization_id, name="Next", actor_id=tenant.user_id
+        )
+    for path in ("/overview", "/limits"):
+        assert (await owner.browser.get(path)).status_code == 200
+    revoke = f"/keys/{external('key', tenant.key_id)}/revoke"
+    answer = await owner.browser.submit("/keys", revoke)
+    assert answer.status_code == 303
+
+
+async def test_an_organization_without_an_open_project_still_has_its_pages(
+    owner: Member, database: Database
+) -> None:
+    tenant = owner.tenant
+    async with database.transaction(organization_id=tenant.organization_id) as session:
+        await archive_project(
+            session,
+            organization_id=tenant.organization_id,
+            project_id=tenant.project_id,
+            actor_id=tenant.user_id,
+        )
+    for path in ("/overview", "/keys", "/limits"):
+        assert (await owner.browser.get(path)).status_code == 200, path

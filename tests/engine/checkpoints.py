@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -64,8 +65,43 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
     "gpt2": {"model_type": "gpt2", "tie_word_embeddings": True, "n_inner": 80},
     "gpt2-scaled": {"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": True},
-    "mixtral": {"model_type": "mixtral", "num_local_experts": 5, "sliding_window": 19},
+    # Rows of 90 numbers are not aligned as the grouped product wants them.
+    "mixtral": {
+        "model_type": "mixtral",
+        "num_local_experts": 5,
+        "intermediate_size": 90,
+        "sliding_window": 19,
+    },
+    "qwen3-moe": {
+        "model_type": "qwen3_moe",
+        "head_dim": 16,
+        "num_experts": 6,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 32,
+        "norm_topk_prob": True,
+        "mlp_only_layers": [0],
+    },
+    "qwen3-moe-unnormalised": {
+        "model_type": "qwen3_moe",
+        "head_dim": 16,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "use_sliding_window": True,
+        "sliding_window": 9,
+    },
 }
+# Fields of a config.json that most families share, and those of experts.
+SHAPE: dict[str, Any] = {
+    "vocab_size": 100,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
+EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 _CORPUS = [
     "The ferry leaves the harbour at nine and comes back before the lamps are lit.",
     "A token is a piece of a word; a word is one token or several, as the text will have it.",
@@ -104,6 +140,25 @@ def build_checkpoint(folder: Path, seed: int = 0, model_type: str = "llama", **o
             if parameter.dim() == 1:
                 parameter.add_(0.3 * torch.randn_like(parameter))
     model.save_pretrained(folder)
+    return folder
+
+
+def build_parrot(folder: Path, *, cycle: int = 5, clarity: float = 0.1, **overrides: Any) -> Path:
+    """Write a Llama that, for the most part, goes through its vocabulary in circles of `cycle` tokens.
+
+    The layers' random contributions now and then win over the successor's lead, which is
+    `clarity` times the width, so that what comes next can be guessed from the text, but not always.
+    """
+    build_checkpoint(folder, **({"initializer_range": 0.1} | overrides))
+    weights = load_file(folder / "model.safetensors")
+    embedding = torch.randn_like(weights["model.embed_tokens.weight"])
+    tokens = torch.arange(len(embedding))
+    first = tokens - tokens % cycle
+    successors = first + (tokens - first + 1) % (len(embedding) - first).clamp(max=cycle)
+    weights["model.embed_tokens.weight"] = embedding
+    weights["lm_head.weight"] = torch.empty_like(embedding)
+    weights["lm_head.weight"][successors] = clarity * embedding
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 

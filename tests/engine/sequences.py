@@ -23,11 +23,21 @@ def byte_vocabulary() -> Vocabulary:
 
 
 def make_sequence(
-    prompt: Seq[int], *, token_limit: int = 16, salt: bytes = b"", generated: Seq[int] = (), **params: Any
+    prompt: Seq[int],
+    *,
+    token_limit: int = 16,
+    salt: bytes = b"",
+    tenant: bytes | str = b"",
+    weight: float = 1.0,
+    priority: int = 0,
+    generated: Seq[int] = (),
+    **params: Any,
 ) -> Sequence:
     sampling = SamplingParams(**params)
     sequence = Sequence(
-        request=GenerationRequest("request", list(prompt), sampling, salt),
+        request=GenerationRequest(
+            "request", list(prompt), sampling, salt, tenant=tenant, weight=weight, priority=priority
+        ),
         transcript=Transcript(byte_vocabulary(), prompt, sampling.stop),
         token_limit=token_limit,
         end_token_ids=frozenset(sampling.stop_token_ids),

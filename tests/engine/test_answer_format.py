@@ -108,3 +108,18 @@ def test_nothing_is_lost_and_nothing_raises(text: str) -> None:
         marks = said.replace(" ", "").replace("\n", "")
         assert len(marks) <= len(text)
     assert parse(AnswerFormat(), [text]) == ([Content(text)] if text else [])
+
+
+@pytest.mark.parametrize("style", [AnswerFormat("hermes"), AnswerFormat("llama3")])
+def test_half_a_surrogate_pair_that_a_model_escaped_can_be_sent(style: AnswerFormat) -> None:
+    key = "arguments" if style.calls == "hermes" else "parameters"
+    marks = ("<tool_call>", "</tool_call>") if style.calls == "hermes" else ("", "")
+
+    def read(name: str) -> list[Part]:
+        text = f'{{"name": "{name}", "{key}": {{"city": "\\ud83d", "zip": "Zürich"}}}}'
+        return parse(style, [marks[0] + text + marks[1]])
+
+    assert read("f") == [ToolCall("f", '{"city": "\\ud83d", "zip": "Z\\u00fcrich"}')]
+    (said,) = read("\\ud83d")
+    assert isinstance(said, Content)
+    assert said.text.encode()

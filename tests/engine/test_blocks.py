@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from farebox_engine import EngineError
-from farebox_engine.blocks import BlockPool, block_key, root_key
+from farebox_engine.blocks import BlockPool, block_key, prefix_root, root_key
 
 BLOCKS = 8
 KEYS = [block_key(root_key(b"scope"), [number]) for number in range(12)]
@@ -123,3 +123,23 @@ def test_neighbouring_blocks_are_preferred() -> None:
 def test_scopes_do_not_run_into_each_other() -> None:
     assert root_key(b"ab", b"c") != root_key(b"a", b"bc")
     assert block_key(root_key(b"a"), [1]) != block_key(root_key(b"b"), [1])
+
+
+def test_prefixes_are_shared_by_equal_model_adapter_salt_and_length_only() -> None:
+    scope = {"model": "m", "adapter": "", "salt": b"s"}
+    roots = [
+        prefix_root(model="m", salt=b"s"),
+        *(prefix_root(**scope | other) for other in ({"model": "n"}, {"adapter": "a"}, {"salt": b"t"})),  # type: ignore[arg-type]
+        prefix_root(model="m", salt=b"s", length=1),
+        prefix_root(model="m", salt=b"s", length=2),
+        # The parts do not run into each other.
+        prefix_root(model="m", adapter="s", salt=b""),
+    ]
+    assert len(set(roots)) == len(roots)
+    assert prefix_root(model="m", salt=b"s") == roots[0]
+
+
+def test_a_blocks_key_depends_on_all_that_came_before() -> None:
+    root = root_key(b"scope")
+    assert block_key(block_key(root, [1, 2]), [3, 4]) != block_key(block_key(root, [2, 1]), [3, 4])
+    assert block_key(root, [1, 2]) != block_key(root, [2, 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from farebox_engine import engine as engine_module
+from farebox_engine import assembly
 from farebox_engine.decode_graph import Work, buckets
 from farebox_engine.device_batch import LENGTH, POSITION, SLOT, SOURCE, DecodeRow, DeviceBatch
 from farebox_engine.device_runner import DeviceRunner
@@ -19,9 +20,11 @@ from farebox_engine.kernels import plain
 from farebox_engine.kv_cache import KVCache
 from farebox_engine.registry import CausalLM
 from farebox_engine.sampler import sample
+from tests.engine.adapters import build_adapter, merged
 from tests.engine.checkpoints import FAMILIES, build_checkpoint
 from tests.engine.conftest import StartEngine
 from tests.engine.generating import answer, answers, begin, collect, greedy, load_reference, random_prompts
+from tests.engine.saboteur import BAD, Hang, sabotaged_engine
 from tests.engine.sequences import make_sequence
 
 
@@ -61,7 +64,7 @@ def capture(monkeypatch: pytest.MonkeyPatch) -> EagerCapture:
             capture=capture,
         )
 
-    monkeypatch.setattr(engine_module, "build_runner", build)
+    monkeypatch.setattr(assembly, "build_runner", build)
     return capture
 
 
@@ -98,6 +101,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"temperature": 0.0},
     {"temperature": 0.9, "frequency_penalty": 0.5},
     {"temperature": 0.9, "logprobs": 2},
+    {"temperature": 0.9, "bad_words": tuple((token,) for token in range(200))},
+    {"temperature": 0.9, "min_tokens": 12, "stop_token_ids": tuple(range(200))},
 ]
 
 
@@ -142,6 +147,60 @@ async def test_an_answer_may_fill_the_context(capture: EagerCapture, start_engin
     found = await answer(engine, random_prompts(6, [30])[0], max_tokens=34)
     assert found.usage.completion_tokens == 34
     assert capture.runs >= 30
+
+
+@pytest.mark.parametrize("max_tokens", [0, 1])
+async def test_a_prompt_may_fill_the_context(
+    capture: EagerCapture, start_engine: StartEngine, max_tokens: int
+) -> None:
+    """There is no block left to compute ahead in, nor need of one."""
+    engine = start_engine(context_length=64, kv_cache_bytes=3 * 2 * 2 * 16 * 4 * 64)
+    prompt = random_prompts(8, [64 - max_tokens])[0]
+    found = await answer(engine, prompt, max_tokens=max_tokens, prompt_logprobs=0)
+    assert len(found.tokens) == max_tokens
+    details = found.chunks[0].prompt
+    assert details is not None
+    assert details.logprobs is not None
+    assert [entry.token_id for entry in details.logprobs if entry] == prompt[1:]
+    assert capture.runs == 0
+
+
+async def test_adapters_are_left_to_the_host_and_others_are_not(
+    capture: EagerCapture,
+    start_engine: StartEngine,
+    checkpoint: Path,
+    reference: PreTrainedModel,
+    tmp_path: Path,
+) -> None:
+    adapter = build_adapter(tmp_path / "adapter", checkpoint, ["q_proj", "down_proj"], seed=3)
+    engine = start_engine()
+    engine.load_adapter("a", adapter)
+    requests = [(prompt, name) for prompt in random_prompts(9, [9, 26]) for name in (None, "a")]
+    models = {None: reference, "a": merged(checkpoint, adapter)}
+    crowd = [begin(engine, prompt, adapter=name) for prompt, name in requests]
+    found = [(await collect(generation)).tokens for generation in crowd]
+    assert found == [greedy(models[name], prompt, 16) for prompt, name in requests]
+    assert found[0] != found[1]
+    assert capture.runs >= 15
+
+
+async def test_a_new_cache_after_a_hang_gets_a_runner_of_the_same_kind(
+    capture: EagerCapture, checkpoint: Path, reference: PreTrainedModel
+) -> None:
+    hang = Hang()
+    engine = sabotaged_engine(checkpoint, hang, step_timeout=1.0)
+    engine.start(asyncio.get_running_loop())
+    try:
+        assert (await answer(engine, [BAD])).finish_reason == "error"
+        hang.release()
+        before = capture.runs
+        prompt = random_prompts(10, [21])[0]
+        assert (await answer(engine, prompt)).tokens == greedy(reference, prompt, 16)
+        assert capture.runs >= before + 15
+        assert engine.stats().restarts == 1
+    finally:
+        hang.release()
+        engine.close()
 
 
 async def test_stop_tokens_end_an_answer_that_was_computed_ahead(

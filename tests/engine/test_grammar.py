@@ -47,13 +47,26 @@ async def test_other_kinds_of_grammar(start_engine: StartEngine, seed: int) -> N
     engine = start_engine()
     choices = ['say "no"', "naïve\n", "yes", "yesterday"]
     assert (await obey(engine, GrammarSpec("choice", json.dumps(choices)), seed)).text in choices
-    text = (await obey(engine, GrammarSpec("regex", r"[a-f]{3}-\d{2}(x|y)?"), seed)).text
-    assert re.fullmatch(r"[a-f]{3}-\d{2}(x|y)?", text)
+    text = (await obey(engine, GrammarSpec("regex", r"[a-f]{3}-[0-9]{2}(x|y)?"), seed)).text
+    assert re.fullmatch(r"[a-f]{3}-[0-9]{2}(x|y)?", text)
     text = (await obey(engine, GrammarSpec("lark", 'start: "<" WORD ">"\nWORD: /[a-z]{2,5}/'), seed)).text
     assert re.fullmatch(r"<[a-z]{2,5}>", text)
     found = await obey(engine, GrammarSpec("json_object"), seed)
     assert found.text.startswith("{")
     assert found.finish_reason == "length" or isinstance(json.loads(found.text), dict)
+
+
+async def test_json_is_not_padded_with_white_space(start_engine: StartEngine) -> None:
+    engine = start_engine()
+    newline = engine.encode("\n")
+    params = SamplingParams(max_tokens=120, seed=3, logit_bias={newline[0]: 100, engine.encode(" ")[0]: 100})
+    spec = GrammarSpec(
+        "json_schema", '{"type": "array", "items": {"type": "null"}, "minItems": 2, "maxItems": 2}'
+    )
+    request = GenerationRequest("request", PROMPT, params, grammar=engine.compile_grammar(spec))
+    found = await collect(engine.generate(request))
+    assert found.finish_reason in {"stop", "length"}
+    assert re.search(r"\n\s*\n| {33}", found.text) is None
 
 
 async def test_a_grammar_binds_its_own_row_only(start_engine: StartEngine) -> None:

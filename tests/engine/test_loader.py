@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from farebox_engine import Engine, EngineConfig, LoadError, load_model
+from farebox_engine import Engine, EngineConfig, LoadError, demo, load_model
+from farebox_engine.generation_defaults import GenerationDefaults
 from farebox_engine.loader import LoadedModel
 from tests.engine.checkpoints import CHAT_TEMPLATE
 
@@ -67,6 +68,33 @@ def test_generation_config_decides_the_end_tokens(folder: Path) -> None:
     assert load(folder).eos_token_ids == {3}
     edit_json(folder / "generation_config.json", eos_token_id=[7, 9])
     assert load(folder).eos_token_ids == {7, 9}
+
+
+def test_generation_config_tells_the_sampling_defaults(folder: Path) -> None:
+    file = folder / "generation_config.json"
+    file.unlink()
+    assert load(folder).defaults == GenerationDefaults() == GenerationDefaults(1.0, 1.0, 0, 0.0, 1.0, None)
+    edit_json(file, eos_token_id=0, do_sample=None, top_k=None, num_beams=4)
+    assert load(folder).defaults == GenerationDefaults(), "silent on all of them"
+    edit_json(
+        file,
+        do_sample=True,
+        temperature=0.6,
+        top_p=0.95,
+        top_k=20,
+        min_p=0.05,
+        repetition_penalty=1.05,
+        max_new_tokens=99,
+    )
+    assert load(folder).defaults == GenerationDefaults(0.6, 0.95, 20, 0.05, 1.05, 99)
+    edit_json(file, do_sample=False)
+    assert load(folder).defaults == GenerationDefaults(0.0, 0.95, 20, 0.05, 1.05, 99), "greedy"
+
+
+def test_the_demo_model_asks_for_what_its_card_says() -> None:
+    assert load(demo.path()).defaults == GenerationDefaults(
+        temperature=0.7, top_p=0.9, repetition_penalty=1.1
+    )
 
 
 def test_a_template_file_wins_over_the_tokenizer_config(folder: Path) -> None:
@@ -145,6 +173,19 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "index to nowhere": (with_an_index({"a": "b.safetensors"}), "lacks b.safetensors"),
     "index empty": (with_an_index({}), "no weight_map"),
     "end token": (changed("generation_config.json", eos_token_id=10**6), "eos_token_id"),
+    "temperature": (changed("generation_config.json", temperature="hot"), "temperature must be a number"),
+    "temperature true": (changed("generation_config.json", temperature=True), "temperature must be a number"),
+    "temperature below 0": (changed("generation_config.json", temperature=-0.5), "temperature is -0.5"),
+    "temperature infinite": (
+        written("generation_config.json", b'{"temperature": 1e999}'),
+        "temperature must be a finite number",
+    ),
+    "top_p": (changed("generation_config.json", top_p=1.5), "top_p is 1.5"),
+    "top_k": (changed("generation_config.json", top_k=2.5), "top_k must be an integer"),
+    "min_p": (changed("generation_config.json", min_p=2), "min_p is 2"),
+    "repetition": (changed("generation_config.json", repetition_penalty=0), "repetition_penalty is 0"),
+    "max_new_tokens": (changed("generation_config.json", max_new_tokens=0), "max_new_tokens must lie"),
+    "do_sample": (changed("generation_config.json", do_sample="no"), "do_sample must be true or false"),
     "template": (changed("tokenizer_config.json", chat_template="{% if %}"), "does not compile"),
     "template no text": (changed("tokenizer_config.json", chat_template=3), "no text"),
     "template file": (written("chat_template.jinja", b"\xff\xfe"), "not readable as text"),

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from farebox_engine import Engine, EngineConfig, LoadError
 from farebox_engine.layers.packed import Int8Linear, PackedLinear, pack_linears
+from tests.engine.adapters import build_adapter, merged
 from tests.engine.conftest import StartEngine
 from tests.engine.generating import answer, answers, greedy, random_prompts
 
@@ -80,6 +81,19 @@ async def test_an_int8_answer_is_the_same_alone_and_in_a_batch(start_engine: Sta
     together = await answers(engine, prompts)
     alone = [await answer(engine, prompt, salt=b"alone") for prompt in prompts]
     assert [found.tokens for found in together] == [found.tokens for found in alone]
+
+
+async def test_int8_takes_adapters(start_engine: StartEngine, checkpoint: Path, tmp_path: Path) -> None:
+    adapter = build_adapter(tmp_path / "adapter", checkpoint, ["q_proj", "down_proj"], seed=3)
+    engine = start_engine(quantization="int8")
+    engine.load_adapter("a", adapter)
+    prompts = random_prompts(7, [9, 33, 50, 17])
+    found = await answers(engine, prompts, max_tokens=4, adapter="a")
+    model = merged(checkpoint, adapter)
+    firsts = [
+        got.tokens[0] == greedy(model, prompt, 1)[0] for got, prompt in zip(found, prompts, strict=True)
+    ]
+    assert sum(firsts) >= 3
 
 
 def test_an_unknown_quantization_is_refused(checkpoint: Path) -> None:

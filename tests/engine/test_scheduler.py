@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farebox_engine.blocks import BlockPool
+from farebox_engine.params import PRIORITIES
 from farebox_engine.scheduler import Scheduler
 from farebox_engine.sequence import Sequence, Span
 from tests.engine.sequences import make_sequence
@@ -12,40 +13,76 @@ BLOCK = 4
 
 
 def make_scheduler(
-    *, blocks: int = 32, budget: int = 16, max_running: int = 4
+    *, blocks: int = 32, budget: int = 16, max_running: int = 4, drafts: int = 0
 ) -> tuple[Scheduler, BlockPool]:
     pool = BlockPool(blocks)
-    return Scheduler(pool, block_size=BLOCK, token_budget=budget, max_running=max_running), pool
+    scheduler = Scheduler(pool, block_size=BLOCK, token_budget=budget, max_running=max_running, drafts=drafts)
+    return scheduler, pool
 
 
 def compute(scheduler: Scheduler, spans: list[Span]) -> list[Sequence]:
-    """Pretend to run a step: every sequence at its end gets a token; those at their limit leave."""
+    """Pretend to run a step: every sequence at its end gets a token; those at their limit leave.
+
+    A draft that is the token got brings the next. Every thirteenth token is not what it was before.
+    """
     finished = []
     for span in spans:
-        scheduler.commit(span)
-        if span.samples:
-            span.sequence.append(len(span.sequence.tokens) % 7)
-            if span.sequence.completion_length == span.sequence.token_limit:
-                scheduler.remove(span.sequence)
-                finished.append(span.sequence)
+        sequence = span.sequence
+        scheduler.commit(span.settled)
+        if not span.samples:
+            continue
+        grow(scheduler, sequence)
+        for draft in span.drafts:
+            if sequence.tokens[-1] != draft:
+                break
+            scheduler.commit(Span(sequence, sequence.computed, 1))
+            grow(scheduler, sequence)
+        scheduler.settle(sequence)
+        if sequence.completion_length == sequence.token_limit:
+            scheduler.remove(sequence)
+            finished.append(sequence)
     return finished
 
 
+def grow(scheduler: Scheduler, sequence: Sequence) -> None:
+    scheduler.charge_output(sequence)
+    length = len(sequence.tokens)
+    sequence.append(length if length % 13 == 0 else length % 7)
+
+
+Load = list[tuple[int, int, int, int, str]]
+
+
 @st.composite
-def loads(draw: st.DrawFn) -> list[tuple[int, int, int]]:
-    """(prompt length, tokens to generate, step of arrival) per sequence; each fits into 12 blocks."""
-    lengths = st.tuples(st.integers(1, 30), st.integers(1, 17), st.integers(0, 20))
+def loads(draw: st.DrawFn) -> Load:
+    """(prompt length, tokens to generate, step of arrival, priority, tenant); each fits into 12 blocks."""
+    lengths = st.tuples(
+        st.integers(1, 30),
+        st.integers(1, 17),
+        st.integers(0, 20),
+        st.sampled_from(PRIORITIES),
+        st.sampled_from("ab"),
+    )
     return draw(st.lists(lengths, min_size=1, max_size=10))
 
 
 @settings(max_examples=150, deadline=None)
-@given(load=loads(), blocks=st.integers(12, 30), budget=st.integers(4, 40), max_running=st.integers(1, 4))
+@given(
+    load=loads(),
+    blocks=st.integers(12, 30),
+    budget=st.integers(4, 40),
+    max_running=st.integers(1, 4),
+    drafts=st.integers(0, 6),
+)
 def test_any_load_is_computed_exactly_once_and_frees_everything(
-    load: list[tuple[int, int, int]], blocks: int, budget: int, max_running: int
+    load: Load, blocks: int, budget: int, max_running: int, drafts: int
 ) -> None:
-    scheduler, pool = make_scheduler(blocks=blocks, budget=budget, max_running=max_running)
+    scheduler, pool = make_scheduler(blocks=blocks, budget=budget, max_running=max_running, drafts=drafts)
     # Equal tokens in all prompts, so that prefixes are shared, split and given up all the time.
-    arrivals = [(step, make_sequence([0] * prompt, token_limit=tokens)) for prompt, tokens, step in load]
+    arrivals = [
+        (step, make_sequence([0] * prompt, token_limit=tokens, priority=priority, tenant=tenant))
+        for prompt, tokens, step, priority, tenant in load
+    ]
     finished: list[Sequence] = []
     for step in range(5_000):
         for _, sequence in (arrival for arrival in arrivals if arrival[0] == step):
@@ -56,6 +93,10 @@ def test_any_load_is_computed_exactly_once_and_frees_everything(
         check_step(spans, budget, max_running, scheduler)
         assert spans or scheduler.idle, "work is waiting and nothing is computed"
         finished += compute(scheduler, spans)
+        held = {block for sequence in scheduler.running for block in sequence.blocks}
+        assert pool.free == blocks - len(held)
+        for sequence in scheduler.running:
+            assert len(sequence.blocks) <= -(-len(sequence.tokens) // BLOCK)
     assert len(finished) == len(load)
     assert pool.free == blocks
     for sequence in finished:
@@ -79,8 +120,8 @@ def check_step(spans: list[Span], budget: int, max_running: int, scheduler: Sche
         }
         assert not slots & written
         written |= slots
-    prefilling = [span for span in spans if not span.samples]
-    assert len(prefilling) <= 1, "at most the last sequence is in mid-prefill"
+    unfinished = [span.sequence.request.priority for span in spans if not span.samples]
+    assert len(unfinished) == len(set(unfinished)), "a class begins no second prompt before the first is done"
 
 
 def test_decoding_never_waits_for_a_long_prompt() -> None:

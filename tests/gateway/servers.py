@@ -29,6 +29,7 @@ class RunningServer:
     port: int
     app: Litestar
     loop: asyncio.AbstractEventLoop
+    connections: set[Any]
 
     @property
     def gateway(self) -> Gateway:
@@ -73,7 +74,9 @@ class ServerThread:
             self.stop()
             raise RuntimeError("the server did not start; see the log above")
         port = self._server.servers[0].sockets[0].getsockname()[1]
-        return RunningServer(f"http://127.0.0.1:{port}", port, self._app, self._loop)
+        return RunningServer(
+            f"http://127.0.0.1:{port}", port, self._app, self._loop, self._server.server_state.connections
+        )
 
     def stop(self) -> None:
         self._server.should_exit = True

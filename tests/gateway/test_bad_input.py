@@ -163,7 +163,7 @@ async def test_what_asks_for_nothing_is_accepted(fields: dict[str, Any], http: h
         ({"prompt": ["a"] * 65}, "invalid_value", "prompt"),
         ({"prompt": ["a"] * 60, "n": 16}, "invalid_value", "n"),
         ({"prompt": "a", "best_of": 3}, "unsupported_parameter", "best_of"),
-        ({"prompt": "a", "echo": True}, "unsupported_parameter", "echo"),
+        ({"prompt": "a", "max_tokens": 0}, "invalid_value", "max_tokens"),
         ({"prompt": "a", "suffix": "z"}, "unsupported_parameter", "suffix"),
         ({"prompt": "a", "logprobs": 6}, "invalid_value", "logprobs"),
     ],

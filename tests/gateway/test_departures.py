@@ -27,7 +27,7 @@ LONG = {
 def running(server: RunningServer) -> int:
     served = server.gateway.catalog.find("tiny")
     assert served is not None
-    stats = served.backend.stats()
+    stats = served.generator.stats()
     return stats.running + stats.waiting
 
 

@@ -264,3 +264,38 @@ async def assert_billed(database: Database, tenant: Tenant, usage: openai.types.
     cents = event.input_tokens + event.cached_input_tokens * Decimal("0.5") + event.output_tokens * 2
     assert event.amount == cents / Decimal(1_000_000)
     assert not books.holds
+
+
+async def test_echo_repeats_the_prompt_with_its_log_probabilities(
+    client: AsyncOpenAI, database: Database, tenant: Tenant
+) -> None:
+    prompt = "The ferry leaves the harbour at nine."
+    only = await client.completions.create(
+        model="tiny", prompt=prompt, echo=True, max_tokens=0, logprobs=2, temperature=0
+    )
+    [choice] = only.choices
+    assert (choice.text, choice.finish_reason) == (prompt, "length")
+    assert only.usage is not None
+    assert only.usage.completion_tokens == 0
+    assert choice.logprobs is not None
+    assert "".join(choice.logprobs.tokens or []) == prompt
+    first, *rest = choice.logprobs.token_logprobs or []
+    assert first is None
+    assert all(value is not None and value <= 0 for value in rest)
+    stream = await client.completions.create(
+        model="tiny", prompt=prompt, echo=True, max_tokens=6, stream=True, temperature=0, logit_bias=NO_END
+    )
+    text = "".join([event.choices[0].text async for event in stream])
+    assert text.startswith(prompt)
+    assert len(text) > len(prompt)
+    books = await read_books(database, tenant.organization_id)
+    assert sorted(event.output_tokens for event in books.events) == [0, 6]
+
+
+async def test_min_tokens_puts_the_end_off(client: AsyncOpenAI) -> None:
+    for extra, length in (({"min_tokens": 9}, 9), ({"ignore_eos": True}, 9)):
+        answer = await client.chat.completions.create(
+            model="tiny", messages=MESSAGES, max_tokens=length, logit_bias={END: 100}, extra_body=extra
+        )
+        assert answer.usage is not None
+        assert answer.usage.completion_tokens == length

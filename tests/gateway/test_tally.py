@@ -1,5 +1,11 @@
 """What is billed of a request cut short: prompts begun, cached tokens as such, tokens handed over."""
 
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
 from farebox.gateway.tally import Tally
 from farebox_engine.outputs import Chunk, FinishReason, Usage
 
@@ -38,3 +44,26 @@ def test_a_choice_cancelled_before_its_first_token_makes_no_prompt_dearer() -> N
     tally.note(0, Chunk("a", (1,), cached_tokens=96))
     tally.note(1, Chunk("", (), finish_reason=FinishReason.CANCELLED, usage=usage(0, 0)))
     assert (tally.input_tokens, tally.cached_tokens) == (4, 96)
+
+
+def test_a_prompt_that_failed_before_its_first_token_is_not_counted() -> None:
+    tally = Tally([100, 50], 1)
+    tally.note(0, Chunk("a", (1,), cached_tokens=0))
+    tally.note(1, Chunk("", (), finish_reason=FinishReason.ERROR, error="out of memory"))
+    assert (tally.input_tokens, tally.cached_tokens) == (100, 0)
+
+
+@pytest.mark.parametrize("count", [math.nan, math.inf, -1, 2.5, None], ids=str)
+def test_a_count_that_cannot_be_is_never_billed(count: Any) -> None:
+    tally = Tally([100], 1)
+    with pytest.raises(ValueError, match="counted"):
+        tally.note(0, Chunk("a", (1,), cached_tokens=count))
+    end = Chunk("", (), finish_reason=FinishReason.STOP, usage=replace(usage(0, 0), completion_tokens=count))
+    with pytest.raises(ValueError, match="counted"):
+        tally.note(0, end)
+    assert tally.settlement("completed").output_tokens == tally.settlement("failed").output_tokens == 0
+
+
+def test_no_more_of_a_prompt_was_cached_than_it_has() -> None:
+    with pytest.raises(ValueError, match="counted"):
+        Tally([100], 1).note(0, Chunk("a", (1,), cached_tokens=101))

@@ -32,7 +32,13 @@ TOOLS: list[ChatCompletionToolParam] = [
             },
         },
     },
-    {"type": "function", "function": {"name": "now"}},
+    {
+        "type": "function",
+        "function": {
+            "name": "now",
+            "parameters": {"type": "object", "properties": {}, "additionalProperties": False},
+        },
+    },
 ]
 BODY = (
     "{% for message in messages %}<|{{ 'user' if message.role == 'tool' else message.role }}|>"

@@ -135,7 +135,7 @@ async def test_a_changed_secret_stops_the_start_until_the_keys_are_resealed(own_
     with pytest.raises(SettingsError, match="FAREBOX_SECRET_KEY"):
         await Keyring.load(own_database, other)
     async with own_database.transaction() as session:
-        assert await reseal(session, BOX, SecretBox(changed)) >= 1
+        assert (await reseal(session, BOX, SecretBox(changed))).anew >= 1
     (await Keyring.load(own_database, other)).verify(token)
     async with own_database.transaction() as session:
         await reseal(session, SecretBox(changed), BOX)

@@ -6,6 +6,8 @@ import pytest
 
 from farebox.core.settings import Settings
 from farebox.metering.meter import Meter
+from tests.conftest import migrate
+from tests.metering.outages import Outage
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +24,10 @@ async def meter(settings: Settings, database_url: str, tmp_path: Path) -> AsyncI
     meter = await Meter.open(settings, database_url, tmp_path, sweep_grace=timedelta())
     yield meter
     await meter.close()
+
+
+@pytest.fixture
+def outage(tmp_path: Path) -> Outage:
+    outage = Outage(tmp_path / "pg")
+    migrate(outage.server.url)
+    return outage

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from sqlalchemy import insert, text, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import text, update
 
 from farebox.billing import service as billing
 from farebox.core.clock import utc_now
@@ -17,7 +16,6 @@ from farebox.core.ids import new_id
 from farebox.core.settings import Settings
 from farebox.keys.errors import InvalidApiKey
 from farebox.keys.models import ApiKey
-from farebox.limits.models import MeterScope
 from farebox.limits.service import LimitChange
 from farebox.metering.admission import Grant, format_duration
 from farebox.metering.errors import ModelNotFound, OtherCurrency, QuotaExceeded, RateLimitExceeded
@@ -332,15 +330,3 @@ async def test_without_the_row_of_its_limits_nothing_is_admitted(
     await owner.close()
     with pytest.raises(InvalidApiKey):
         await meter.admit(account.admission())
-
-
-async def test_the_application_opens_no_scope_with_money_in_it(database: Database) -> None:
-    account = await open_account(database)
-    async with database.transaction(organization_id=account.organization_id) as session:
-        with pytest.raises(DBAPIError, match="row-level security"):
-            await session.execute(
-                insert(MeterScope).values(
-                    id=new_id(), organization_id=account.organization_id, kind="organization", balance=5
-                )
-            )
-        await session.rollback()

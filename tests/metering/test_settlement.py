@@ -2,13 +2,10 @@
 
 import asyncio
 import json
-import os
-import signal
 import sys
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -16,52 +13,14 @@ import pytest
 from sqlalchemy import text
 
 from farebox.core.database import Database
-from farebox.core.embedded_postgres import EmbeddedPostgres
 from farebox.core.errors import Unavailable
 from farebox.core.ids import new_id
 from farebox.core.settings import Settings
-from farebox.limits.service import LimitChange
 from farebox.metering.meter import Meter
 from farebox.metering.settlement import make_posting
 from farebox.metering.spool import Spool
-from tests.conftest import migrate
-from tests.metering.factories import Account, assert_books_close, limit, open_account, read_books, used
-
-
-async def expire_leases(database: Database, organization_id: UUID) -> None:
-    async with database.meter_transaction() as session:
-        await session.execute(
-            text("UPDATE hold SET lease_expires_at = now() - interval '1 s' WHERE organization_id = :id"),
-            {"id": organization_id},
-        )
-
-
-class Outage:
-    """A Postgres of its own, to be stopped and started."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.server = EmbeddedPostgres(directory)
-
-    def stop(self) -> None:
-        self.server.stop()
-
-    def kill(self) -> None:
-        """As a power cut would: no checkpoint, no flush."""
-        pid = int((self.directory / "postmaster.pid").read_text().split()[0])
-        os.kill(pid, signal.SIGQUIT)
-        while Path(f"/proc/{pid}").exists():
-            os.sched_yield()
-
-    def start(self) -> None:
-        self.server = EmbeddedPostgres(self.directory)
-
-
-@pytest.fixture
-def outage(tmp_path: Path) -> Outage:
-    outage = Outage(tmp_path / "pg")
-    migrate(outage.server.url)
-    return outage
+from tests.metering.factories import assert_books_close, open_account, read_books, used
+from tests.metering.outages import Outage, expire_leases
 
 
 async def test_the_event_says_what_was_used_and_at_which_price(database: Database, meter: Meter) -> None:
@@ -143,129 +102,6 @@ async def test_a_dead_owners_request_is_settled_at_its_last_checkpoint(
     await dead.close()
 
 
-async def test_a_request_whose_hold_a_crash_took_is_billed_all_the_same(
-    outage: Outage, settings: Settings, tmp_path: Path
-) -> None:
-    database = Database(outage.server.url)
-    account = await open_account(database)
-    meter = await Meter.open(settings, outage.server.url, tmp_path / "data", turn_seconds=None)
-    grants = [await meter.admit(account.admission()) for _ in range(3)]
-    await database.close()
-    await asyncio.to_thread(outage.kill)
-    await asyncio.to_thread(outage.start)
-    for grant in grants:
-        assert (await meter.settle(grant, used(10, 5))).amount == Decimal("0.00002")
-    await meter.close()
-    database = Database(outage.server.url)
-    books = await assert_books_close(database, account, funded=Decimal(100))
-    assert {event.request_id for event in books.events} == {grant.request_id for grant in grants}
-    assert books.holds == []
-    await database.close()
-    await asyncio.to_thread(outage.stop)
-
-
-async def void_behind_its_back(database: Database, account: Account, meter: Meter) -> None:
-    """What another replica's sweep does to a whole answer whose owner cannot reach Postgres."""
-    await expire_leases(database, account.organization_id)
-    await meter._leases.sweep()  # noqa: SLF001  without renewing first
-    assert (await read_books(database, account.organization_id)).holds == []
-
-
-async def test_an_answer_whose_hold_was_voided_is_billed_once(
-    database: Database, settings: Settings, database_url: str, tmp_path: Path, meter: Meter
-) -> None:
-    account = await open_account(database)
-    cut_off = await Meter.open(settings, database_url, tmp_path / "cut-off", turn_seconds=None)
-    grant = await cut_off.admit(account.admission())
-    await void_behind_its_back(database, account, meter)
-    settlements = [cut_off.settle(grant, used(4, 5, cached=6)) for _ in range(3)]
-    assert {settled.amount for settled in await asyncio.gather(*settlements)} == {Decimal("0.000017")}
-    (event,) = (await assert_books_close(database, account, funded=Decimal(100))).events
-    assert (event.request_id, event.project_id, event.api_key_id, event.model_id) == (
-        grant.request_id,
-        account.project_id,
-        account.key_id,
-        account.model_id,
-    )
-    assert (event.input_tokens, event.cached_input_tokens, event.output_tokens) == (4, 6, 5)
-    assert (event.price_id, event.admitted_at) == (grant.price.id, grant.admitted_at)
-    await cut_off.close()
-
-
-async def test_a_late_bill_takes_no_more_than_balance_and_caps_have_left(
-    database: Database, settings: Settings, database_url: str, tmp_path: Path, meter: Meter
-) -> None:
-    for left, change in ((Decimal("0.3"), None), (Decimal("0.2"), LimitChange(monthly_cap=Decimal("0.90")))):
-        account = await open_account(database, balance="1", price=("0", "0", "100000"))
-        if change is not None:
-            await limit(database, account, account.project_id, change)
-        cut_off = await Meter.open(settings, database_url, tmp_path / str(left), turn_seconds=None)
-        grant = await cut_off.admit(account.admission(prompt=0, output=8))
-        await void_behind_its_back(database, account, meter)
-        other = await meter.admit(account.admission(prompt=0, output=7))
-        assert (await cut_off.settle(grant, used(0, 8))).amount == left
-        assert (await meter.settle(other, used(0, 7))).amount == Decimal("0.7")
-        books = await assert_books_close(database, account, funded=Decimal(1))
-        assert sorted(event.amount for event in books.events) == [left, Decimal("0.7")]
-        await cut_off.close()
-
-
-async def test_two_processes_that_adopt_the_same_spool_bill_once(
-    database: Database, settings: Settings, database_url: str, tmp_path: Path, meter: Meter
-) -> None:
-    account = await open_account(database)
-    posting = make_posting(await meter.admit(account.admission()), used(10, 7))
-    await void_behind_its_back(database, account, meter)
-    line = msgspec.json.encode(posting) + b"\n"
-    for name in ("one", "two"):
-        (tmp_path / name / "spool").mkdir(parents=True)
-        (tmp_path / name / "spool" / f"{new_id().hex}.jsonl").write_bytes(line)
-    successors = await asyncio.gather(
-        *(Meter.open(settings, database_url, tmp_path / name) for name in ("one", "two"))
-    )
-    assert len((await assert_books_close(database, account, funded=Decimal(100))).events) == 1
-    for successor in successors:
-        await successor.close()
-
-
-async def test_a_spool_line_that_cannot_be_read_keeps_neither_the_start_nor_the_others_back(
-    database: Database, settings: Settings, database_url: str, tmp_path: Path, meter: Meter
-) -> None:
-    account = await open_account(database)
-    posting = make_posting(await meter.admit(account.admission()), used(10, 7))
-    (tmp_path / "next" / "spool").mkdir(parents=True)
-    path = tmp_path / "next" / "spool" / f"{new_id().hex}.jsonl"
-    path.write_bytes(b'{"from": "another version"}\n' + msgspec.json.encode(posting) + b"\n")
-    successor = await Meter.open(settings, database_url, tmp_path / "next")
-    assert len((await assert_books_close(database, account, funded=Decimal(100))).events) == 1
-    assert not path.exists()
-    assert path.with_suffix(".unreadable").read_bytes() == b'{"from": "another version"}\n'
-    await successor.close()
-
-
-async def test_one_hold_that_cannot_be_settled_keeps_no_other_from_it(
-    database: Database, database_url: str, meter: Meter
-) -> None:
-    account, poisoned = await open_account(database), await open_account(database)
-    for _ in range(3):
-        await meter.admit(account.admission())
-    bad = await meter.admit(poisoned.admission())
-    owner = await asyncpg.connect(database_url)
-    await owner.execute("ALTER TABLE meter_scope DISABLE TRIGGER ALL")
-    await owner.execute("UPDATE meter_scope SET active = 0 WHERE id = $1", poisoned.organization_id)
-    for tenant in (account, poisoned):
-        await expire_leases(database, tenant.organization_id)
-    await meter._leases.sweep()  # noqa: SLF001  without renewing first
-    assert (await read_books(database, account.organization_id)).holds == []
-    (left,) = (await read_books(database, poisoned.organization_id)).holds
-    assert left.request_id == bad.request_id
-    await owner.execute("UPDATE meter_scope SET active = 1 WHERE id = $1", poisoned.organization_id)
-    await owner.execute("ALTER TABLE meter_scope ENABLE TRIGGER ALL")
-    await owner.close()
-    await meter._leases.sweep()  # noqa: SLF001
-    assert (await read_books(database, poisoned.organization_id)).holds == []
-
-
 async def test_a_live_owners_lease_is_renewed(database: Database, meter: Meter) -> None:
     account = await open_account(database)
     grant = await meter.admit(account.admission())
@@ -314,6 +150,28 @@ async def test_a_replica_that_has_just_connected_sweeps_nothing(
     assert len((await read_books(database, account.organization_id)).holds) == 1
     await meter.close()
     await other.close()
+
+
+async def test_a_replica_that_serves_nothing_sweeps(
+    database: Database, settings: Settings, database_url: str, tmp_path: Path
+) -> None:
+    account = await open_account(database)
+    dead, idle = [
+        await Meter.open(
+            settings,
+            database_url,
+            tmp_path / str(n),
+            turn_seconds=None,
+            sweep_grace=timedelta(microseconds=1),
+        )
+        for n in range(2)
+    ]
+    await dead.admit(account.admission())
+    await expire_leases(database, account.organization_id)
+    await idle.turn()
+    assert (await read_books(database, account.organization_id)).holds == []
+    for replica in (dead, idle):
+        await replica.close()
 
 
 async def test_a_month_has_a_partition_or_the_default_takes_it(database: Database, meter: Meter) -> None:

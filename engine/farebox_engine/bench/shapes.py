@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from farebox_engine.config import DecoderConfig
+from farebox_engine.generation_defaults import GenerationDefaults
 from farebox_engine.loader import LoadedModel, allocate
 from farebox_engine.registry import FAMILIES, CausalLM
 from farebox_engine.tokenizer import ChatTokenizer
@@ -89,6 +90,8 @@ def build_model(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         device=device,
         dtype=dtype,
+        defaults=GenerationDefaults(),
+        naming=family.naming,
     )
 
 

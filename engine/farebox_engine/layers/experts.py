@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,10 +30,25 @@ class Experts(nn.Module):
 
         ``ends`` int32 [num_experts] is where each expert's rows end.
         """
-        states = functional.grouped_mm(hidden, self.gate_up_proj.transpose(1, 2), offs=ends)
-        gate, up = states.chunk(2, dim=-1)
-        activated = functional.silu(gate) * up
-        return functional.grouped_mm(activated, self.down_proj.transpose(1, 2), offs=ends)
+        gate, up = _grouped_product(hidden, self.gate_up_proj, ends).chunk(2, dim=-1)
+        return _grouped_product(functional.silu(gate) * up, self.down_proj, ends)
+
+
+def _grouped_product(rows: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
+    """Multiply each group of ``rows`` [N, in] by its own of ``matrices`` [groups, out, in] -> [N, out]."""
+    aligned = rows.shape[1] * rows.element_size() % 16 == 0
+    if aligned and _multiplies_groups(rows.device):
+        return functional.grouped_mm(rows, matrices.transpose(1, 2), offs=ends)
+    groups = rows.tensor_split(ends[:-1].long().cpu())
+    return torch.cat(
+        [functional.linear(group, matrix) for group, matrix in zip(groups, matrices, strict=True)]
+    )
+
+
+@cache
+def _multiplies_groups(device: torch.device) -> bool:
+    """Whether PyTorch has a grouped product for the device; older GPUs lack it."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 class SparseMLP(nn.Module):

@@ -72,6 +72,11 @@ class Decoder(nn.Module):
         return self.rotary is not None and self.rotary.lengths_matter
 
     @property
+    def outgrown_at(self) -> int | None:
+        """The length past which a sequence's keys must all be computed anew, if there is one."""
+        return None
+
+    @property
     def device(self) -> torch.device:
         return self.embed_tokens.weight.device
 

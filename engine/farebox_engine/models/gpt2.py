@@ -21,7 +21,7 @@ from farebox_engine.layers.mlp import gelu_tanh
 from farebox_engine.models.decoder import Decoder
 from farebox_engine.models.weights import Naming, load_weights
 
-_NAMING = Naming(
+GPT2_NAMING = Naming(
     prefix="transformer.",
     renamed={
         "embed_tokens": "wte",
@@ -134,5 +134,5 @@ class GPT2LMHeadModel(Decoder):
 
 def load_gpt2(model: GPT2LMHeadModel, tensors: Mapping[str, Tensor]) -> None:
     """As `load_weights`; the first checkpoints were saved without the prefix."""
-    prefixed = any(name.startswith(_NAMING.prefix) for name in tensors)
-    load_weights(model, tensors, _NAMING if prefixed else replace(_NAMING, prefix=""))
+    prefixed = any(name.startswith(GPT2_NAMING.prefix) for name in tensors)
+    load_weights(model, tensors, GPT2_NAMING if prefixed else replace(GPT2_NAMING, prefix=""))

@@ -43,3 +43,9 @@ class Phi3ForCausalLM(Decoder):
             for layer in range(config.num_layers)
         )
         super().__init__(config, layers, norm())
+
+    @property
+    def outgrown_at(self) -> int | None:
+        """See `Decoder.outgrown_at`: keys rotated by the short factors and by the long do not mix."""
+        scaling = None if self.config.rope is None else self.config.rope.scaling
+        return None if scaling is None else scaling.original_max_position_embeddings

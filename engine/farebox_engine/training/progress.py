@@ -17,18 +17,22 @@ class Progress:
     def __init__(
         self,
         steps: int,
-        tokens_per_step: int,
+        size: int,
         output: TextIO,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        unit: str = "tokens",
     ) -> None:
-        self._steps, self._tokens_per_step, self._output, self._clock = steps, tokens_per_step, output, clock
+        """A step computes ``size`` of ``unit``."""
+        self._steps, self._size, self._output, self._clock = steps, size, output, clock
+        self._unit = unit
         self._live = output.isatty()
         self._started = self._shown = clock()
         self._first: int | None = None
         self._loss: float | None = None
 
     def update(self, step: int, loss: float) -> None:
-        """Tell that ``step`` steps are done and the last one's loss in nats per token."""
+        """Tell that ``step`` steps are done and the last one's loss in nats."""
         now = self._clock()
         if self._first is None:
             self._first, self._started = step, now
@@ -59,8 +63,10 @@ class Progress:
         filled = int(self._BAR_WIDTH * step / self._steps)
         bar = "#" * filled + "." * (self._BAR_WIDTH - filled)
         left = _duration((self._steps - step) / steps_per_second) if steps_per_second else "?"
-        speed = steps_per_second * self._tokens_per_step
-        return f"[{bar}] {step}/{self._steps}  loss {self._loss:.3f}  {speed:,.0f} tokens/s  {left} left"
+        speed = steps_per_second * self._size
+        return (
+            f"[{bar}] {step}/{self._steps}  loss {self._loss:.3f}  {speed:,.0f} {self._unit}/s  {left} left"
+        )
 
 
 def _duration(seconds: float) -> str:

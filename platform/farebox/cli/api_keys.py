@@ -29,7 +29,9 @@ def key() -> None:
 @click.option("--name", default="Operator", show_default=True)
 @click.option("--scope", "scopes", multiple=True, default=["inference"], type=click.Choice(sorted(SCOPES)))
 @click.option("--model", "models", multiple=True, help="Allow only these; by default all.")
-@click.option("--days", default=365, show_default=True, help="How long it lives.")
+@click.option(
+    "--days", type=click.IntRange(1, 3650), default=365, show_default=True, help="How long it lives."
+)
 @json_option
 def create(
     organization: UUID,
@@ -86,7 +88,8 @@ def list_(organization: UUID, as_json: bool) -> None:
 
 @key.command()
 @click.argument("key_id", type=identifiers.key_id)
-def revoke(key_id: UUID) -> None:
+@json_option
+def revoke(key_id: UUID, as_json: bool) -> None:
     """End a key; it fails from its next request on."""
 
     async def work(operation: Operation) -> None:
@@ -98,7 +101,10 @@ def revoke(key_id: UUID) -> None:
             await revoke_key(session, organization_id=organization_id, key_id=key_id, actor_id=None)
 
     operate(work)
-    click.echo(f"{external('key', key_id)} is revoked.")
+    if as_json:
+        answer_json({"id": external("key", key_id), "revoked": True})
+    else:
+        click.echo(f"{external('key', key_id)} is revoked.")
 
 
 async def _first_project(session: Any, organization_id: UUID) -> UUID:

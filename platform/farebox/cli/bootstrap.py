@@ -16,7 +16,7 @@ from farebox.core.database import Database
 from farebox.core.ids import external, internal, new_id
 from farebox.core.settings import Settings
 from farebox.keys.errors import InvalidApiKey
-from farebox.keys.service import authenticate, create_key
+from farebox.keys.service import authenticate, create_key, list_keys, revoke_key
 from farebox.keys.tokens import Keyring
 from farebox.tenants.accounts import create_account, find_user
 from farebox.tenants.models import Membership, User
@@ -26,6 +26,7 @@ from farebox.tenants.passwords import PasswordHasher
 EMAIL = "demo@farebox.localhost"
 FILE_NAME = "dev-credentials.json"
 CREDIT = Decimal("100.00")
+KEY_NAMES = ("Demo", "Demo admin")
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,16 +77,26 @@ async def _make(database: Database, keyring: Keyring, settings: Settings) -> Cre
             reference="demo-credit",
         )
     async with database.transaction(organization_id=home.organization_id) as session:
+        await _revoke_former_keys(session, home)
         return Credentials(
             base_url="",
             dashboard_url="",
             email=EMAIL,
             password=password,
-            api_key=await _make_key(session, keyring, home, "Demo", "inference"),
-            admin_key=await _make_key(session, keyring, home, "Demo admin", "admin"),
+            api_key=await _make_key(session, keyring, home, KEY_NAMES[0], "inference"),
+            admin_key=await _make_key(session, keyring, home, KEY_NAMES[1], "admin"),
             organization_id=external("org", home.organization_id),
             project_id=external("proj", home.project_id),
         )
+
+
+async def _revoke_former_keys(session: AsyncSession, home: _Home) -> None:
+    """A start that died before it wrote the file left keys that nobody has."""
+    for key in await list_keys(session, organization_id=home.organization_id):
+        if key.user_id == home.user_id and key.name in KEY_NAMES and key.revoked_at is None:
+            await revoke_key(
+                session, organization_id=home.organization_id, key_id=key.id, actor_id=home.user_id
+            )
 
 
 async def _make_key(session: AsyncSession, keyring: Keyring, home: _Home, name: str, scope: str) -> str:

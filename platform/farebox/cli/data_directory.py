@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from farebox.cli.errors import CommandFailed
 from farebox.core.embedded_postgres import EmbeddedPostgres, PostgresError
 from farebox.core.settings import Settings
 
@@ -15,7 +16,11 @@ START_SECONDS = 60.0
 POLL_SECONDS = 0.1
 
 
-class DataInUse(Exception):
+class DataUnusable(CommandFailed):
+    """The data directory cannot be made or written in."""
+
+
+class DataInUse(CommandFailed):
     """Another process works in the data directory."""
 
 
@@ -24,10 +29,16 @@ def held(directory: Path, *, patience_seconds: float = 0.0) -> Iterator[None]:
     """Be the only one to start and stop Postgres in `directory`.
 
     The kernel lets go of the lock when the process ends, however it ends. Raises DataInUse, after
-    `patience_seconds`, when another process holds it.
+    `patience_seconds`, when another process holds it, and DataUnusable.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    file = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise DataUnusable(
+            f"Farebox cannot work in {directory}: {error.strerror}."
+            " Set FAREBOX_DATA to a directory of its own."
+        ) from None
     try:
         _lock(file, directory, time.monotonic() + patience_seconds)
         os.ftruncate(file, 0)

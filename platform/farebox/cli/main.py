@@ -5,8 +5,7 @@ from typing import Any
 
 import rich_click as click
 
-from farebox.cli.data_directory import DataInUse
-from farebox.cli.schema import SchemaMismatch
+from farebox.cli.errors import CommandFailed
 from farebox.core.embedded_postgres import PostgresError
 from farebox.core.errors import FareboxError
 from farebox.core.settings import SettingsError
@@ -25,7 +24,7 @@ COMMANDS = {
     "openapi": "farebox.cli.openapi",
 }
 
-EXPECTED = (SettingsError, PostgresError, FareboxError, DataInUse, SchemaMismatch)
+EXPECTED = (SettingsError, PostgresError, FareboxError, CommandFailed)
 
 
 class CommandTree(click.RichGroup):
@@ -40,11 +39,18 @@ class CommandTree(click.RichGroup):
         command: click.Command = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if any("\ud800" <= character <= "\udfff" for argument in args for character in argument):
+            raise click.UsageError("An argument is not valid UTF-8.", ctx)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except EXPECTED as error:
-            raise click.ClickException(str(error)) from error
+            # On one line, without a frame: paths and commands in it are there to be copied.
+            click.echo(f"{click.style('Error:', fg='red')} {error}", err=True)
+            ctx.exit(1)
 
 
 @click.group(cls=CommandTree, context_settings={"help_option_names": ["-h", "--help"]})

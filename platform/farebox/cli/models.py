@@ -27,6 +27,8 @@ def model() -> None:
 def add(folder: Path, name: str, owned_by: str, as_json: bool) -> None:
     """Offer a Hugging Face folder, at the default price; running servers load it at once.
 
+    A LoRA adapter as peft saves it is offered as BASE:ADAPTER, where BASE is a model on offer.
+
     Under a name that is taken, requests that come in go to the new folder, and those under way
     finish on the former one.
     """
@@ -126,7 +128,8 @@ def price(
 
 @model.command()
 @click.argument("name")
-def remove(name: str) -> None:
+@json_option
+def remove(name: str, as_json: bool) -> None:
     """Offer a model no longer; requests under way finish."""
 
     async def work(operation: Operation) -> None:
@@ -134,4 +137,7 @@ def remove(name: str) -> None:
             await remove_model(session, name)
 
     operate(work)
-    click.echo(f"{name} is no longer on offer.")
+    if as_json:
+        answer_json({"id": name, "removed": True})
+    else:
+        click.echo(f"{name} is no longer on offer.")

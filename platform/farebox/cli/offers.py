@@ -1,12 +1,20 @@
 """Offering a checkpoint for sale: what `farebox model add` and the demo model have in common."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from farebox.billing.models import ModelOffer
 from farebox.billing.service import active_models, add_model, current_price, parse_price, set_price
 from farebox.core.database import Database
 from farebox.core.settings import Settings
-from farebox.gateway.checkpoints import Checkpoint, demo_folder, hash_checkpoint, inspect_checkpoint
+from farebox.gateway.adapters import base_of, inspect_adapter
+from farebox.gateway.checkpoints import (
+    Checkpoint,
+    UnusableCheckpoint,
+    demo_folder,
+    hash_checkpoint,
+    inspect_checkpoint,
+)
 
 DEMO_MODEL = "farebox-demo"
 
@@ -18,7 +26,9 @@ async def offer_checkpoint(
 
     Servers hear of it when the transaction commits. Raises UnusableCheckpoint.
     """
-    checkpoint = inspect_checkpoint(folder)
+    async with database.meter_transaction() as session:
+        offers = await active_models(session)
+    checkpoint = inspect_offer(folder, model_id, offers)
     async with database.meter_transaction() as session:
         await add_model(
             session,
@@ -38,6 +48,20 @@ async def offer_checkpoint(
                 currency=settings.currency,
             )
     return checkpoint
+
+
+def inspect_offer(folder: Path, model_id: str, offers: Sequence[ModelOffer]) -> Checkpoint:
+    """Check a whole model, or an adapter against its base among `offers`. Raises UnusableCheckpoint."""
+    base_id = base_of(model_id, folder)
+    if base_id is None:
+        return inspect_checkpoint(folder)
+    base = next((offer for offer in offers if offer.id == base_id), None)
+    if base is None:
+        raise UnusableCheckpoint(
+            f"{folder} is an adapter; name it BASE:ADAPTER, where BASE is a model on offer"
+            + (f", which {base_id} is not." if base_id else ".")
+        )
+    return inspect_adapter(folder, Path(base.path))
 
 
 async def offer_demo_model(database: Database, settings: Settings) -> None:

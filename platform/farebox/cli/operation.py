@@ -32,9 +32,9 @@ class Operation:
     database: Database
 
 
-def operate(work: Callable[[Operation], Awaitable[Result]]) -> Result:
+def operate(work: Callable[[Operation], Awaitable[Result]], settings: Settings | None = None) -> Result:
     """Do `work` on the configured database, or on the embedded one, started if nobody runs it."""
-    settings = load_settings()
+    settings = settings or load_settings()
     configure_logs("WARNING")
     with any_postgres(settings) as url:
         return asyncio.run(_with_database(settings, url, work))

@@ -11,7 +11,10 @@ import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
+from farebox.cli.errors import CommandFailed
 from farebox.core.database import plain_dsn
 from farebox.core.sql import statements
 
@@ -45,7 +48,11 @@ CREATE POLICY meter ON {name} TO farebox_meter USING (true) WITH CHECK (true);
 log = structlog.get_logger(__name__)
 
 
-class SchemaMismatch(Exception):
+class DatabaseAway(CommandFailed):
+    """Postgres cannot be reached, or does not let us in."""
+
+
+class SchemaMismatch(CommandFailed):
     """The database's schema is not the one this version of the code is made for."""
 
 
@@ -59,7 +66,10 @@ class Migrated:
 
 
 def migrate_database(url: str) -> Migrated:
-    """Upgrade to the newest revision and add monthly partitions. Must be called outside an event loop."""
+    """Upgrade to the newest revision and add monthly partitions. Must be called outside an event loop.
+
+    Raises DatabaseAway.
+    """
     return asyncio.run(_migrate(url))
 
 
@@ -91,9 +101,25 @@ async def current_revision(connection: "asyncpg.Connection[Any]") -> str | None:
     return revision
 
 
+async def connect(url: str) -> "asyncpg.Connection[Any]":
+    """A connection as the user that `url` names. Raises DatabaseAway; its message holds no password."""
+    try:
+        return await asyncpg.connect(plain_dsn(url), timeout=CONNECT_SECONDS)
+    except (ArgumentError, ValueError) as error:
+        raise DatabaseAway(
+            f"FAREBOX_DATABASE_URL is no postgresql:// address: {type(error).__name__}."
+        ) from None
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        place = make_url(url).render_as_string(hide_password=True)
+        raise DatabaseAway(
+            f"The database {place} cannot be used: {str(error) or 'it does not answer'}."
+            " Check FAREBOX_DATABASE_URL, and that its server takes connections from here."
+        ) from None
+
+
 async def require_newest(url: str) -> None:
-    """Raises SchemaMismatch unless the database is at the newest revision."""
-    connection = await asyncpg.connect(plain_dsn(url), timeout=CONNECT_SECONDS)
+    """Raises SchemaMismatch unless the database is at the newest revision, DatabaseAway without one."""
+    connection = await connect(url)
     try:
         present, newest = await current_revision(connection), newest_revision()
     finally:
@@ -106,7 +132,7 @@ async def require_newest(url: str) -> None:
 
 
 async def _migrate(url: str) -> Migrated:
-    connection = await asyncpg.connect(plain_dsn(url), timeout=CONNECT_SECONDS)
+    connection = await connect(url)
     try:
         await connection.execute(_LOCK)
         before, after = await current_revision(connection), newest_revision()

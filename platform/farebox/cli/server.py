@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import msgspec
-import rich_click as click
 import uvicorn
 import uvloop
 
 from farebox.app import create_app
+from farebox.cli.errors import CommandFailed
 from farebox.core.database import Database
 from farebox.core.settings import Settings
-from farebox.gateway.server import server_config
+from farebox.gateway.server import DrainingServer, server_config
 from farebox.worker import Worker
 
 BACKLOG = 2048
@@ -23,7 +23,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Announce = Callable[[], Awaitable[None]]
 
 
-class AddressTaken(click.ClickException):
+class AddressTaken(CommandFailed):
     """The address cannot be listened on; the message says why and what to do."""
 
 
@@ -48,7 +48,7 @@ def run_server(
 ) -> None:
     """Serve until SIGINT or SIGTERM; then drain the requests under way, and stop the worker after them.
 
-    `announce` is awaited when requests are answered. Raises ClickException when the start failed.
+    `announce` is awaited when requests are answered. Raises CommandFailed when the start failed.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, database_url, listener, announce, with_worker=with_worker))
@@ -63,7 +63,7 @@ async def _serve(
     else:
         await with_running_worker(settings, database_url, server.serve(sockets=[listener]))
     if not server.started:
-        raise click.ClickException("The server did not start; the log above says why.")
+        raise CommandFailed("The server did not start; the log above says why.")
 
 
 async def with_running_worker(settings: Settings, database_url: str, work: Awaitable[None]) -> None:
@@ -79,8 +79,8 @@ async def with_running_worker(settings: Settings, database_url: str, work: Await
         await database.close()
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server, which tells when it answers and does not raise its signal again at the end.
+class _Server(DrainingServer):
+    """The draining server, which tells when it answers and does not raise its signal again at the end.
 
     uvicorn re-raises SIGINT once it has drained, which would cut the worker and Postgres short.
     """

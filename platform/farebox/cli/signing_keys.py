@@ -1,13 +1,19 @@
 """`farebox keys`: the key pairs that sign API keys."""
 
+import os
+from collections.abc import Mapping
 from typing import Any
 
 import rich_click as click
 
+from farebox.cli.errors import CommandFailed
 from farebox.cli.operation import Operation, answer_json, answer_rows, json_option, operate
 from farebox.core.clock import iso
+from farebox.core.settings import Settings, load_settings
 from farebox.keys import signing
-from farebox.keys.sealing import SecretBox, load_secret_box
+from farebox.keys.sealing import SecretBox, development_secret_file, load_secret_box
+
+FORMER = "FAREBOX_FORMER_SECRET_KEY"
 
 
 @click.group()
@@ -28,7 +34,7 @@ def rotate(as_json: bool) -> None:
     if as_json:
         answer_json({"kid": kid})
     else:
-        click.echo(f"New API keys are signed by {kid}; running servers take it up within a minute.")
+        click.echo(f"New API keys are signed by {kid}; running servers take it up within seconds.")
 
 
 @keys.command("list")
@@ -54,7 +60,8 @@ def list_(as_json: bool) -> None:
 @keys.command()
 @click.argument("kid")
 @click.confirmation_option(prompt="Every API key that this pair signed stops working. Go on?")
-def retire(kid: str) -> None:
+@json_option
+def retire(kid: str, as_json: bool) -> None:
     """End a pair, and with it every API key it signed."""
 
     async def work(operation: Operation) -> None:
@@ -62,19 +69,49 @@ def retire(kid: str) -> None:
             await signing.retire(session, kid)
 
     operate(work)
-    click.echo(f"{kid} is retired.")
+    if as_json:
+        answer_json({"kid": kid, "retired": True})
+    else:
+        click.echo(f"{kid} is retired.")
 
 
 @keys.command()
-@click.option(
-    "--former", prompt="The former FAREBOX_SECRET_KEY", hide_input=True, help="Asked for if absent."
-)
-def reseal(former: str) -> None:
-    """After FAREBOX_SECRET_KEY has changed: seal the signing keys with the new one."""
+@json_option
+def reseal(as_json: bool) -> None:
+    """Seal the signing keys with a new FAREBOX_SECRET_KEY.
 
-    async def work(operation: Operation) -> int:
+    The former secret comes from FAREBOX_FORMER_SECRET_KEY: an argument could be read by every user
+    of the machine. All keys are sealed anew, or none.
+    """
+    settings, former = _read_former(os.environ)
+
+    async def work(operation: Operation) -> signing.Resealed:
         async with operation.database.transaction() as session:
-            present = load_secret_box(operation.settings)
-            return await signing.reseal(session, SecretBox(former), present)
+            return await signing.reseal(session, SecretBox(former), load_secret_box(operation.settings))
 
-    click.echo(f"Signing keys sealed anew: {operate(work)}. Restart the servers.")
+    done = operate(work, settings)
+    if as_json:
+        answer_json(done)
+    elif done.anew:
+        click.echo(
+            f"Signing keys sealed anew: {done.anew}. Start the servers with the new FAREBOX_SECRET_KEY and"
+            f" without {FORMER}; the former secret opens nothing any more."
+        )
+    else:
+        click.echo("The signing keys are sealed with this FAREBOX_SECRET_KEY already; nothing was changed.")
+    if done.lost:
+        click.echo(
+            f"{done.lost} former pairs open with neither secret. What they signed goes on working.", err=True
+        )
+
+
+def _read_former(environ: Mapping[str, str]) -> tuple[Settings, str]:
+    """The settings, and the former secret, which is no setting: a server must not start with it."""
+    former = environ.get(FORMER)
+    settings = load_settings({name: value for name, value in environ.items() if name != FORMER})
+    if not former:
+        raise CommandFailed(
+            f"Set {FORMER} to the secret that the signing keys are sealed with now, and FAREBOX_SECRET_KEY to"
+            f" the new one. Development keeps its secret in {development_secret_file(settings)}."
+        )
+    return settings, former

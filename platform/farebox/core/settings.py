@@ -1,14 +1,21 @@
 """Settings, read once at start from `FAREBOX_*` and an optional TOML file, then frozen."""
 
+import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Meta
 
 PREFIX = "FAREBOX_"
+
+Limit = Annotated[int, Meta(ge=0, le=2**53)]
+UnitPrice = Annotated[str, Meta(pattern=r"^[0-9]{1,7}(\.[0-9]{1,6})?$")]
 
 
 class SettingsError(Exception):
@@ -24,27 +31,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     env: Literal["development", "production"] = "development"
     data: str = ".farebox"
     host: str = "127.0.0.1"
-    port: int = 8000
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     base_url: str | None = None
     database_url: str | None = None
     database_admin_url: str | None = None
-    database_pool_size: int = 8
+    database_pool_size: Annotated[int, Meta(ge=1, le=1000)] = 8
     secret_key: str | None = None
     smtp_url: str | None = None
     mail_from: str = "farebox@localhost"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    currency: str = "USD"
-    default_input_price: str = "0.50"
-    default_cached_input_price: str = "0.25"
-    default_output_price: str = "1.50"
-    default_requests_per_minute: int = 600
-    default_tokens_per_minute: int = 200_000
-    default_concurrent_requests: int = 64
+    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")] = "USD"
+    default_input_price: UnitPrice = "0.50"
+    default_cached_input_price: UnitPrice = "0.25"
+    default_output_price: UnitPrice = "1.50"
+    default_requests_per_minute: Limit = 600
+    default_tokens_per_minute: Limit = 200_000
+    default_concurrent_requests: Limit = 64
     sign_up: Literal["open", "closed"] = "open"
     demo_model: bool = True
-    engine_threads: int | None = None
+    engine_threads: Annotated[int, Meta(ge=1, le=1024)] | None = None
     engine_device: Literal["auto", "cpu", "cuda"] = "auto"
-    stalled_reader_seconds: float = 30.0
+    stalled_reader_seconds: Annotated[float, Meta(gt=0, le=3600)] = 30.0
     trusted_proxies: str = "127.0.0.1"
 
     @property
@@ -80,11 +87,20 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     try:
         settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"A setting is wrong: {error}. See `docs/operating.md` for the names.") from None
+        raise SettingsError(f"{_explain(str(error))} See `docs/operating.md` for the names.") from None
     _check_ranges(settings)
     if settings.production:
         _check_production(settings)
     return settings
+
+
+def _explain(message: str) -> str:
+    """msgspec's message with the name that the operator typed."""
+    if unknown := re.search(r"unknown field `(\w+)`", message):
+        return f"There is no setting {PREFIX}{unknown[1].upper()}."
+    expected, _, path = message.partition(" - at `$.")
+    name = f"{PREFIX}{path.rstrip('`').upper()}" if path else "A setting"
+    return f"{name} is wrong: {expected[:1].lower()}{expected[1:]}."
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -95,12 +111,35 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _check_ranges(settings: Settings) -> None:
-    if not 0 <= settings.port <= 65535:
-        raise SettingsError(f"FAREBOX_PORT is {settings.port}; a port lies between 0 and 65535.")
+    for name in ("database_url", "database_admin_url"):
+        if (url := getattr(settings, name)) and not url.startswith(("postgresql://", "postgres://")):
+            raise SettingsError(f"{PREFIX}{name.upper()} must start with postgresql://.")
     if settings.secret_key is not None and len(settings.secret_key) < 32:
         raise SettingsError(
             "FAREBOX_SECRET_KEY is shorter than 32 characters; make one with `openssl rand -hex 32`."
         )
+    if settings.base_url is not None and not _is_address(settings.base_url):
+        raise SettingsError(
+            "FAREBOX_BASE_URL is not an address such as https://farebox.example or http://10.0.0.7:8000."
+        )
+    for proxy in filter(None, (each.strip() for each in settings.trusted_proxies.split(","))):
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError:
+            # uvicorn would take `*` as leave to believe whatever address a client claims to have,
+            # which ends the back-off against guessing, and any other word as nobody.
+            raise SettingsError(
+                f"FAREBOX_TRUSTED_PROXIES names {proxy!r}; list the addresses or networks of your"
+                " proxies, such as 10.0.0.0/8,192.168.1.7."
+            ) from None
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _check_production(settings: Settings) -> None:

@@ -15,8 +15,9 @@ from farebox.core.settings import Settings
 from farebox.dashboard.forms import EmailForm, LinkForm, SignInForm, SignUpForm, read_form
 from farebox.dashboard.pages import page, redirect
 from farebox.dashboard.visitor import Visitor, provide_visitor
-from farebox.tenants import service, sessions
-from farebox.tenants.dependencies import SignedIn, session_token
+from farebox.tenants import devices, service, sessions
+from farebox.tenants.credentials import Opened
+from farebox.tenants.dependencies import SignedIn, device_token, session_token
 from farebox.tenants.passwords import PasswordHasher
 
 Passwords = NamedDependency[PasswordHasher]
@@ -33,9 +34,9 @@ def _door(name: str, visitor: Visitor, *, error: FareboxError | None = None, **v
     return response
 
 
-def _welcome(settings: Settings, token: str, path: str = "/overview") -> Redirect:
+def _welcome(settings: Settings, opened: Opened, path: str = "/overview") -> Redirect:
     response = redirect(path)
-    response.cookies.append(sessions.cookie(settings, token))
+    response.cookies += [sessions.cookie(settings, opened.token), devices.cookie(settings, opened.device)]
     return response
 
 
@@ -79,13 +80,15 @@ async def sign_in(
 ) -> Response[Any]:
     form = await read_form(request, SignInForm)
     fields: dict[str, Any] = {"email": form.email, "password": form.password, "address": visitor.address}
+    fields |= {
+        "device": device_token(request, settings),
+        "replaces": session_token(request, settings),
+    }
     try:
-        token = await service.sign_in(
-            database, passwords, settings, **fields, replaces=session_token(request, settings)
-        )
+        opened = await service.sign_in(database, passwords, settings, **fields)
     except FareboxError as error:
         return _door("sign_in", visitor, error=error, form=form)
-    return _welcome(settings, token, _own_path(form.next))
+    return _welcome(settings, opened, _own_path(form.next))
 
 
 @post("/sign-out")
@@ -134,13 +137,16 @@ async def reset(
     visitor: NamedDependency[Visitor],
     database: NamedDependency[Database],
     passwords: Passwords,
+    settings: NamedDependency[Settings],
 ) -> Response[Any]:
     form = await read_form(request, LinkForm)
     try:
-        await service.reset_password(database, passwords, token=form.token, password=form.password)
+        device = await service.reset_password(database, passwords, token=form.token, password=form.password)
     except FareboxError as error:
         return _door("reset", visitor, error=error, token=form.token)
-    return _door("notice", visitor, heading="Done", message="Your password is changed.", link=False)
+    response = _door("notice", visitor, heading="Done", message="Your password is changed.", link=False)
+    response.cookies.append(devices.cookie(settings, device))
+    return response
 
 
 @get("/verify")
@@ -159,12 +165,12 @@ async def verify(
     form = await read_form(request, LinkForm)
     fields: dict[str, Any] = {"token": form.token, "password": form.password, "address": visitor.address}
     try:
-        token = await service.verify_email(
+        opened = await service.verify_email(
             database, passwords, **fields, replaces=session_token(request, settings)
         )
     except FareboxError as error:
         return _door("verify", visitor, error=error, token=form.token)
-    return _welcome(settings, token)
+    return _welcome(settings, opened)
 
 
 def _own_path(path: str) -> str:

@@ -1,5 +1,6 @@
 """Projects and limits: what an organization, a project or a key may spend and ask for."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -147,19 +148,27 @@ async def _key(session: AsyncSession, person: SignedIn, external_id: str) -> Api
     return key
 
 
-async def _change(session: AsyncSession, person: SignedIn, scope_id: str, form: LimitsForm) -> None:
-    prefix = scope_id.partition("_")[0]
-    if prefix not in _PREFIXES.values():
-        raise NotFound("No such organization, project or key.", code="not_found")
+async def _change(session: AsyncSession, person: SignedIn, external_id: str, form: LimitsForm) -> None:
+    scope_id = await _scope_id(session, person, external_id)
     values = msgspec.structs.asdict(form)
-    if prefix == "key":
+    if external_id.startswith(_PREFIXES["key"]):
         del values["monthly_cap"]
-    await set_limits(session, person.organization_id, internal(prefix, scope_id), LimitChange(**values))
+    await set_limits(session, person.organization_id, scope_id, LimitChange(**values))
     await record(
         session,
         organization_id=person.organization_id,
         actor_id=person.user_id,
         action="limits.changed",
-        target=scope_id,
+        target=external_id,
         detail={name: None if value is None else str(value) for name, value in values.items()},
     )
+
+
+async def _scope_id(session: AsyncSession, person: SignedIn, external_id: str) -> UUID:
+    """Whose limits are meant. Malformed, absent, another tenant's or of another kind: all look alike."""
+    prefix = external_id.partition("_")[0]
+    with suppress(NotFound):
+        scope = await get_limits(session, person.organization_id, internal(prefix, external_id))
+        if _PREFIXES[scope.kind] == prefix:
+            return scope.id
+    raise NotFound("No such organization, project or key.", code="not_found")

@@ -5,12 +5,13 @@ from functools import cache
 from farebox.core.http import Exchange
 from farebox.core.ids import external
 from farebox.core.metrics import FIRST_TOKEN_SECONDS, REQUEST_SECONDS, TOKENS
-from farebox.gateway.jobs import Job
 from farebox.metering.admission import Grant
 from farebox.metering.settlement import Settled, Settlement
 
 
-def record(exchange: Exchange, job: Job, grant: Grant, settlement: Settlement, settled: Settled) -> None:
+def record(
+    exchange: Exchange, model: str, choices: int, grant: Grant, settlement: Settlement, settled: Settled
+) -> None:
     """Note a settlement. A request of which nothing was delivered, and that failed, counts no tokens."""
     billed = settlement.status == "completed" or grant.delivered
     tokens = {
@@ -18,13 +19,12 @@ def record(exchange: Exchange, job: Job, grant: Grant, settlement: Settlement, s
         "cached_input": settlement.cached_input_tokens if billed else 0,
         "output": settlement.output_tokens if billed else 0,
     }
-    model = job.model.id
     series = _series_of(model)
     exchange.facts |= {
         "outcome": settlement.status,
         "organization": external("org", grant.organization_id),
         "model": model,
-        "choices": job.choices,
+        "choices": choices,
         "amount": settled.amount,
         "first_token_seconds": settlement.first_token_seconds,
         "device_seconds": settlement.device_seconds,

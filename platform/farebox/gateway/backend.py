@@ -4,11 +4,20 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from farebox_engine.answer_format import AnswerFormat
+from farebox_engine.generation_defaults import GenerationDefaults
 from farebox_engine.grammar import Grammar, GrammarSpec
 from farebox_engine.outputs import Chunk, EngineStats
 from farebox_engine.params import GenerationRequest, SamplingParams
 
-__all__ = ["Chunk", "EngineStats", "Generation", "GenerationRequest", "InferenceBackend", "SamplingParams"]
+__all__ = [
+    "Chunk",
+    "EngineStats",
+    "Generation",
+    "GenerationDefaults",
+    "GenerationRequest",
+    "InferenceBackend",
+    "SamplingParams",
+]
 
 
 class Generation(Protocol):
@@ -39,6 +48,11 @@ class InferenceBackend(Protocol):
         ...
 
     @property
+    def defaults(self) -> GenerationDefaults:
+        """What the model's author would have where a request names no value."""
+        ...
+
+    @property
     def answer_format(self) -> AnswerFormat:
         """How the model marks reasoning and calls of tools."""
         ...
@@ -64,6 +78,13 @@ class InferenceBackend(Protocol):
         """What an answer must obey; blocks for milliseconds.
 
         Raises farebox_engine.errors.RequestError when it cannot be enforced.
+        """
+        ...
+
+    def with_adapter(self, name: str, folder: str) -> "InferenceBackend":
+        """The same model with an adapter on it, which begins and ends with this one; blocks while it loads.
+
+        Raises farebox_engine.errors.LoadError when the adapter does not fit.
         """
         ...
 

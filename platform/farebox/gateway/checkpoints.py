@@ -2,13 +2,20 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from farebox.core.errors import BadRequest
 from farebox_engine import demo
+from farebox_engine.encoders import is_encoder, load_encoder
 from farebox_engine.errors import LoadError
+from farebox_engine.json_file import read_json
 from farebox_engine.loader import hash_files, load_model, weight_files
+from farebox_engine.lora.reading import adapter_files, is_adapter
+from farebox_engine.options import EngineConfig
+from farebox_engine.seq2seq.loader import is_seq2seq, load_seq2seq
+from farebox_engine.seq2seq.sizing import fit
 
 
 class UnusableCheckpoint(BadRequest):
@@ -33,21 +40,42 @@ def inspect_checkpoint(folder: Path) -> Checkpoint:
     """
     folder = folder.resolve()
     try:
-        loaded = load_model(folder, device=torch.device("meta"), dtype=torch.float32)
+        sha256, context_length, parameters = _inspect(folder, torch.device("meta"), torch.float32)
     except LoadError as error:
         raise UnusableCheckpoint(str(error)) from None
-    return Checkpoint(
-        path=folder,
-        sha256=loaded.model_hash,
-        context_length=loaded.config.max_position_embeddings,
-        parameters=loaded.parameters,
-    )
+    return Checkpoint(folder, sha256, context_length, parameters)
+
+
+def kind_of(folder: Path) -> Literal["decoder", "encoder", "encoder-decoder"]:
+    """What the folder's config.json describes; what is unknown is taken for a decoder. Raises LoadError."""
+    if not folder.is_dir():
+        return "decoder"  # whose loader says so
+    description = read_json(folder / "config.json")
+    if is_encoder(description):
+        return "encoder"
+    return "encoder-decoder" if is_seq2seq(description) else "decoder"
+
+
+def _inspect(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[str, int, int]:
+    """Hash, context length in tokens, number of parameters."""
+    match kind_of(folder):
+        case "encoder":
+            encoder = load_encoder(folder, device=device, dtype=dtype)
+            return encoder.model_hash, encoder.tokenizer.max_length, encoder.parameters
+        case "encoder-decoder":
+            both = load_seq2seq(folder, device=device, dtype=dtype)
+            sizes = fit(both, EngineConfig(device="cpu"))
+            parameters = both.encoder_parameters + both.decoder_parameters
+            return both.model_hash, sizes.source_length + sizes.target_length, parameters
+        case "decoder":
+            model = load_model(folder, device=device, dtype=dtype)
+            return model.model_hash, model.config.max_position_embeddings, model.parameters
 
 
 def hash_checkpoint(folder: Path) -> str:
-    """The SHA-256 that `inspect_checkpoint` would report. Raises UnusableCheckpoint."""
+    """The SHA-256 that `inspect_checkpoint` or `inspect_adapter` would report. Raises UnusableCheckpoint."""
     try:
-        return hash_files(weight_files(folder))
+        return hash_files(adapter_files(folder) if is_adapter(folder) else weight_files(folder))
     except LoadError as error:
         raise UnusableCheckpoint(str(error)) from None
 

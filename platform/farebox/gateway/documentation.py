@@ -53,7 +53,7 @@ _RATE_LIMITS = {
     "x-ratelimit-reset-requests": "100ms",
     "x-ratelimit-reset-tokens": "628ms",
 }
-_ANSWER_HEADERS = ("openai-processing-ms", *_RATE_LIMITS)
+ANSWER_HEADERS = ("openai-processing-ms", *_RATE_LIMITS)
 _SAMPLE_MODEL = Model(_MODEL, _CREATED, "farebox")
 
 
@@ -72,7 +72,7 @@ def _event(*choices: CompletionChoice, usage: CompletionUsage | None = None) -> 
 
 
 _KEY_ERRORS = (InvalidApiKey(), *SERVER_ERRORS)
-_INFERENCE_ERRORS = (
+INFERENCE_ERRORS = (
     *BODY_ERRORS,
     InvalidParameter("`stream_options` goes with `stream: true` only.", "stream_options"),
     UnsupportedParameter("tools"),
@@ -102,6 +102,9 @@ _SAMPLING_FIELDS = {
     "logit_bias": "Token ids, and what to add to their logits.",
     "seed": "The same seed, request and model give the same answer; the j-th of `n` uses `seed + j`.",
     "stop": "Texts that end the answer; they are not part of it.",
+    "min_tokens": "Nothing ends the answer before so many tokens. Beyond OpenAI's API.",
+    "ignore_eos": "The model's end token does not end the answer. Beyond OpenAI's API.",
+    "structured_outputs": "What the whole answer must be; exactly one of its fields. Beyond OpenAI's API.",
 } | dict.fromkeys(IGNORED, "Accepted and ignored: it does not change the result.")
 _REFUSED = "Not supported: refused unless it asks for nothing."
 
@@ -119,6 +122,10 @@ CHAT_COMPLETION = Documentation(
         messages="The conversation so far, oldest first.",
         max_completion_tokens="The newer name of `max_tokens`; send one of them.",
         logprobs="Tell the log probability of each token of the answer.",
+        response_format="Bind the answer to JSON, or to a JSON schema.",
+        tools="Functions that the model may call, where its chat template knows tools.",
+        tool_choice="Whether to call: `none`, `auto` (the default), `required`, or one by name.",
+        parallel_tool_calls="False: at most one call in an answer.",
         top_logprobs="Tell those of so many likeliest tokens at each place, too; with `logprobs` only.",
     ),
     request={
@@ -139,6 +146,22 @@ CHAT_COMPLETION = Documentation(
                 {"role": "user", "content": "And of Italy?"},
             ],
         },
+        "an object of a schema": {
+            "model": _MODEL,
+            "messages": [{"role": "user", "content": "What is the capital of France?"}],
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {
+                    "name": "capital",
+                    "schema": {
+                        "type": "object",
+                        "properties": {"capital": {"type": "string", "maxLength": 40}},
+                        "required": ["capital"],
+                        "additionalProperties": False,
+                    },
+                },
+            },
+        },
         "reproducible": {
             "model": _MODEL,
             "messages": [{"role": "user", "content": "Tell me a story about a cat."}],
@@ -156,7 +179,7 @@ CHAT_COMPLETION = Documentation(
                 "chunk, ended by `data: [DONE]`. A stream that fails half-way ends with one "
                 '`data: {"error": …}` instead.'
             ),
-            headers=_ANSWER_HEADERS,
+            headers=ANSWER_HEADERS,
             contents=[
                 Content(
                     kind=ChatCompletion,
@@ -190,7 +213,7 @@ CHAT_COMPLETION = Documentation(
             ],
         )
     ],
-    errors=_INFERENCE_ERRORS,
+    errors=INFERENCE_ERRORS,
     security="apiKey",
 )
 
@@ -200,7 +223,10 @@ COMPLETION = Documentation(
         CompletionRequest,
         prompt="A text, several texts, token ids, or several lists of token ids.",
         logprobs="Tell the log probabilities of so many likeliest tokens at each place.",
+        echo="Put the prompt before the answer; with `max_tokens: 0` only the prompt.",
         best_of="Only the value of `n`.",
+        num_beams="Search with so many beams; encoder-decoders only. Beyond OpenAI's API.",
+        length_penalty="Divides a beam's log probability by this power of its length. Beyond OpenAI's API.",
     ),
     request={
         "text": {"model": _MODEL, "prompt": "Once upon a time", "max_tokens": 60},
@@ -220,7 +246,7 @@ COMPLETION = Documentation(
                 "The continuation: whole, or with `stream: true` as server-sent events `data: {…}`, "
                 "ended by `data: [DONE]`."
             ),
-            headers=_ANSWER_HEADERS,
+            headers=ANSWER_HEADERS,
             contents=[
                 Content(
                     kind=Completion,
@@ -243,7 +269,7 @@ COMPLETION = Documentation(
             ],
         )
     ],
-    errors=_INFERENCE_ERRORS,
+    errors=INFERENCE_ERRORS,
     security="apiKey",
 )
 

@@ -1,5 +1,7 @@
 """`/livez` and `/readyz`, for load balancers. Neither tells anything of a tenant."""
 
+import asyncio
+
 from litestar import Response, Router, get
 from litestar.di import NamedDependency
 from msgspec import Struct
@@ -10,6 +12,10 @@ from farebox.core.documentation import Content, Documentation, Reply
 from farebox.core.errors import Unavailable
 from farebox.core.http import StrictRequest
 from farebox.gateway.service import Gateway
+
+# A Postgres that hangs costs a pooled connection's time-out and then a new one's: too long for a
+# load balancer's probe.
+PROBE_SECONDS = 3.0
 
 
 class Liveness(Struct):
@@ -73,21 +79,35 @@ async def livez() -> Liveness:
 async def readyz(request: StrictRequest, database: NamedDependency[Database]) -> Response[Readiness]:
     """Requests can be served: 200; or not, and why: 503."""
     gateway: Gateway = request.app.state.gateway
-    try:
-        async with database.transaction() as session:
-            await session.execute(text("SELECT 1"))
-        state = "ok"
-    except Unavailable:
-        state = "unreachable"
-    ready = state == "ok" and not gateway.runs.draining
+    reachable = await _answers_in_time(database)
+    ready = reachable and not gateway.runs.draining
     body = Readiness(
         ready=ready,
-        database=state,
+        database="ok" if reachable else "unreachable",
         models=[served.id for served in gateway.catalog.all()],
         failed_models=dict(gateway.catalog.failures),
         draining=gateway.runs.draining,
     )
     return Response(body, status_code=200 if ready else 503)
+
+
+async def _answers_in_time(database: Database) -> bool:
+    asking = asyncio.create_task(_answers(database), name="readiness")
+    done, _ = await asyncio.wait((asking,), timeout=PROBE_SECONDS)
+    # Not waited for: closing a connection that hangs takes its time, too.
+    if not done:
+        asking.cancel()
+        return False
+    return asking.result()
+
+
+async def _answers(database: Database) -> bool:
+    try:
+        async with database.transaction() as session:
+            await session.execute(text("SELECT 1"))
+    except Unavailable:
+        return False
+    return True
 
 
 router = Router(path="/", route_handlers=[livez, readyz])

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from farebox.gateway.backend import InferenceBackend
+from farebox.gateway.backend import GenerationDefaults, InferenceBackend
 from farebox.gateway.catalog import ServedModel
 from farebox.gateway.errors import ContextLengthExceeded, InvalidParameter, UnsupportedParameter
 from farebox.gateway.messages import plain_message
@@ -61,6 +61,10 @@ class Job:
         if not step or self.params.seed is None:
             return self.params
         return replace(self.params, seed=(self.params.seed + step) % 2**63)
+
+
+def _echoes(request: Sampling) -> bool:
+    return isinstance(request, CompletionRequest) and bool(request.echo)
 
 
 def check_request(request: Sampling) -> None:
@@ -122,17 +126,17 @@ def make_job(
     if len(prompts) * n > max(MAX_CHOICES, MAX_PROMPTS):
         raise InvalidParameter(f"{len(prompts)} prompts times n={n} are too many answers.", "n")
     options = request.stream_options
-    max_tokens = _max_tokens(request, model.backend.context_length, prompts)
+    max_tokens = _max_tokens(request, model.generator, prompts)
     return Job(
         model=model,
         prompts=prompts,
         n=n,
         max_tokens=max_tokens,
-        params=_sampling_params(request, max_tokens),
+        params=_sampling_params(request, max_tokens, model.generator.defaults),
         stream=bool(request.stream),
         include_usage=bool(options and options.include_usage),
         grammar=grammar,
-        new_parser=_parser_factory(request, model.backend, prompts[0]),
+        new_parser=_parser_factory(request, model.generator, prompts[0]),
     )
 
 
@@ -150,7 +154,7 @@ def _parser_factory(
     return lambda: AnswerParser(style, with_tools=with_tools, opened=opened)
 
 
-def _max_tokens(request: Sampling, context_length: int, prompts: list[list[int]]) -> int:
+def _max_tokens(request: Sampling, backend: InferenceBackend, prompts: list[list[int]]) -> int:
     chat = isinstance(request, ChatCompletionRequest)
     longest = max(map(len, prompts))
     if not min(map(len, prompts)):
@@ -158,31 +162,40 @@ def _max_tokens(request: Sampling, context_length: int, prompts: list[list[int]]
     asked, name = request.max_tokens, "max_tokens"
     if isinstance(request, ChatCompletionRequest) and request.max_completion_tokens is not None:
         asked, name = request.max_completion_tokens, "max_completion_tokens"
+    context_length = backend.context_length
     room = context_length - longest
     if asked is None:
         if room < 1:
             raise ContextLengthExceeded(context_length, longest, None, "messages" if chat else "prompt")
-        return min(room, DEFAULT_MAX_TOKENS)
+        return min(room, DEFAULT_MAX_TOKENS, backend.defaults.max_new_tokens or DEFAULT_MAX_TOKENS)
+    if asked < 1 and not _echoes(request):
+        raise InvalidParameter(f"`{name}` must be at least 1; 0 goes with `echo` only.", name)
     if asked > room:
         raise ContextLengthExceeded(context_length, longest, asked, name)
     return asked
 
 
-def _sampling_params(request: Sampling, max_tokens: int) -> SamplingParams:
+def _sampling_params(request: Sampling, max_tokens: int, defaults: GenerationDefaults) -> SamplingParams:
     try:
         return SamplingParams(
             max_tokens=max_tokens,
-            temperature=_or(request.temperature, 1.0),
-            top_p=_or(request.top_p, 1.0),
-            top_k=max(_or(request.top_k, 0), 0),
-            min_p=_or(request.min_p, 0.0),
+            temperature=_or(request.temperature, defaults.temperature),
+            top_p=_or(request.top_p, defaults.top_p),
+            top_k=max(_or(request.top_k, defaults.top_k), 0),
+            min_p=_or(request.min_p, defaults.min_p),
             seed=request.seed,
             presence_penalty=_or(request.presence_penalty, 0.0),
             frequency_penalty=_or(request.frequency_penalty, 0.0),
-            repetition_penalty=_or(request.repetition_penalty, 1.0),
+            repetition_penalty=_or(request.repetition_penalty, defaults.repetition_penalty),
             logit_bias=_logit_bias(request.logit_bias),
             stop=_stops(request),
             logprobs=_logprobs(request),
+            min_tokens=_or(request.min_tokens, 0),
+            ignore_eos=bool(request.ignore_eos),
+            echo=_echoes(request),
+            prompt_logprobs=_logprobs(request) if _echoes(request) else None,
+            num_beams=request.num_beams if isinstance(request, CompletionRequest) else None,
+            length_penalty=request.length_penalty if isinstance(request, CompletionRequest) else None,
         )
     except RequestError as error:
         raise InvalidParameter(str(error), error.param) from None

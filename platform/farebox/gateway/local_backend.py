@@ -1,28 +1,41 @@
 """The default backend: the engine in this very process."""
 
 import asyncio
+import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from farebox.billing.models import ModelOffer
 from farebox.core.settings import Settings
 from farebox.gateway.backend import Generation
-from farebox.gateway.catalog import BackendFactory
+from farebox.gateway.catalog import Backend, BackendFactory
+from farebox.gateway.checkpoints import kind_of
+from farebox.gateway.encoder_backend import EncoderBackend
 from farebox_engine.answer_format import AnswerFormat
+from farebox_engine.encoders import EncoderEngine
 from farebox_engine.engine import Engine
+from farebox_engine.errors import LoadError
 from farebox_engine.grammar import Grammar, GrammarSpec
+from farebox_engine.lora.adapter import AdapterInfo
 from farebox_engine.options import EngineConfig
 from farebox_engine.outputs import EngineStats
 from farebox_engine.params import GenerationRequest
+from farebox_engine.seq2seq.engine import Seq2SeqEngine
+
+_loads = itertools.count()
 
 
 class LocalBackend:
-    """A model loaded into this process, with an engine thread of its own."""
+    """A model that writes text, with an engine thread of its own in this process; or an adapter on one."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine | Seq2SeqEngine, adapter: AdapterInfo | None = None) -> None:
         self._engine = engine
+        self._adapter = adapter
         self.context_length = engine.context_length
-        self.model_hash = engine.model_hash
+        self.model_hash = engine.model_hash if adapter is None else adapter.hash
+        self.defaults = engine.defaults
 
     @property
     def answer_format(self) -> AnswerFormat:
@@ -42,16 +55,28 @@ class LocalBackend:
     def compile_grammar(self, spec: GrammarSpec) -> Grammar:
         return self._engine.compile_grammar(spec)
 
+    def with_adapter(self, name: str, folder: str) -> "LocalBackend":
+        if not isinstance(self._engine, Engine):
+            raise LoadError(f"{name} is for an encoder-decoder, which takes no adapters.")
+        # A name of its own for each load: what is retired must not take its successor along.
+        return LocalBackend(self._engine, self._engine.load_adapter(f"{name}#{next(_loads)}", folder))
+
     def start(self) -> None:
-        self._engine.start(asyncio.get_running_loop())
+        if self._adapter is None:
+            self._engine.start(asyncio.get_running_loop())
 
     def generate(self, request: GenerationRequest) -> Generation:
+        if self._adapter is not None:
+            request = replace(request, adapter=self._adapter.name)
         return self._engine.generate(request)
 
     def stats(self) -> EngineStats:
         return self._engine.stats()
 
     async def close(self) -> None:
+        if isinstance(self._engine, Engine) and self._adapter is not None:
+            self._engine.unload_adapter(self._adapter.name)
+            return
         # In a thread: the engine's own thread has to finish its step first.
         await asyncio.to_thread(self._engine.close)
 
@@ -65,5 +90,11 @@ def local_backends(settings: Settings) -> BackendFactory:
     return partial(_load, config)
 
 
-def _load(config: EngineConfig, offer: ModelOffer) -> LocalBackend:
-    return LocalBackend(Engine.load(offer.path, config))
+def _load(config: EngineConfig, offer: ModelOffer) -> Backend:
+    match kind_of(Path(offer.path)):
+        case "encoder":
+            return EncoderBackend(EncoderEngine.load(offer.path, config))
+        case "encoder-decoder":
+            return LocalBackend(Seq2SeqEngine.load(offer.path, config))
+        case "decoder":
+            return LocalBackend(Engine.load(offer.path, config))

@@ -25,6 +25,7 @@ _GAUGES = {
 _COUNTERS = {
     "steps": ("farebox_engine_steps", "Batches computed."),
     "failed_steps": ("farebox_engine_failed_steps", "Batches that failed."),
+    "restarts": ("farebox_engine_restarts", "Times that another thread took over from one that hung."),
     "preemptions": ("farebox_engine_preemptions", "Answers put back because KV blocks ran out."),
     "busy_seconds": ("farebox_engine_busy_seconds", "Seconds the device computed."),
     "operator_seconds": ("farebox_engine_operator_seconds", "Of these, seconds charged to no request."),
@@ -50,17 +51,25 @@ class GatewayCollector(Collector):
         )
 
     def _engines(self) -> Iterator[Metric]:
-        stats = {served.id: served.backend.stats() for served in self._gateway.catalog.all()}
+        stats = {
+            served.id: served.backend.stats() for served in self._gateway.catalog.all() if not served.base
+        }
         for field, (name, text) in _GAUGES.items():
             gauge = GaugeMetricFamily(name, text, labels=["model"])
             for model, each in stats.items():
-                gauge.add_metric([model], getattr(each, field))
+                _add(gauge, model, each, field)
             yield gauge
         for field, (name, text) in _COUNTERS.items():
             counter = CounterMetricFamily(name, text, labels=["model"])
             for model, each in stats.items():
-                counter.add_metric([model], getattr(each, field))
+                _add(counter, model, each, field)
             yield counter
+
+
+def _add(family: GaugeMetricFamily | CounterMetricFamily, model: str, stats: object, field: str) -> None:
+    # Encoders have no KV blocks and preempt nothing.
+    if (value := getattr(stats, field, None)) is not None:
+        family.add_metric([model], value)
 
 
 @get("/metrics", include_in_schema=False)

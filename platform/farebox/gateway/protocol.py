@@ -23,6 +23,7 @@ from farebox.gateway.wire import EXTENSION, Connection
 MAX_HEAD_BYTES = 32_768
 REQUEST_SECONDS = 30.0
 LINGER_SECONDS = 1.0
+MAX_PIPELINED = 4
 
 log = structlog.get_logger(__name__)
 
@@ -128,6 +129,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         elif version != "1.0" or hosts > 1 or any(name == b"transfer-encoding" for name, _ in self.headers):
             raise _MALFORMED
         super().on_headers_complete()
+        if 0 < len(self.pipeline) <= MAX_PIPELINED:
+            # uvicorn stops reading at the first request that has to queue, and would not see then that
+            # the client leaves: the answer under way would be made, and billed, for nobody.
+            self.flow.resume_reading()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -177,7 +182,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Answer outside of the application, and close. In mid-response there is nothing left to say."""
         if self._discarding or self.transport.is_closing():
             return
-        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+        # What is queued in the pipeline waits for a response that is under way.
+        if self.pipeline or (
+            self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
+        ):
             self.transport.abort()
             return
         request_id = external("req", new_id())
@@ -187,6 +195,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+        # An answer that is being made can no longer be sent, so it must not be billed either.
+        self._connection.lost()
         # Closed at once, with bytes still arriving, the kernel would reset the connection and the
         # client might never see the answer.
         self._stop_request_timer()

@@ -15,7 +15,7 @@ from farebox.gateway.messages import MAX_TOOLS, Flag, FunctionTool, Message, Tex
 MAX_CHOICES = 16
 MAX_PROMPTS = 64
 
-Count = Annotated[int, Meta(ge=1, le=2**53)] | None
+Count = Annotated[int, Meta(ge=0, le=2**53)] | None
 Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None
 Penalty = Annotated[float, Meta(ge=-2, le=2)] | None
 Temperature = Annotated[float, Meta(ge=0, le=2)] | None
@@ -48,7 +48,8 @@ class StructuredOutputs(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What both endpoints share. `top_k`, `min_p` and `repetition_penalty` are Farebox's additions."""
+    """What both endpoints share. `top_k`, `min_p`, `repetition_penalty`, `min_tokens`, `ignore_eos` and
+    `structured_outputs` are Farebox's additions."""
 
     model: ModelName
     stream: Flag = None
@@ -65,6 +66,8 @@ class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     logit_bias: Bias = None
     seed: Seed = None
     stop: Stop = None
+    min_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    ignore_eos: Flag = None
     structured_outputs: StructuredOutputs | None = None
     user: Text = None
 
@@ -130,8 +133,10 @@ class CompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_fiel
     prompt: str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1)]
     logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
     best_of: Choices = None
+    echo: Flag = None
+    num_beams: Annotated[int, Meta(ge=1, le=16)] | None = None
+    length_penalty: Annotated[float, Meta(ge=-10, le=10)] | None = None
 
-    echo: Any = None
     suffix: Any = None
 
 
@@ -156,7 +161,6 @@ INERT: dict[str, tuple[Any, ...]] = {
     "reasoning_effort": ("none",),
     "verbosity": ("medium",),
     "web_search_options": (),
-    "echo": (False,),
     "suffix": ("",),
 }
 _REFUSED_IN_CHAT = tuple(name for name in INERT if name in ChatCompletionRequest.__struct_fields__)

@@ -131,9 +131,11 @@ class ChatCompletionChunk(Struct, frozen=True):
 
 
 class LegacyLogprobs(Struct, frozen=True):
+    """By token. With `echo` the prompt's come first, null for its first token, which nothing precedes."""
+
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]] | None
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 

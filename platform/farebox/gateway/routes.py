@@ -1,8 +1,8 @@
-"""`/v1`: models, chat completions, completions."""
+"""`/v1`: models, chat completions, completions, and what `encoding` adds."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Request, Router, get, post
+from litestar import Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import Body, FromPath
 from litestar.types import ASGIApp
@@ -11,31 +11,14 @@ from farebox.core.database import Database
 from farebox.core.http import StrictRequest
 from farebox.gateway.catalog import ServedModel
 from farebox.gateway.documentation import CHAT_COMPLETION, COMPLETION, MODEL, MODELS
+from farebox.gateway.encoding.routes import create_classification, create_embedding, create_rerank
+from farebox.gateway.key_check import claims_of, verify_key
 from farebox.gateway.requests import ChatCompletionRequest, CompletionRequest
 from farebox.gateway.responses import Model, ModelList
 from farebox.gateway.service import Answer, Gateway
 from farebox.gateway.writers import ChatWriter, CompletionWriter
-from farebox.keys.dependencies import bearer_token
 from farebox.keys.service import Principal, authenticate
-from farebox.keys.tokens import KeyClaims, Keyring
 from farebox.metering.errors import ModelNotFound
-
-
-async def verify_key(request: Request[Any, Any, Any]) -> None:
-    """Before anything of the body is read: the token must be one of ours.
-
-    Whether its row still opens anything is for admission, or `authenticate`, to say. Not a guard:
-    Litestar copies the connection for those.
-    """
-    token = next((value for name, value in request.scope["headers"] if name == b"authorization"), b"")
-    keyring: Keyring = request.app.state.keyring
-    request.scope["state"]["claims"] = await keyring.resolve(bearer_token(token.decode("latin-1")))
-
-
-def claims_of(request: StrictRequest) -> KeyClaims:
-    """What `verify_key` found."""
-    claims: KeyClaims = request.scope["state"]["claims"]
-    return claims
 
 
 @post(
@@ -115,5 +98,13 @@ def _model(served: ServedModel) -> Model:
 router = Router(
     path="/v1",
     before_request=verify_key,
-    route_handlers=[create_chat_completion, create_completion, list_models, retrieve_model],
+    route_handlers=[
+        create_chat_completion,
+        create_completion,
+        create_embedding,
+        create_rerank,
+        create_classification,
+        list_models,
+        retrieve_model,
+    ],
 )

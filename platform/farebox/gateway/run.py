@@ -1,29 +1,24 @@
 """One admitted inference request, from the engine's first step to its settlement."""
 
 from contextlib import aclosing
-from typing import Literal
 
-import msgspec
 import structlog
 
-from farebox.core.errors import FareboxError
-from farebox.core.http import as_farebox_error
 from farebox.gateway.accounting import record
 from farebox.gateway.backend import Chunk, Generation, GenerationRequest, InferenceBackend
 from farebox.gateway.errors import GenerationFailed, InvalidParameter, ShuttingDown
 from farebox.gateway.interleaving import interleave
 from farebox.gateway.jobs import Job
+from farebox.gateway.reply import Reply
 from farebox.gateway.tally import Tally
 from farebox.gateway.wire import Headers, Wire
-from farebox.gateway.writers import DONE, Gathered, Writer, error_event
+from farebox.gateway.writers import DONE, Gathered, Writer
 from farebox.metering.admission import Grant
 from farebox.metering.meter import Meter
+from farebox.metering.settlement import Status
 from farebox_engine.errors import ClosedError, RequestError
 from farebox_engine.outputs import FinishReason
 
-Status = Literal["completed", "cancelled", "failed"]
-
-JSON: Headers = [(b"content-type", b"application/json")]
 EVENT_STREAM: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -45,22 +40,25 @@ class Run:
         self._meter = meter
         self._wire = wire
         self._writer = writer
+        self._reply = Reply(wire, grant.rate_limit_headers)
         self._tally = Tally([len(prompt) for prompt in job.prompts], job.n)
+        self._document = b""
         self._gathered = [Gathered() for _ in range(0 if job.stream else job.choices)]
         self._generations: list[Generation] = []
         self._ended_well = 0
+        self._written: tuple[int, int, int] | None = None
         self._handed_before = 0
-        self._unwritten = 0
+        self._unwritten = [0] * job.choices
 
     async def execute(self) -> None:
         """The whole life of the request, errors told to the client included."""
         self._wire.watch(self.leave)
         try:
-            with self._job.model.in_use() as backend:
-                await self._generate_and_settle(backend)
+            with self._job.model.in_use():
+                await self._generate_and_settle(self._job.model.generator)
             await self._finish()
         except Exception as error:
-            await self._report(error)
+            await self._reply.report(error)
         finally:
             self._wire.watch(None)
 
@@ -69,11 +67,16 @@ class Run:
         self._wire.leave()
         self._cancel()
 
+    def stop(self) -> None:
+        """This process ends: stop at the next step. The client, who is still there, is told."""
+        self._cancel()
+
     async def _generate_and_settle(self, backend: InferenceBackend) -> None:
         status: Status = "failed"
         try:
             self._submit(backend)
             await self._generate()
+            self._compose()
             handed_over = not self._job.stream or self._tally.handed == self._tally.completion_tokens
             done = self._ended_well == self._job.choices
             # A whole answer is handed over after it is settled, if there is somebody to take it.
@@ -96,6 +99,7 @@ class Run:
                             job.params_of(index),
                             self._grant.cache_salt,
                             job.grammar,
+                            tenant=self._grant.organization_id.bytes,
                         )
                     )
                 )
@@ -103,6 +107,8 @@ class Run:
             raise InvalidParameter(str(error), error.param) from None
         except ClosedError:
             raise ShuttingDown from None
+        if self._wire.gone:  # while it was admitted: before there was anything to cancel
+            self._cancel()
 
     async def _generate(self) -> None:
         if len(self._generations) == 1:
@@ -133,75 +139,51 @@ class Run:
     async def _deliver(self, index: int, chunk: Chunk) -> None:
         if chunk.finish_reason is FinishReason.CANCELLED:
             return
-        self._unwritten += chunk.delivered_tokens
+        self._unwritten[index] += chunk.delivered_tokens
         data = self._writer.events(index, chunk)
         if not data:
             return
         if not self._wire.started:
-            await self._wire.start_stream([*EVENT_STREAM, *self._headers()])
+            await self._wire.start_stream([*EVENT_STREAM, *self._reply.headers()])
         if await self._wire.write(data):
-            self._handed_before = self._tally.handed
-            self._tally.handed += self._unwritten
-            self._unwritten = 0
-            self._record_delivery()
-        else:
-            self._take_back()
-
-    def _take_back(self) -> None:
-        """The client left while a write waited for it: the chunk before had not left the buffer whole."""
-        if self._grant.delivered:
+            self._count_written(index)
+        elif self._written is not None:
+            # The client left while a write waited for it: the chunk before had not left the buffer whole.
             self._tally.handed = self._handed_before
-            self._record_delivery()
 
-    def _record_delivery(self) -> None:
+    def _count_written(self, index: int) -> None:
+        """Count a chunk as handed over; for the checkpoints, which are for our death, once it is flushed."""
         tally = self._tally
-        self._grant.record_delivery(tally.input_tokens, tally.cached_tokens, tally.handed)
+        self._handed_before = tally.handed
+        tally.handed += self._unwritten[index]
+        self._unwritten[index] = 0
+        before, self._written = self._written, tally.delivered
+        known = self._written if self._wire.flushed else before
+        if known is not None:
+            self._grant.record_delivery(*known)
+
+    def _compose(self) -> None:
+        # Before it is billed: an answer that cannot be written must not be.
+        if not self._job.stream and self._ended_well == self._job.choices:
+            self._document = self._writer.document(self._gathered, self._tally.completion_usage())
 
     async def _settle(self, status: Status) -> None:
-        if self._grant.delivered:
-            self._record_delivery()
+        if self._written is not None:
+            self._grant.record_delivery(*self._tally.delivered)
         settlement = self._tally.settlement(status)
         settled = await self._meter.settle(self._grant, settlement)
-        record(self._wire.exchange, self._job, self._grant, settlement, settled)
+        record(self._wire.exchange, self._job.model.id, self._job.choices, self._grant, settlement, settled)
 
     async def _finish(self) -> None:
         if self._wire.gone:
             return
-        usage = self._tally.completion_usage()
+        if self._ended_well < self._job.choices:
+            raise ShuttingDown
         if self._job.stream:
-            await self._wire.write(self._writer.usage_event(usage) + DONE, last=True)
+            usage = self._writer.usage_event(self._tally.completion_usage())
+            await self._wire.write(usage + DONE, last=True)
             return
-        await self._send_whole(200, self._writer.document(self._gathered, usage), self._headers())
-
-    def _headers(self) -> Headers:
-        milliseconds = int(self._wire.exchange.elapsed * 1000)
-        return [(b"openai-processing-ms", b"%d" % milliseconds), *self._grant.rate_limit_headers]
-
-    async def _report(self, error: Exception) -> None:
-        known: FareboxError = as_farebox_error(error)
-        if known is not error:
-            log.error("request.failed", exc_info=error)
-        self._wire.exchange.facts["error"] = known.code
-        try:
-            await self._send_error(known)
-        except Exception:
-            log.exception("request.error_unsent")
-        finally:
-            if not self._wire.complete:
-                self._wire.cut()
-
-    async def _send_error(self, error: FareboxError) -> None:
-        envelope = error.envelope(self._wire.exchange.external_id)
-        if self._wire.started:
-            await self._wire.write(error_event(envelope), last=True)
-        else:
-            headers = [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
-            await self._send_whole(error.status, msgspec.json.encode(envelope), headers)
-
-    async def _send_whole(self, status: int, body: bytes, headers: Headers) -> None:
-        if not self._wire.gone:
-            await self._wire.start(status, [*JSON, (b"content-length", b"%d" % len(body)), *headers])
-            await self._wire.write(body, last=True)
+        await self._reply.send(self._document)
 
     def _cancel(self) -> None:
         for generation in self._generations:

@@ -23,6 +23,7 @@ whole answer it asks for) and billed for what it used.
 _TAGS = {
     "Chat": "Answers to conversations.",
     "Completions": "Continuations of text.",
+    "Encoders": "Vectors, relevance and labels of texts.",
     "Models": "What may be called.",
     "Usage": "What was used and what it cost, for keys with the scope `admin`.",
     "Keys": "Checking the signature of an API key.",

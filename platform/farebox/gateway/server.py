@@ -1,6 +1,8 @@
 """uvicorn as Farebox runs it."""
 
+import asyncio
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -8,10 +10,33 @@ from litestar import Litestar
 
 from farebox.core.settings import Settings
 from farebox.gateway.protocol import BoundedHttpProtocol
-from farebox.gateway.runs import CANCEL_SECONDS, DRAIN_SECONDS
+from farebox.gateway.runs import CANCEL_SECONDS, DRAIN_SECONDS, Runs
 
 # Longer than the idle time-outs of the usual load balancers (60 s), so that it is they who close.
 KEEP_ALIVE_SECONDS = 75
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn's server, which goes on listening while it drains.
+
+    A load balancer must be able to read from `/readyz` that it drains, and a client whose request comes
+    too late is to be told 503 and not to have its connection refused. A second signal ends the wait.
+    """
+
+    _draining: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        gateway = self.config.app.state.get("gateway") if isinstance(self.config.app, Litestar) else None
+        if not self.started or gateway is None or self._draining is not None:
+            super().handle_exit(sig, frame)
+        else:
+            self._draining = asyncio.get_running_loop().create_task(self._drain(gateway.runs))
+
+    async def _drain(self, runs: Runs) -> None:
+        await runs.drain()
+        # What is still connected now waits for nothing that will come.
+        self.config.timeout_graceful_shutdown = int(CANCEL_SECONDS)
+        self.should_exit = True
 
 
 def server_config(app: Litestar, settings: Settings, **overrides: Any) -> uvicorn.Config:

@@ -67,7 +67,7 @@ class Gateway:
             if model is None:
                 raise ModelNotFound(request.model)
             prompts = await self._tokenise(request, model)
-            spec = grammar_spec(request, model.backend.answer_format)
+            spec = grammar_spec(request, model.generator.answer_format)
             grammar = await self._compile(model, spec) if spec is not None else None
             return make_job(request, model, prompts, grammar)
         except FareboxError:
@@ -75,7 +75,7 @@ class Gateway:
             raise
 
     async def _tokenise(self, request: InferenceRequest, model: ServedModel) -> list[list[int]]:
-        backend = model.backend
+        backend = model.generator
         if isinstance(request, ChatCompletionRequest):
             size = sum(len(message.content or "") for message in request.messages)
             size += 1000 * len(request.tools or ())
@@ -88,7 +88,7 @@ class Gateway:
 
     async def _compile(self, model: ServedModel, spec: GrammarSpec) -> Grammar:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.tokenizers, compile_grammar, model.backend, spec)
+        return await loop.run_in_executor(self.tokenizers, compile_grammar, model.generator, spec)
 
     async def _off_loop(self, size: int, work: Callable[[], R]) -> R:
         if size < INLINE_CHARACTERS:

@@ -10,7 +10,7 @@ from farebox.gateway.errors import InvalidParameter, UnsupportedParameter
 from farebox.gateway.messages import FunctionTool, NamedTool, ToolMessage
 from farebox.gateway.requests import ChatCompletionRequest
 from farebox_engine.answer_format import CLOSE_CALL, OPEN_CALL, AnswerFormat
-from farebox_engine.grammar import GrammarSpec
+from farebox_engine.grammar import JSON_WHITE_SPACE, GrammarSpec
 
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
@@ -70,6 +70,7 @@ def _lark(rules: str, call: dict[str, Any]) -> GrammarSpec:
 def _any_call(tools: Sequence[FunctionTool], key: str) -> dict[str, Any]:
     """A JSON schema of a call of any of the tools, with its arguments under `key`."""
     return {
+        "x-guidance": {"whitespace_pattern": JSON_WHITE_SPACE},
         "anyOf": [
             {
                 "type": "object",
@@ -78,7 +79,7 @@ def _any_call(tools: Sequence[FunctionTool], key: str) -> dict[str, Any]:
                 "additionalProperties": False,
             }
             for tool in tools
-        ]
+        ],
     }
 
 

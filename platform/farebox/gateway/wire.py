@@ -20,12 +20,18 @@ class Connection:
     ASGI itself neither tells at once that the client left nor can bound what waits unsent.
     """
 
-    __slots__ = ("_on_lost", "flow", "transport")
+    __slots__ = ("_lost", "_on_lost", "flow", "transport")
 
     def __init__(self, transport: asyncio.Transport, flow: FlowControl) -> None:
         self.transport = transport
         self.flow = flow
         self._on_lost: Callable[[], None] | None = None
+        self._lost = False
+
+    @property
+    def gone(self) -> bool:
+        """Whether what is sent goes nowhere."""
+        return self._lost or self.transport.is_closing()
 
     def watch(self, on_lost: Callable[[], None] | None) -> None:
         """Have `on_lost` called when the client leaves, at once if it has; None to stop watching."""
@@ -33,11 +39,12 @@ class Connection:
         if on_lost is not None:
             # With a body's last piece unread nothing else would be, not even the client's leaving.
             self.flow.resume_reading()
-            if self.transport.is_closing():
+            if self.gone:
                 on_lost()
 
     def lost(self) -> None:
-        """To be called by the protocol."""
+        """To be called by the protocol, when the client has left or is refused."""
+        self._lost = True
         if self._on_lost is not None:
             self._on_lost()
 
@@ -60,7 +67,12 @@ class Wire:
     @property
     def gone(self) -> bool:
         """Whether the client has left, or was cut: then what is sent goes nowhere."""
-        return self._left or self._connection.transport.is_closing()
+        return self._left or self._connection.gone
+
+    @property
+    def flushed(self) -> bool:
+        """Whether the socket has taken all that was written. What it has not dies with this process."""
+        return not self._connection.transport.get_write_buffer_size()
 
     def watch(self, on_lost: Callable[[], None] | None) -> None:
         """See `Connection.watch`."""
@@ -83,7 +95,7 @@ class Wire:
     async def start_stream(self, headers: Headers) -> None:
         """Send the head of a stream, whose every write must reach the socket before the next.
 
-        So what is counted as handed over can run ahead of the socket by one chunk at most.
+        So only the last one can be waiting in this process's memory; `flushed` tells whether it is.
         """
         self._connection.transport.set_write_buffer_limits(high=0)
         await self.start(200, headers)

@@ -25,7 +25,7 @@ from farebox.gateway.responses import (
     TopLogprob,
 )
 from farebox_engine.answer_format import AnswerParser
-from farebox_engine.outputs import Chunk
+from farebox_engine.outputs import Chunk, PromptDetails
 from farebox_engine.outputs import TokenLogprob as RawLogprob
 
 DONE = b"data: [DONE]\n\n"
@@ -42,10 +42,13 @@ class Gathered:
     """The chunks of one choice, put together."""
 
     texts: list[str] = field(default_factory=list)
-    logprobs: list[RawLogprob] = field(default_factory=list)
+    logprobs: list[RawLogprob | str] = field(default_factory=list)
     finish_reason: str | None = None
 
     def add(self, chunk: Chunk) -> None:
+        if chunk.prompt is not None:
+            self.texts.append(chunk.prompt.text or "")
+            self.logprobs.extend(_scored(chunk.prompt))
         self.texts.append(chunk.text)
         if chunk.logprobs:
             self.logprobs.extend(chunk.logprobs)
@@ -167,13 +170,18 @@ class CompletionWriter:
         self._offsets: dict[int, int] = {}
 
     def events(self, index: int, chunk: Chunk) -> bytes:
-        if not (chunk.text or chunk.logprobs or chunk.finish_reason):
+        text = chunk.text
+        tokens: list[RawLogprob | str] = [*(chunk.logprobs or ())]
+        if chunk.prompt is not None:
+            text = (chunk.prompt.text or "") + text
+            tokens = [*_scored(chunk.prompt), *tokens]
+        if not (text or tokens or chunk.finish_reason):
             return b""
         offset = self._offsets.get(index, 0)
-        self._offsets[index] = offset + len(chunk.text)
-        logprobs = _legacy_logprobs(chunk.logprobs or (), offset) if self._heading.with_logprobs else None
+        self._offsets[index] = offset + len(text)
+        logprobs = _legacy_logprobs(tokens, offset) if self._heading.with_logprobs else None
         reason = None if chunk.finish_reason is None else chunk.finish_reason.value
-        choice = CompletionChoice(index, chunk.text, logprobs, reason)  # type: ignore[arg-type]
+        choice = CompletionChoice(index, text, logprobs, reason)  # type: ignore[arg-type]
         return _event(self._completion([choice], self._usage))
 
     def usage_event(self, usage: CompletionUsage) -> bytes:
@@ -204,7 +212,16 @@ def _event(chunk: Event) -> bytes:
     return b"data: " + _encode(chunk) + b"\n\n"
 
 
-def _chat_logprobs(tokens: Iterable[RawLogprob]) -> ChoiceLogprobs:
+def _scored(prompt: PromptDetails) -> list[RawLogprob | str]:
+    """The prompt's tokens; the first is its text alone, since nothing precedes it."""
+    if prompt.logprobs is None:
+        return []
+    rest = [token for token in prompt.logprobs if token is not None]
+    text = prompt.text or ""
+    return [text[: len(text) - sum(len(token.token) for token in rest)], *rest]
+
+
+def _chat_logprobs(tokens: Iterable[RawLogprob | str]) -> ChoiceLogprobs:
     return ChoiceLogprobs(
         [
             TokenLogprob(
@@ -214,19 +231,20 @@ def _chat_logprobs(tokens: Iterable[RawLogprob]) -> ChoiceLogprobs:
                 [TopLogprob(other.token, other.logprob, list(other.bytes)) for other in token.top],
             )
             for token in tokens
+            if not isinstance(token, str)
         ]
     )
 
 
-def _legacy_logprobs(tokens: Iterable[RawLogprob], offset: int) -> LegacyLogprobs:
-    tokens = list(tokens)
-    offsets = []
+def _legacy_logprobs(tokens: Iterable[RawLogprob | str], offset: int) -> LegacyLogprobs:
+    found = LegacyLogprobs([], [], [], [])
     for token in tokens:
-        offsets.append(offset)
-        offset += len(token.token)
-    return LegacyLogprobs(
-        tokens=[token.token for token in tokens],
-        token_logprobs=[token.logprob for token in tokens],
-        top_logprobs=[{other.token: other.logprob for other in token.top} for token in tokens],
-        text_offset=offsets,
-    )
+        text = token if isinstance(token, str) else token.token
+        found.tokens.append(text)
+        found.text_offset.append(offset)
+        found.token_logprobs.append(None if isinstance(token, str) else token.logprob)
+        found.top_logprobs.append(
+            None if isinstance(token, str) else {other.token: other.logprob for other in token.top}
+        )
+        offset += len(text)
+    return found

@@ -32,6 +32,14 @@ class SecretBox:
         nonce = os.urandom(_NONCE_BYTES)
         return _VERSION + nonce + self._cipher.encrypt(nonce, secret, _VERSION + label.encode())
 
+    def opens(self, sealed: bytes, label: str) -> bool:
+        """Whether the value was sealed under this secret."""
+        try:
+            self.unseal(sealed, label)
+        except SettingsError:
+            return False
+        return True
+
     def unseal(self, sealed: bytes, label: str) -> bytes:
         """Raises SettingsError when the value was sealed under another secret, or altered."""
         version, nonce, body = sealed[:1], sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
@@ -40,7 +48,7 @@ class SecretBox:
                 return self._cipher.decrypt(nonce, body, version + label.encode())
         raise SettingsError(
             "FAREBOX_SECRET_KEY does not open the secrets stored in the database: it is not the one they"
-            " were sealed with. Set the former one again, or reseal (docs/adr/0004)."
+            " were sealed with. Set the former one again, or run `farebox keys reseal` (docs/adr/0004)."
         )
 
 
@@ -55,7 +63,12 @@ def load_secret_box(settings: Settings) -> SecretBox:
         raise SettingsError(
             "FAREBOX_ENV=production also needs FAREBOX_SECRET_KEY; make one with `openssl rand -hex 32`."
         )
-    return SecretBox(_development_secret(settings.data_dir / "secret.key"))
+    return SecretBox(_development_secret(development_secret_file(settings)))
+
+
+def development_secret_file(settings: Settings) -> Path:
+    """Where the secret lies that development makes for itself."""
+    return settings.data_dir / "secret.key"
 
 
 def _development_secret(path: Path) -> str:

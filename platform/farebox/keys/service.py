@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import Select, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.core.clock import utc_now
@@ -150,36 +150,47 @@ async def revoke_key(
 async def authenticate(database: Database, claims: KeyClaims) -> Principal:
     """Ask the row, for routes other than inference (whose admission asks it in its own statement).
 
-    Raises InvalidApiKey when the row is gone, of another token, revoked or expired, its project
-    archived or its organization suspended.
+    Raises InvalidApiKey when the row is gone, of another token, revoked or expired, its holder no
+    member any more, its project archived or its organization suspended. The scope `admin` is worth
+    nothing while the person who holds the key is not an administrator.
     """
     async with database.transaction(organization_id=claims.organization_id) as session:
-        key = await session.scalar(
-            select(ApiKey)
-            .join(Project, Project.id == ApiKey.project_id)
-            .join(Organization, Organization.id == ApiKey.organization_id)
-            .where(
-                ApiKey.id == claims.key_id,
-                ApiKey.organization_id == claims.organization_id,
-                ApiKey.project_id == claims.project_id,
-                ApiKey.token_sha256 == claims.digest,
-                ApiKey.revoked_at.is_(None),
-                ApiKey.expires_at > func.now(),
-                Project.archived_at.is_(None),
-                Organization.status == "active",
-            )
-        )
-        if key is None:
+        found = (await session.execute(_authorising(claims))).one_or_none()
+        if found is None:
             raise InvalidApiKey
+        key, role = found
         await _note_use(session, key)
+    scopes = frozenset(key.scopes)
     return Principal(
         key_id=key.id,
         organization_id=key.organization_id,
         project_id=key.project_id,
         user_id=key.user_id,
         service_account_id=key.service_account_id,
-        scopes=frozenset(key.scopes),
+        scopes=scopes - {"admin"} if role == "member" else scopes,
         models=None if key.models is None else frozenset(key.models),
+    )
+
+
+def _authorising(claims: KeyClaims) -> Select[ApiKey, str | None]:
+    """The key's row, if it opens anything, with the role of the person who holds it."""
+    holder = (Membership.organization_id == ApiKey.organization_id) & (Membership.user_id == ApiKey.user_id)
+    return (
+        select(ApiKey, Membership.role)
+        .join(Project, Project.id == ApiKey.project_id)
+        .join(Organization, Organization.id == ApiKey.organization_id)
+        .outerjoin(Membership, holder)
+        .where(
+            ApiKey.id == claims.key_id,
+            ApiKey.organization_id == claims.organization_id,
+            ApiKey.project_id == claims.project_id,
+            ApiKey.token_sha256 == claims.digest,
+            ApiKey.revoked_at.is_(None),
+            ApiKey.expires_at > func.now(),
+            ApiKey.user_id.is_(None) | Membership.user_id.is_not(None),
+            Project.archived_at.is_(None),
+            Organization.status == "active",
+        )
     )
 
 
@@ -229,8 +240,11 @@ async def _check_holder(
         raise BadRequest(
             "A key is held by a user or by a service account, not by both.", code="invalid_holder"
         )
-    if user_id is not None and await session.get(Membership, (organization_id, user_id)) is None:
-        raise NotFound("No such user.", code="not_found")
+    if user_id is not None:
+        # Locked: a key made while its holder is being removed would outlive them unseen.
+        shared = {"read": True, "key_share": True}
+        if await session.get(Membership, (organization_id, user_id), with_for_update=shared) is None:
+            raise NotFound("No such user.", code="not_found")
     if service_account_id is not None:
         account = await session.get(ServiceAccount, service_account_id)
         if account is None or (account.organization_id, account.project_id) != (organization_id, project_id):

@@ -14,6 +14,7 @@ from sqlalchemy import Select, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.core.errors import Conflict, NotFound
+from farebox.core.settings import SettingsError
 from farebox.keys.models import SigningKey
 from farebox.keys.sealing import SecretBox
 
@@ -30,6 +31,19 @@ class KeyPair:
     kid: str
     public: Ed25519PublicKey
     private: Ed25519PrivateKey | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resealed:
+    """How many private keys were sealed anew, and how many open under neither secret."""
+
+    anew: int
+    lost: int
+
+
+async def signing_pair(session: AsyncSession) -> SigningKey | None:
+    """The pair that signs now; None before the first start made one."""
+    return next(iter(await _active(session)), None)
 
 
 async def load_key_pairs(session: AsyncSession, box: SecretBox) -> list[KeyPair]:
@@ -78,13 +92,29 @@ async def retire(session: AsyncSession, kid: str) -> None:
         _log.info("signing_key.retired", kid=kid)
 
 
-async def reseal(session: AsyncSession, former: SecretBox, present: SecretBox) -> int:
-    """Seal every private key anew after `FAREBOX_SECRET_KEY` changed; returns how many."""
+async def reseal(session: AsyncSession, former: SecretBox, present: SecretBox) -> Resealed:
+    """Seal every private key anew after `FAREBOX_SECRET_KEY` changed.
+
+    Pairs under neither secret were lost with an earlier one; they stay as they are, because their
+    public halves go on verifying. Raises SettingsError, with nothing changed, when neither secret opens
+    a pair that signs, or when the former one opens nothing although something is closed.
+    """
     await session.execute(_LOCK)
-    rows = (await session.scalars(select(SigningKey))).all()
-    for row in rows:
+    oldest_first = select(SigningKey).order_by(SigningKey.created_at, SigningKey.kid.desc())
+    rows = list(await session.scalars(oldest_first))
+    signing = {row.purpose: row for row in rows}.values()
+    closed = [row for row in rows if not present.opens(row.private_key_sealed, row.kid)]
+    openable = [row for row in closed if former.opens(row.private_key_sealed, row.kid)]
+    lost = [row for row in closed if row not in openable]
+    if lost and (not openable or any(row in lost for row in signing)):
+        raise SettingsError(
+            "The former secret does not open the signing keys: it is not the one they were sealed with."
+            " Nothing was changed."
+        )
+    for row in openable:
         row.private_key_sealed = present.seal(former.unseal(row.private_key_sealed, row.kid), row.kid)
-    return len(rows)
+    _log.info("signing_key.resealed", count=len(openable), lost=len(lost))
+    return Resealed(len(openable), len(lost))
 
 
 async def list_signing_keys(session: AsyncSession) -> list[SigningKey]:

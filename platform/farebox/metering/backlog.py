@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import structlog
 
 from farebox.core.errors import Unavailable
@@ -48,31 +49,59 @@ class Backlog:
         log.warning("metering.spooled", settlements=len(postings))
 
     async def replay(self) -> list[UUID]:
-        """Post what waits and forget it; the requests posted. Raises Unavailable."""
+        """Post what waits and forget it; the requests posted. Raises Unavailable.
+
+        What Postgres refuses goes on waiting, on disk as well, until somebody has mended the cause.
+        """
         if not self._waiting:
             return []
         async with self._lock:
-            postings = list(self._waiting.values())
-            await self._post(postings)
-            await asyncio.to_thread(self._spool.clear)
-            self._waiting.clear()
-        log.info("metering.replayed", settlements=len(postings))
-        return [posting.request_id for posting in postings]
+            posted = await self._post(list(self._waiting.values()))
+            for request_id in posted:
+                del self._waiting[request_id]
+            if not self._waiting:
+                await asyncio.to_thread(self._spool.clear)
+        log.info("metering.replayed", settlements=len(posted), left=len(self._waiting))
+        return posted
 
     async def adopt(self) -> None:
-        """Post what dead processes left in their spools. Raises Unavailable."""
-        for path, postings in await asyncio.to_thread(self._spool.adopt):
-            await self._post(postings)
-            await asyncio.to_thread(path.unlink, missing_ok=True)
-            log.info("metering.adopted", settlements=len(postings))
+        """Post what dead processes left in their spools. Raises Unavailable.
+
+        A spool of which Postgres refuses anything is left for the next start.
+        """
+        spools = await asyncio.to_thread(self._spool.adopt)
+        try:
+            for spool in spools:
+                posted = await self._post(spool.postings)
+                if len(posted) == len(spool.postings):
+                    await asyncio.to_thread(spool.path.unlink, missing_ok=True)
+                log.info("metering.adopted", settlements=len(posted))
+        finally:
+            for spool in spools:
+                spool.close()
 
     def close(self) -> None:
         self._spool.close()
 
-    async def _post(self, postings: Sequence[Posting]) -> None:
+    async def _post(self, postings: Sequence[Posting]) -> list[UUID]:
+        posted = []
         for start in range(0, len(postings), REPLAY_BATCH):
-            batch = postings[start : start + REPLAY_BATCH]
-            await post(self._connection, batch)
+            posted += await self._post_batch(postings[start : start + REPLAY_BATCH])
+        return posted
+
+    async def _post_batch(self, postings: Sequence[Posting]) -> list[UUID]:
+        try:
+            await post(self._connection, postings)
+        except asyncpg.PostgresError:
+            # One settlement that cannot be posted must not keep the others from it, nor a process from
+            # starting, nor the sweep that comes after.
+            if len(postings) == 1:
+                log.exception("metering.replay_failed", request_id=str(postings[0].request_id))
+                return []
+            middle = len(postings) // 2
+            posted = await self._post_batch(postings[:middle])
+            return posted + await self._post_batch(postings[middle:])
+        return [posting.request_id for posting in postings]
 
 
 async def post(connection: MeterConnection, postings: Sequence[Posting]) -> list[Decimal]:

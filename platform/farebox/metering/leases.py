@@ -61,10 +61,9 @@ class Leases:
         Not before this connection has stood for the grace: when Postgres comes back, or another one
         takes over, every replica connects anew, and each needs the time to renew what it serves.
         """
-        if self._connection.age < self._sweep_grace.total_seconds():
-            return
+        # Asked first: a replica that serves nothing connects by nothing else, and then has no age.
         expired = [row["request_id"] for row in await self._connection.fetch(FIND_EXPIRED, SWEEP_LIMIT)]
-        if expired:
+        if expired and self._connection.age >= self._sweep_grace.total_seconds():
             await self._settle(expired)
 
     async def _settle(self, expired: Sequence[UUID]) -> None:

@@ -130,7 +130,8 @@ class Meter:
         cancelled.
         """
         grant.settling = True
-        return await self._submit(grant, make_posting(grant, settlement))
+        # Shielded: the lease must be renewed until the settlement is through, cancelled caller or not.
+        return await asyncio.shield(self._submit(grant, make_posting(grant, settlement)))
 
     async def turn(self) -> None:
         """Renew leases and record deliveries, replay the spool, settle what dead replicas left.
@@ -179,7 +180,7 @@ class Meter:
         return future
 
     def _let_go(self, grant: Grant, future: "asyncio.Future[Settled]") -> None:
-        if future.cancelled() or future.exception() or not future.result().spooled:
+        if future.exception() or not future.result().spooled:
             self._grants.pop(grant.request_id, None)
 
     def _disown(self, request_id: UUID) -> None:

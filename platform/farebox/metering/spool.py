@@ -4,6 +4,7 @@ import fcntl
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -29,8 +30,7 @@ class Spool:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._directory = directory
         self.path = directory / f"{owner.hex}.jsonl"
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._descriptor = _open_own(self.path)
         _sync_directory(directory)
 
     def append(self, postings: Sequence[Posting]) -> None:
@@ -51,24 +51,18 @@ class Spool:
         os.ftruncate(self._descriptor, 0)
         os.fsync(self._descriptor)
 
-    def adopt(self) -> list[tuple[Path, list[Posting]]]:
-        """The spools that dead processes left, path and postings of each.
+    def adopt(self) -> "list[LeftSpool]":
+        """The spools that dead processes left, locked until the caller closes each.
 
-        The caller replays the postings and unlinks the path; two that do so at once do no harm, since
-        a hold is resolved once. A spool whose owner lives is locked by it and passed over.
+        The caller replays the postings and unlinks the path. A spool whose owner lives, or that another
+        process is adopting, is locked and passed over.
         """
         found = []
         for path in sorted(self._directory.glob("*.jsonl")):
             if path == self.path:
                 continue
-            descriptor = os.open(path, os.O_RDWR)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                found.append((path, _read(path)))
-            except BlockingIOError:
-                continue
-            finally:
-                os.close(descriptor)
+            if (descriptor := _lock_left(path)) is not None:
+                found.append(LeftSpool(path, _read(path), descriptor))
         return found
 
     def close(self) -> None:
@@ -76,6 +70,45 @@ class Spool:
         if os.fstat(self._descriptor).st_size == 0:
             self.path.unlink(missing_ok=True)
         os.close(self._descriptor)
+
+
+class LeftSpool(NamedTuple):
+    """A spool that its owner left, and the descriptor that locks it."""
+
+    path: Path
+    postings: list[Posting]
+    descriptor: int
+
+    def close(self) -> None:
+        """Let another process have it, if it is still there."""
+        os.close(self.descriptor)
+
+
+def _open_own(path: Path) -> int:
+    """The file, locked. Before it is, another process may take it for one left behind and remove it."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)
+
+
+def _lock_left(path: Path) -> int | None:
+    """The file, locked; None when its owner lives, or another process has adopted it meanwhile."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        left = os.fstat(descriptor).st_nlink > 0
+    except BlockingIOError:
+        left = False
+    if left:
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 def _read(path: Path) -> list[Posting]:

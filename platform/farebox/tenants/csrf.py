@@ -16,6 +16,7 @@ from farebox.tenants.sessions import cookie_name
 FIELD = "csrf_token"
 HEADER = "x-csrf-token"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_PORTS = {"http": 80, "https": 443}
 _FORMS = (RequestEncodingType.URL_ENCODED, RequestEncodingType.MULTI_PART)
 
 
@@ -55,11 +56,18 @@ def check_origin(request: Request[Any, Any, Any], settings: Settings) -> None:
 
 
 def _own_origins(request: Request[Any, Any, Any], settings: Settings) -> set[str]:
-    public = urlsplit(settings.public_url)
-    origins = {f"{public.scheme}://{public.netloc}"}
+    origins = {_origin_of(settings.public_url)}
     if not settings.production:  # `localhost`, a forwarded port: whatever the newcomer typed
         origins.add(f"{request.url.scheme}://{request.headers.get('host', '')}")
     return origins
+
+
+def _origin_of(url: str) -> str:
+    """As browsers write it (RFC 6454): in lower case, without the scheme's own port."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    port = "" if parts.port in (None, _PORTS.get(parts.scheme)) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
 
 
 async def _form_field(request: Request[Any, Any, Any]) -> str:

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from farebox.core.database import Database
 from farebox.core.settings import Settings
-from farebox.tenants import csrf, sessions
+from farebox.tenants import csrf, devices, sessions
 from farebox.tenants.errors import NotSignedIn
 from farebox.tenants.models import Membership
 
@@ -30,15 +30,21 @@ class SignedIn:
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Somebody at the door: the IP address they come from, and the session token they hold, unjudged."""
+    """Somebody at the door: the IP address they come from, and what their cookies say, unjudged."""
 
     address: str | None
     token: str | None
+    device: str | None
 
 
 def session_token(request: Request[Any, Any, Any], settings: Settings) -> str | None:
-    """The cookie's token, unjudged."""
+    """The session cookie's token, unjudged."""
     return request.cookies.get(sessions.cookie_name(settings))
+
+
+def device_token(request: Request[Any, Any, Any], settings: Settings) -> str | None:
+    """The device cookie's token, unjudged."""
+    return request.cookies.get(devices.cookie_name(settings))
 
 
 async def provide_visitor(request: Request[Any, Any, Any], settings: NamedDependency[Settings]) -> Visitor:
@@ -49,7 +55,11 @@ async def provide_visitor(request: Request[Any, Any, Any], settings: NamedDepend
     """
     if request.method not in csrf.SAFE_METHODS:
         csrf.check_origin(request, settings)
-    return Visitor(request.client.host if request.client else None, session_token(request, settings))
+    return Visitor(
+        address=request.client.host if request.client else None,
+        token=session_token(request, settings),
+        device=device_token(request, settings),
+    )
 
 
 async def provide_signed_in(
@@ -64,7 +74,8 @@ async def provide_signed_in(
         raise NotSignedIn
     async with database.transaction() as session:
         found = await sessions.lookup(session, token)
-    if found is None:
+    # A database that served development has sessions of addresses that nobody confirmed.
+    if found is None or (settings.production and not found.verified):
         raise NotSignedIn
     if request.method not in csrf.SAFE_METHODS:
         await csrf.check(request, settings)

@@ -3,7 +3,6 @@
 from farebox.core.documentation import BODY_ERRORS, SERVER_ERRORS, Content, Documentation, Reply
 from farebox.core.errors import BadRequest
 from farebox.tenants.errors import (
-    EmailNotVerified,
     ForgedRequest,
     InvalidLink,
     NotSignedIn,
@@ -57,7 +56,7 @@ SIGN_UP = Documentation(
 SIGN_IN = Documentation(
     request={"a person": {"email": _EMAIL, "password": _PASSWORD}},
     replies=[_OPENED],
-    errors=(*_DOOR_ERRORS, _BAD_EMAIL, WrongCredentials(), EmailNotVerified()),
+    errors=(*_DOOR_ERRORS, _BAD_EMAIL, WrongCredentials()),
 )
 
 VERIFICATION = Documentation(
@@ -74,7 +73,11 @@ PASSWORD_RESET_REQUEST = Documentation(
 
 PASSWORD_RESET = Documentation(
     request={"a link": {"token": _LINK_TOKEN, "password": _PASSWORD}},
-    replies=[Reply(description="The password is set; every session has ended.", status=204)],
+    replies=[
+        Reply(
+            description="The password is set; every session has ended.", status=204, headers=("Set-Cookie",)
+        )
+    ],
     errors=(*BODY_ERRORS, ForgedRequest(), *SERVER_ERRORS, InvalidLink(), _BAD_PASSWORD),
 )
 

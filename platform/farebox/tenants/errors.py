@@ -4,12 +4,19 @@ from farebox.core.errors import BadRequest, Forbidden, RateLimited, Unauthentica
 
 
 class WrongCredentials(Unauthenticated):
-    """An unknown address and a wrong password look the same."""
+    """An unknown address, a wrong password and an unconfirmed address look the same.
+
+    Could the last be told apart, signing up and in with one password would tell whether the address
+    had an account before.
+    """
 
     code = "wrong_credentials"
 
     def __init__(self) -> None:
-        super().__init__("The e-mail address or the password is wrong.")
+        super().__init__(
+            "The e-mail address or the password is wrong. A new account also needs its address confirmed,"
+            " by the link in our mail."
+        )
 
 
 class NotSignedIn(Unauthenticated):
@@ -19,15 +26,6 @@ class NotSignedIn(Unauthenticated):
 
     def __init__(self) -> None:
         super().__init__("Please sign in.")
-
-
-class EmailNotVerified(Forbidden):
-    """Said only to who knows the password."""
-
-    code = "email_not_verified"
-
-    def __init__(self) -> None:
-        super().__init__("Please confirm your e-mail address first: we have sent you a link.")
 
 
 class SignUpClosed(Forbidden):

@@ -55,5 +55,10 @@ async def spend(session: AsyncSession, token: str, purpose: Purpose) -> UUID | N
     return user_id
 
 
+async def end_all(session: AsyncSession, user_id: UUID) -> None:
+    """Void every link that was mailed to a user, whatever for."""
+    await session.execute(delete(EmailToken).where(EmailToken.user_id == user_id))
+
+
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "replace")).digest()

@@ -7,7 +7,8 @@ from litestar.params import JSONBody
 from farebox.core.database import Database
 from farebox.core.ids import external
 from farebox.core.settings import Settings
-from farebox.tenants import csrf, service, sessions
+from farebox.tenants import csrf, devices, service, sessions
+from farebox.tenants.credentials import Opened
 from farebox.tenants.dependencies import SignedIn, Visitor, provide_signed_in, provide_visitor
 from farebox.tenants.documentation import (
     PASSWORD_RESET,
@@ -64,16 +65,17 @@ async def sign_in(
     settings: NamedDependency[Settings],
 ) -> Response[SessionOpened]:
     """Open a session and set its cookie."""
-    token = await service.sign_in(
+    opened = await service.sign_in(
         database,
         passwords,
         settings,
         email=data.email,
         password=data.password,
         address=visitor.address,
+        device=visitor.device,
         replaces=visitor.token,
     )
-    return _opened(settings, token)
+    return _welcome(settings, opened)
 
 
 @post(
@@ -91,7 +93,7 @@ async def verify_email(
     settings: NamedDependency[Settings],
 ) -> Response[SessionOpened]:
     """Confirm the address that a link was mailed to, and sign in."""
-    token = await service.verify_email(
+    opened = await service.verify_email(
         database,
         passwords,
         token=data.token,
@@ -99,7 +101,7 @@ async def verify_email(
         address=visitor.address,
         replaces=visitor.token,
     )
-    return _opened(settings, token)
+    return _welcome(settings, opened)
 
 
 @post(
@@ -129,9 +131,11 @@ async def reset_password(
     visitor: NamedDependency[Visitor],
     database: NamedDependency[Database],
     passwords: NamedDependency[PasswordHasher],
-) -> None:
+    settings: NamedDependency[Settings],
+) -> Response[None]:
     """Set a new password by a mailed link. Every session of the user ends."""
-    await service.reset_password(database, passwords, token=data.token, password=data.password)
+    device = await service.reset_password(database, passwords, token=data.token, password=data.password)
+    return Response(None, cookies=[devices.cookie(settings, device)])
 
 
 @get(
@@ -172,8 +176,11 @@ async def sign_out(
     return Response(None, cookies=[sessions.expired_cookie(settings)])
 
 
-def _opened(settings: Settings, token: str) -> Response[SessionOpened]:
-    return Response(SessionOpened(csrf.token_for(token)), cookies=[sessions.cookie(settings, token)])
+def _welcome(settings: Settings, opened: Opened) -> Response[SessionOpened]:
+    return Response(
+        SessionOpened(csrf.token_for(opened.token)),
+        cookies=[sessions.cookie(settings, opened.token), devices.cookie(settings, opened.device)],
+    )
 
 
 router = Router(
@@ -188,5 +195,6 @@ router = Router(
         show_session,
     ],
     dependencies={"visitor": Provide(provide_visitor)},
+    response_headers={"Cache-Control": "no-store"},
     tags=["Accounts"],
 )

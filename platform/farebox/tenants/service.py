@@ -7,26 +7,21 @@ must hold no connection. `address` is the client's IP address, for the back-off.
 from uuid import UUID
 
 import structlog
-from sqlalchemy import func, select, update
+from sqlalchemy import func, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.core import outbox
 from farebox.core.database import Database
-from farebox.core.errors import BadRequest
 from farebox.core.ids import new_id
 from farebox.core.settings import Settings
-from farebox.tenants import links, sessions, throttle
-from farebox.tenants.accounts import create_account, find_user
-from farebox.tenants.errors import (
-    EmailNotVerified,
-    InvalidLink,
-    SignUpClosed,
-    TooManyAttempts,
-    WrongCredentials,
-)
+from farebox.tenants import devices, links, sessions, throttle
+from farebox.tenants.accounts import create_account
+from farebox.tenants.credentials import Opened, check_password, open_session
+from farebox.tenants.errors import InvalidLink, SignUpClosed, WrongCredentials
 from farebox.tenants.models import User
 from farebox.tenants.passwords import PasswordHasher
 from farebox.tenants.text import clean_email, clean_name, clean_password
+from farebox.tenants.unverified import revoke_forerunners_keys
 
 MAIL_VERIFY = "mail.verify_address"
 MAIL_RESET = "mail.password_reset"
@@ -78,22 +73,27 @@ async def sign_in(
     email: str,
     password: str,
     address: str | None,
+    device: str | None = None,
     replaces: str | None = None,
-) -> str:
-    """Check a password and open a session; returns the cookie's token.
+) -> Opened:
+    """Check a password and open a session.
 
-    `replaces` is the token that the browser holds already; that session ends. In production the
-    address must be verified; who is right but unverified gets another link. Raises BadRequest,
-    WrongCredentials, EmailNotVerified, TooManyAttempts, Unavailable.
+    `replaces` is the token that the browser holds already; that session ends. `device` is its device
+    cookie. In production an unverified address is answered as a wrong password is, and counted so.
+    Raises BadRequest, WrongCredentials, TooManyAttempts, Unavailable.
     """
-    user = await _check_password(database, passwords, clean_email(email), password, address)
-    if settings.production and user.email_verified_at is None:
-        async with database.transaction() as session:
-            await _take_back(session, user.email, address)
-        await _send_another_link(database, user)
-        raise EmailNotVerified
+    proof = await check_password(
+        database,
+        passwords,
+        email=clean_email(email),
+        password=password,
+        address=address,
+        device=device,
+    )
+    if settings.production and proof.user.email_verified_at is None:
+        raise WrongCredentials
     async with database.transaction() as session:
-        return await _open_session(session, user, address, replaces)
+        return await open_session(session, proof, replaces=replaces)
 
 
 async def sign_out(database: Database, token: str) -> None:
@@ -110,23 +110,26 @@ async def verify_email(
     password: str,
     address: str | None,
     replaces: str | None = None,
-) -> str:
-    """Confirm the address that a link was sent to, and sign in; returns the cookie's token.
+) -> Opened:
+    """Confirm the address that a link was sent to, and sign in; every other session of the user ends.
 
     The password is asked for again: else somebody could sign up with another's address and wait for
-    its owner to confirm an account that the stranger knows the password of. Raises InvalidLink,
+    its owner to confirm an account that the stranger knows the password of. An owner whom a stranger
+    has forestalled resets the password, which confirms the address as well. Raises InvalidLink,
     WrongCredentials, TooManyAttempts, Unavailable.
     """
     async with database.transaction() as session:
         owner = await links.owner_of(session, token, "verify")
     if owner is None:
         raise InvalidLink
-    user = await _check_password(database, passwords, owner.email, password, address)
+    proof = await check_password(
+        database, passwords, email=owner.email, password=password, address=address, by_link=True
+    )
     async with database.transaction() as session:
-        opened = await _open_session(session, user, address, replaces)
+        opened = await open_session(session, proof, replaces=replaces, alone=True)
         if await links.spend(session, token, "verify") is None:
             raise InvalidLink
-        await _mark_verified(session, user.id)
+        await _mark_verified(session, owner.id)
     return opened
 
 
@@ -141,16 +144,19 @@ async def request_password_reset(database: Database, *, email: str, address: str
         await outbox.post(session, MAIL_RESET, {"email": email})
 
 
-async def reset_password(database: Database, passwords: PasswordHasher, *, token: str, password: str) -> None:
-    """Set a new password by a link; every session of the user ends, their back-off too.
+async def reset_password(database: Database, passwords: PasswordHasher, *, token: str, password: str) -> str:
+    """Set a new password by a link; every session and other link of the user ends, their back-off too.
 
-    The link proves the mailbox, so it verifies the address as well. Raises BadRequest, InvalidLink,
+    The link proves the mailbox, so it verifies the address as well; for the first time, it ends the
+    keys made until then, too. Returns a device cookie's token:
+    the browser may sign in at once, however many strangers guess. Raises BadRequest, InvalidLink,
     Unavailable.
     """
     password = clean_password(password)
     async with database.transaction() as session:
-        if await links.owner_of(session, token, "reset") is None:
-            raise InvalidLink  # before the hash: made-up links must not cost 30 ms of a core each
+        owner = await links.owner_of(session, token, "reset")
+    if owner is None:
+        raise InvalidLink  # before the hash: made-up links must not cost 30 ms of a core each
     password_hash = await passwords.hash(password)
     async with database.transaction() as session:
         user_id = await links.spend(session, token, "reset")
@@ -166,54 +172,12 @@ async def reset_password(database: Database, passwords: PasswordHasher, *, token
         ).scalar_one()
         await _mark_verified(session, user_id)
         await sessions.end_all(session, user_id)
+        await links.end_all(session, user_id)
         await throttle.clear(session, throttle.ACCOUNT, email)
+    if owner.email_verified_at is None:
+        await revoke_forerunners_keys(database, user_id)
     _log.info("password.reset", user_id=str(user_id))
-
-
-async def _check_password(
-    database: Database, passwords: PasswordHasher, email: str, password: str, address: str | None
-) -> User:
-    """The user, after one counted attempt and one hash, whether or not the address is known."""
-    try:
-        password = clean_password(password)
-    except BadRequest:
-        raise WrongCredentials from None
-    async with database.transaction() as session:
-        await throttle.take(session, throttle.ACCOUNT, email)
-        await throttle.take(session, throttle.ADDRESS, throttle.network_of(address))
-        user = await find_user(session, email)
-    matches = await passwords.verify(user.password_hash if user else None, password)
-    if user is None or not matches:
-        raise WrongCredentials
-    return user
-
-
-async def _open_session(session: AsyncSession, user: User, address: str | None, replaces: str | None) -> str:
-    # A reset may have come between the hash and now; the lock makes a later one wait, and end this
-    # session with the others.
-    unchanged = (
-        select(User.id)
-        .where(User.id == user.id, User.password_hash == user.password_hash)
-        .with_for_update(read=True)
-    )
-    if await session.scalar(unchanged) is None:
-        raise WrongCredentials
-    await _take_back(session, user.email, address)
-    return await sessions.create(session, user.id, replaces=replaces)
-
-
-async def _take_back(session: AsyncSession, email: str, address: str | None) -> None:
-    await throttle.clear(session, throttle.ACCOUNT, email)
-    await throttle.take_back(session, throttle.ADDRESS, throttle.network_of(address))
-
-
-async def _send_another_link(database: Database, user: User) -> None:
-    try:
-        async with database.transaction() as session:
-            await throttle.take(session, throttle.MAILS, user.email)
-            await outbox.post(session, MAIL_VERIFY, {"user_id": str(user.id)})
-    except TooManyAttempts:
-        _log.info("mail.withheld", user_id=str(user.id))
+    return devices.mint(password_hash)
 
 
 async def _count_mail(session: AsyncSession, email: str, address: str | None) -> None:

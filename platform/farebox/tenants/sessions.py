@@ -24,6 +24,7 @@ class FoundSession:
     user_id: UUID
     email: str
     name: str
+    verified: bool
     digest: bytes
 
 
@@ -80,7 +81,7 @@ async def lookup(session: AsyncSession, token: str) -> FoundSession | None:
     digest = digest_of(token)
     row = (
         await session.execute(
-            select(User.id, User.email, User.name, UserSession.last_seen_at < func.now() - _SEEN_RECENTLY)
+            select(User, UserSession.last_seen_at < func.now() - _SEEN_RECENTLY)
             .join(UserSession, UserSession.user_id == User.id)
             .where(
                 UserSession.token_sha256 == digest,
@@ -91,12 +92,12 @@ async def lookup(session: AsyncSession, token: str) -> FoundSession | None:
     ).one_or_none()
     if row is None:
         return None
-    user_id, email, name, stale = row
+    user, stale = row
     if stale:
         await session.execute(
             update(UserSession).where(UserSession.token_sha256 == digest).values(last_seen_at=func.now())
         )
-    return FoundSession(user_id, email, name, digest)
+    return FoundSession(user.id, user.email, user.name, user.email_verified_at is not None, digest)
 
 
 async def rotate(session: AsyncSession, token: str) -> str | None:

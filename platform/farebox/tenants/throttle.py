@@ -32,9 +32,12 @@ class Backoff:
         return hashlib.sha256(f"{self.kind}:{value}".encode()).digest()
 
 
-# An account can be locked by anyone who knows its address, so its longest pause stays short; a
-# reset by e-mail lifts it. One guess per five minutes in the long run is hopeless against 12 characters.
+# An account can be locked by anyone who knows its address, so its longest pause stays short, and its
+# owner has two ways around it: a browser they used before (`devices`), and a reset by e-mail, which
+# makes one. One guess per five minutes in the long run is hopeless against 12 characters.
 ACCOUNT = Backoff("account", free=5, longest_pause=300, forget_after=300)
+DEVICE = Backoff("device", free=5, longest_pause=300, forget_after=300)
+LINK = Backoff("link", free=5, longest_pause=300, forget_after=300)
 # Many people share an address behind a company's gateway.
 ADDRESS = Backoff("address", free=30, longest_pause=300, forget_after=60)
 REQUESTS = Backoff("requests", free=30, longest_pause=300, forget_after=60)

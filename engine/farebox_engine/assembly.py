@@ -1,0 +1,78 @@
+"""The parts of an engine, put together."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from farebox_engine.accounting import CostModel, DeviceLedger
+from farebox_engine.blocks import BlockPool
+from farebox_engine.choose_runner import build_runner
+from farebox_engine.core import EngineCore
+from farebox_engine.errors import LoadError
+from farebox_engine.kv_cache import KVCache
+from farebox_engine.layers.packed import pack_linears
+from farebox_engine.loader import LoadedModel
+from farebox_engine.options import EngineConfig
+from farebox_engine.runner import Runner
+from farebox_engine.scheduler import Scheduler
+from farebox_engine.sizing import num_blocks
+
+
+def build_cache(loaded: LoadedModel, config: EngineConfig, context: int) -> tuple[BlockPool, Runner]:
+    """An empty KV cache, and the model running on it.
+
+    Raises:
+        LoadError: the cache that the settings ask for is too small for one context.
+    """
+    blocks = num_blocks(loaded, config, context)
+    cache = KVCache(
+        loaded.config,
+        num_blocks=blocks,
+        block_size=config.block_size,
+        dtype=loaded.dtype,
+        device=loaded.device,
+    )
+    runner = build_runner(
+        loaded.model,
+        cache,
+        capacity=config.running_limit(loaded.device),
+        max_blocks=-(-context // config.block_size),
+    )
+    return BlockPool(blocks), runner
+
+
+def build_core(loaded: LoadedModel, config: EngineConfig, context: int) -> EngineCore:
+    """An engine's core; `context` is the longest sequence, in tokens.
+
+    Raises:
+        LoadError: the settings do not fit the model or the device.
+    """
+    device = loaded.device
+    _prepare(loaded, config)
+    pool, runner = build_cache(loaded, config, context)
+    scheduler = Scheduler(
+        pool,
+        block_size=config.block_size,
+        token_budget=config.tokens_per_step(device),
+        max_running=config.running_limit(device),
+        # Where keys depend on the length, drafts past a certain one would need other keys. A
+        # runner that computes ahead has begun on the next token before it could be guessed.
+        drafts=0 if loaded.model.lengths_matter or runner.lookahead else config.drafts(device),
+        lookahead=runner.lookahead,
+    )
+    cost = CostModel.of(
+        loaded.config,
+        parameters=loaded.parameters,
+        item_bytes=loaded.dtype.itemsize,
+        on_gpu=device.type == "cuda",
+    )
+    return EngineCore(scheduler, pool, runner, DeviceLedger(cost))
+
+
+def _prepare(loaded: LoadedModel, config: EngineConfig) -> None:
+    """Lay the weights out for the device; once, since the packed model outlives its caches."""
+    if loaded.device.type != "cpu":
+        if config.quantization is not None:
+            raise LoadError("The engine setting quantization is for CPUs; leave it out on a GPU.")
+    elif isinstance(loaded.model, nn.Module):
+        pack_linears(loaded.model, config.quantization)

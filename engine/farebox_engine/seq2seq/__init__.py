@@ -1,0 +1,1 @@
+"""Encoder-decoders: T5, Marian, BART. The prompt is the source; the completion is the target."""

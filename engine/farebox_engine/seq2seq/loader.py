@@ -1,0 +1,149 @@
+"""From a Hugging Face folder to an encoder-decoder, reading data only: no pickle, no code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from farebox_engine.config_fields import ConfigError
+from farebox_engine.errors import LoadError
+from farebox_engine.json_file import read_json
+from farebox_engine.loader import Tensors, allocate_module, hash_files, weight_files
+from farebox_engine.seq2seq.defaults import GenerationDefaults
+from farebox_engine.seq2seq.model import EncoderDecoder
+from farebox_engine.seq2seq.registry import FAMILIES, Family
+from farebox_engine.tokenizer import ChatTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSeq2Seq:
+    """A model ready to run. `model_hash` is the SHA-256 over its weight files, hexadecimal."""
+
+    model: EncoderDecoder
+    defaults: GenerationDefaults
+    tokenizer: ChatTokenizer
+    model_hash: str
+    encoder_parameters: int
+    decoder_parameters: int
+    device: torch.device
+    dtype: torch.dtype
+
+
+def is_seq2seq(description: Mapping[str, object]) -> bool:
+    """Whether a config.json is that of a family in this package's registry."""
+    return description.get("model_type") in FAMILIES
+
+
+def load_seq2seq(folder: str | Path, *, device: torch.device, dtype: torch.dtype) -> LoadedSeq2Seq:
+    """Read config, weights and tokenizer of the checkpoint in `folder`.
+
+    Raises:
+        LoadError: something is missing, broken or not supported; one sentence that says
+            what and how to mend it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise LoadError(f"There is no folder {folder}; give the path of a Hugging Face checkpoint.")
+    description = read_json(folder / "config.json")
+    family = _family(description)
+    files = weight_files(folder)
+    try:
+        with Tensors(files) as tensors:
+            module = allocate_module(family.plan(description, tensors.keys()), device, dtype)
+            load_weights(module, family, tensors)
+        model = cast(EncoderDecoder, module.eval())
+        defaults = GenerationDefaults.load(folder, description, model.dimensions.vocab_size)
+    except ConfigError as error:
+        raise LoadError(f"{folder} cannot be loaded: {error}") from error
+    encoder, decoder = _parameters(module)
+    return LoadedSeq2Seq(
+        model=model,
+        defaults=defaults,
+        tokenizer=_tokenizer(folder, model.dimensions.vocab_size),
+        model_hash=hash_files(files),
+        encoder_parameters=encoder,
+        decoder_parameters=decoder,
+        device=device,
+        dtype=dtype,
+    )
+
+
+def load_weights(module: nn.Module, family: Family, tensors: Mapping[str, Tensor]) -> None:
+    """Copy a checkpoint's tensors into `module`, cast to its dtype.
+
+    Raises:
+        ConfigError: a tensor is missing, unknown, or of another shape than config.json implies.
+    """
+    unused = set(tensors)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            names = (name, *family.aliases.get(name, ()))
+            unused.difference_update(names)
+            source = next((each for each in names if each in tensors), None)
+            if source is not None:
+                _fill(parameter, source, tensors[source])
+            elif name in family.optional:
+                parameter.zero_()
+            else:
+                raise ConfigError(f"the checkpoint lacks the tensor {name}.")
+    unused.difference_update(family.ignored)
+    if unused:
+        raise ConfigError(f"the checkpoint holds a tensor this model has no place for: {min(unused)}.")
+
+
+def _fill(parameter: nn.Parameter, source: str, tensor: Tensor) -> None:
+    if tensor.shape != parameter.shape:
+        raise ConfigError(
+            f"{source} has shape {list(tensor.shape)}, but config.json implies {list(parameter.shape)}."
+        )
+    parameter.copy_(tensor)
+
+
+def _family(description: Mapping[str, object]) -> Family:
+    model_type = description.get("model_type")
+    family = FAMILIES.get(str(model_type))
+    if family is None:
+        code = " Code that comes with a checkpoint is never run." if description.get("auto_map") else ""
+        known = ", ".join(sorted(FAMILIES))
+        raise LoadError(
+            f"Encoder-decoders of type {model_type!r} are not supported; supported are: {known}.{code}"
+        )
+    if "quantization_config" in description:
+        raise LoadError("config.json has a quantization_config; quantized checkpoints are not supported.")
+    return family
+
+
+def _tokenizer(folder: Path, vocab_size: int) -> ChatTokenizer:
+    if not (folder / "tokenizer.json").exists() and any(folder.glob("*.spm")):
+        raise LoadError(
+            f"{folder} has its tokenizer as two SentencePiece files; convert them to one tokenizer.json "
+            "(transformers' convert_slow_tokenizer) and put that beside them."
+        )
+    return ChatTokenizer.load(folder, vocab_size)
+
+
+def _parameters(module: nn.Module) -> tuple[int, int]:
+    """How many parameters a source's token meets, and how many a target's."""
+    encoder = decoder = 0
+    for name, parameter in module.named_parameters():
+        # Looking up an embedding reads one row; as the output projection it is the decoder's.
+        if ".encoder." in f".{name}" or _projects_source(name):
+            encoder += parameter.numel()
+        else:
+            decoder += parameter.numel()
+    return encoder, decoder
+
+
+def _projects_source(name: str) -> bool:
+    """Whether a decoder's parameter acts on the source's states, once per source."""
+    return name.split(".")[-3:-1] in (
+        ["encoder_attn", "k_proj"],
+        ["encoder_attn", "v_proj"],
+        ["EncDecAttention", "k"],
+        ["EncDecAttention", "v"],
+    )

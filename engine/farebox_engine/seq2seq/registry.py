@@ -1,0 +1,61 @@
+"""The encoder-decoder families the engine can run: one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from torch import nn
+
+from farebox_engine.config_fields import ConfigError
+from farebox_engine.seq2seq.bart import Bart
+from farebox_engine.seq2seq.marian import Marian
+from farebox_engine.seq2seq.post_norm import PostNormConfig
+from farebox_engine.seq2seq.t5 import T5, T5_ALIASES, T5_IGNORED, T5Config
+
+# Reads a config.json, given the names of the checkpoint's tensors, and returns what builds the module.
+Plan = Callable[[Mapping[str, object], Collection[str]], Callable[[], nn.Module]]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How to build a family's module and where its weights lie.
+
+    `plan` raises `ConfigError`. `aliases` are other names under which exports store a parameter;
+    `ignored` names, or their ends, are tensors that exports carry along without a use;
+    `optional` parameters are zero where the checkpoint lacks them.
+    """
+
+    plan: Plan
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+
+
+def _plan_t5(description: Mapping[str, object], tensors: Collection[str]) -> Callable[[], nn.Module]:
+    return partial(T5, T5Config.read(description, tensors))
+
+
+def _plan_bart(description: Mapping[str, object], tensors: Collection[str]) -> Callable[[], nn.Module]:
+    del tensors
+    return partial(Bart, PostNormConfig.read(description))
+
+
+def _plan_marian(description: Mapping[str, object], tensors: Collection[str]) -> Callable[[], nn.Module]:
+    del tensors
+    separate = description.get("share_encoder_decoder_embeddings") is False
+    if separate or description.get("decoder_vocab_size") not in (None, description.get("vocab_size")):
+        raise ConfigError("models with separate vocabularies for source and target are not supported.")
+    return partial(Marian, PostNormConfig.read(description))
+
+
+_SHARED = {"model.shared.weight": ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight")}
+_POSITIONS = ("model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight")
+_BIAS = ("final_logits_bias",)
+
+FAMILIES: dict[str, Family] = {
+    "t5": Family(_plan_t5, T5_ALIASES, T5_IGNORED),
+    "bart": Family(_plan_bart, _SHARED, ("lm_head.weight",), _BIAS),
+    "marian": Family(_plan_marian, _SHARED, ("lm_head.weight", *_POSITIONS), _BIAS),
+}

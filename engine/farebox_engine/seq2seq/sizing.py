@@ -1,0 +1,85 @@
+"""How long sources and targets may be, and how many blocks they get on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from farebox_engine.errors import LoadError
+from farebox_engine.options import EngineConfig
+from farebox_engine.seq2seq.cache import BlockCache
+from farebox_engine.seq2seq.loader import LoadedSeq2Seq
+from farebox_engine.sequence import Sequence
+
+_CPU_CACHE_BYTES = 1 << 30
+_GPU_FREE_SHARE = 0.8  # the rest is for activations and the allocator's slack
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Limits of one engine; lengths in tokens."""
+
+    source_length: int
+    target_length: int
+    block_size: int
+    num_blocks: int
+    max_hypotheses: int
+
+    def blocks(self, sequence: Sequence, num_beams: int) -> int:
+        """The most blocks that a request may come to hold."""
+        return self._for(sequence.prompt_length) + num_beams * self._for(sequence.token_limit)
+
+    def _for(self, length: int) -> int:
+        return -(-length // self.block_size)
+
+
+def fit(loaded: LoadedSeq2Seq, config: EngineConfig) -> Sizes:
+    """The sizes that a model gets.
+
+    Raises:
+        LoadError: `context_length` is longer than the model's positions reach, or
+            `kv_cache_bytes` holds less than the longest request.
+    """
+    source, target = _lengths(loaded, config)
+    size, limit = config.block_size, config.running_limit(loaded.device)
+    num_beams = loaded.defaults.num_beams
+    if num_beams > limit:
+        raise LoadError(
+            f"The engine setting max_running is {limit}, but the checkpoint's generation_config.json "
+            f"asks for {num_beams} beams; allow at least as many."
+        )
+    block_bytes = BlockCache.bytes_per_token(loaded.model.dimensions, loaded.dtype) * size
+    least = -(-source // size) + num_beams * -(-target // size)
+    # More than every hypothesis and its own source at full length can never be used.
+    most = limit * (-(-source // size) + -(-target // size))
+    blocks = _budget(loaded, config) // block_bytes
+    if config.kv_cache_bytes is not None and blocks < least:
+        raise LoadError(
+            f"The engine setting kv_cache_bytes is {config.kv_cache_bytes}; the longest request "
+            f"needs {least * block_bytes}: raise it or lower context_length."
+        )
+    return Sizes(source, target, size, max(least, min(most, blocks)), limit)
+
+
+def _lengths(loaded: LoadedSeq2Seq, config: EngineConfig) -> tuple[int, int]:
+    dimensions = loaded.model.dimensions
+    lengths = dimensions.source_length, dimensions.target_length
+    if config.context_length is None:
+        return lengths
+    if config.context_length > min(lengths) and not dimensions.extrapolates:
+        raise LoadError(
+            f"The engine setting context_length is {config.context_length}, "
+            f"but the model knows {min(lengths)} positions; choose at most that."
+        )
+    return config.context_length, config.context_length
+
+
+def _budget(loaded: LoadedSeq2Seq, config: EngineConfig) -> int:
+    """Bytes for the cache."""
+    if config.kv_cache_bytes is not None:
+        return config.kv_cache_bytes
+    if loaded.device.type != "cuda":
+        return _CPU_CACHE_BYTES
+    free, _ = torch.cuda.mem_get_info(loaded.device)
+    return int(free * _GPU_FREE_SHARE)

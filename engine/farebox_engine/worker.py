@@ -1,0 +1,86 @@
+"""The thread that computes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+import torch
+
+from farebox_engine.core import EngineCore, Update
+from farebox_engine.fence import Abandoned
+from farebox_engine.mailbox import Mail, Mailbox
+from farebox_engine.sequence import Sequence
+
+_log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Takes the mail, computes a step, hands over, until the mailbox closes.
+
+    `deliver` and `ended` are called in this thread; `ended` with whether it broke. A
+    worker that was given up calls neither, as everything has passed to its successor.
+    """
+
+    def __init__(
+        self,
+        core: EngineCore,
+        mailbox: Mailbox[Sequence],
+        *,
+        torch_threads: int,
+        prepare: Callable[[], None] | None,
+        deliver: Callable[[list[Update]], None],
+        ended: Callable[[bool], None],
+    ) -> None:
+        self._core = core
+        self._mailbox = mailbox
+        self._torch_threads = torch_threads
+        self._prepare = prepare
+        self._deliver = deliver
+        self._ended = ended
+        self._thread = threading.Thread(target=self._run, name="farebox-engine", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def join(self, seconds: float | None = None) -> None:
+        """Wait for the thread to end, for at most `seconds`."""
+        self._thread.join(seconds)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        torch.set_num_threads(self._torch_threads)
+        try:
+            if self._prepare is not None:
+                self._prepare()
+            while not (mail := self._mailbox.take(wait=self._core.idle)).closed:
+                self._turn(mail)
+        except Abandoned:
+            _log.warning("engine.abandoned_thread_returned")
+        except BaseException:
+            # Whatever it is, it ends this thread only, and nobody may wait for it for ever.
+            _log.exception("engine.thread_broke")
+            self._ended(True)
+        else:
+            self._ended(False)
+
+    def _turn(self, mail: Mail[Sequence]) -> None:
+        for sequence in mail.submitted:
+            self._core.add(sequence)
+        # A sequence may have ended while its cancellation was under way.
+        for sequence in mail.cancelled:
+            self._core.cancel(sequence)
+        if mail.cancelled:
+            # Their readers need not wait for the step.
+            self._hand_over()
+        self._core.step()
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        updates = self._core.collect()
+        if updates:
+            self._deliver(updates)

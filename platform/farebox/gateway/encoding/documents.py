@@ -1,0 +1,149 @@
+"""From a request to what the encoder computes, and from what it found to the document sent."""
+
+import base64
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from farebox.gateway.encoder_backend import EncoderBackend
+from farebox.gateway.encoding.requests import (
+    ClassifyRequest,
+    EmbeddingRequest,
+    EncodingRequest,
+    RerankRequest,
+)
+from farebox.gateway.encoding.responses import (
+    Classification,
+    ClassificationList,
+    Embedding,
+    EmbeddingList,
+    EncodingUsage,
+    FoundEntity,
+    RankedList,
+    RankedResult,
+    RankedText,
+    ScoredLabel,
+)
+from farebox.gateway.errors import InvalidParameter
+from farebox_engine.encoders import (
+    Classifications,
+    Embeddings,
+    EncoderRequest,
+    EncoderUsage,
+    Ranking,
+    Task,
+    TokenLabels,
+)
+from farebox_engine.encoders.tokenizer import Text
+from farebox_engine.errors import RequestError
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class EncodingJob:
+    """What to compute, and how its result is written down; `write` blocks for as long as that takes."""
+
+    model: str
+    request: EncoderRequest[Any]
+    write: Callable[[Any, str], bytes]
+
+
+def make_encoding_job(backend: EncoderBackend, asked: EncodingRequest) -> EncodingJob:
+    """Check and tokenise; blocks. Raises InvalidParameter for what does not fit the model."""
+    try:
+        if isinstance(asked, EmbeddingRequest):
+            return _embedding(backend, asked)
+        if isinstance(asked, RerankRequest):
+            return _ranking(backend, asked)
+        return _classification(backend, asked)
+    except RequestError as error:
+        raise InvalidParameter(str(error), error.param) from None
+
+
+def _embedding(backend: EncoderBackend, asked: EmbeddingRequest) -> EncodingJob:
+    request = backend.prepare.embedding(
+        _inputs(asked.input),
+        prompt=asked.prompt_name,
+        dimensions=asked.dimensions,
+        truncate=bool(asked.truncate),
+    )
+
+    def write(found: Embeddings, _: str) -> bytes:
+        vectors = found.vectors.astype("<f4")
+        data: list[list[float] | str] = (
+            [base64.b64encode(vector.tobytes()).decode() for vector in vectors]
+            if asked.encoding_format == "base64"
+            else vectors.tolist()
+        )
+        items = [Embedding(index, vector) for index, vector in enumerate(data)]
+        return _encode(EmbeddingList(items, asked.model, _usage(found.usage)))
+
+    return EncodingJob(asked.model, request, write)
+
+
+def _ranking(backend: EncoderBackend, asked: RerankRequest) -> EncodingJob:
+    texts = asked.texts
+    request = backend.prepare.ranking(asked.query, texts, truncate=bool(asked.truncate))
+
+    def write(found: Ranking, request_id: str) -> bytes:
+        results = [
+            RankedResult(each.index, each.score, RankedText(texts[each.index]))
+            if asked.return_documents
+            else RankedResult(each.index, each.score)
+            for each in found.documents[: asked.top_n]
+        ]
+        return _encode(RankedList(f"rerank-{request_id}", asked.model, results, _usage(found.usage)))
+
+    return EncodingJob(asked.model, request, write)
+
+
+def _classification(backend: EncoderBackend, asked: ClassifyRequest) -> EncodingJob:
+    request: EncoderRequest[Classifications] | EncoderRequest[TokenLabels]
+    if backend.task is Task.LABEL_TOKENS:
+        request = backend.prepare.token_labels(asked.texts, truncate=bool(asked.truncate))
+    else:
+        request = backend.prepare.classification(asked.texts, truncate=bool(asked.truncate))
+
+    def write(found: Classifications | TokenLabels, request_id: str) -> bytes:
+        data = _labelled(found) if isinstance(found, Classifications) else _with_entities(found)
+        answer = ClassificationList(
+            f"classify-{request_id}", int(time.time()), asked.model, data, _usage(found.usage)
+        )
+        return _encode(answer)
+
+    return EncodingJob(asked.model, request, write)
+
+
+def _inputs(given: str | list[str | int | list[int]]) -> Sequence[Text]:
+    if isinstance(given, str):
+        return [given]
+    if all(isinstance(item, int) for item in given):
+        return [given]  # type: ignore[list-item]  # just checked
+    if any(isinstance(item, int) for item in given):
+        raise InvalidParameter("`input` mixes token ids with texts.", "input")
+    return given  # type: ignore[return-value]  # just checked
+
+
+def _labelled(found: Classifications) -> list[Classification]:
+    return [
+        Classification(index, scores[0].label, [ScoredLabel(score.label, score.score) for score in scores])
+        for index, scores in enumerate(found.labels)
+    ]
+
+
+def _with_entities(found: TokenLabels) -> list[Classification]:
+    return [
+        Classification(
+            index,
+            entities=[FoundEntity(e.label, e.score, e.start, e.end, e.text) for e in entities],
+        )
+        for index, entities in enumerate(found.entities)
+    ]
+
+
+def _usage(usage: EncoderUsage) -> EncodingUsage:
+    return EncodingUsage(usage.tokens, usage.tokens)

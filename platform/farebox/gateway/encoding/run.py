@@ -1,0 +1,156 @@
+"""One request to an encoder, from admission to settlement."""
+
+import asyncio
+from typing import Any
+
+from litestar.types import Receive, Scope, Send
+
+from farebox.core.errors import FareboxError
+from farebox.gateway.accounting import record
+from farebox.gateway.catalog import ServedModel
+from farebox.gateway.encoding.documents import EncodingJob, make_encoding_job
+from farebox.gateway.encoding.requests import EncodingRequest
+from farebox.gateway.errors import GenerationFailed, ShuttingDown
+from farebox.gateway.reply import Reply
+from farebox.gateway.service import Gateway
+from farebox.gateway.wire import Wire
+from farebox.keys.service import authenticate
+from farebox.keys.tokens import KeyClaims
+from farebox.metering.admission import Admission, Grant
+from farebox.metering.errors import ModelNotFound
+from farebox.metering.settlement import Settlement, Status
+from farebox_engine.encoders import EncoderUsage
+from farebox_engine.errors import ClosedError, ComputeError
+
+
+class EncodingAnswer:
+    """The response of an encoder's route, as an ASGI application. Its answers are whole: a client that
+    leaves before one is there pays nothing."""
+
+    def __init__(self, gateway: Gateway, model: ServedModel, job: EncodingJob, claims: KeyClaims) -> None:
+        self._gateway = gateway
+        self._model = model
+        self._job = job
+        self._claims = claims
+
+    @classmethod
+    async def prepare(cls, gateway: Gateway, asked: EncodingRequest, claims: KeyClaims) -> "EncodingAnswer":
+        """Check a request and tokenise its inputs.
+
+        Raises BadRequest and ModelNotFound; InvalidApiKey before either, if the key is no good any more.
+        """
+        try:
+            if gateway.runs.draining:
+                raise ShuttingDown
+            model = gateway.catalog.find(asked.model)
+            if model is None:
+                raise ModelNotFound(asked.model)
+            loop = asyncio.get_running_loop()
+            job = await loop.run_in_executor(gateway.tokenizers, make_encoding_job, model.encoder, asked)
+        except FareboxError:
+            await authenticate(gateway.database, claims)
+            raise
+        return cls(gateway, model, job, claims)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises what admission raises; from then on, errors are told to the client here."""
+        wire = Wire(scope)
+        grant = await self._gateway.meter.admit(
+            Admission(
+                request_id=wire.exchange.request_id,
+                key_id=self._claims.key_id,
+                token_sha256=self._claims.digest,
+                model_id=self._model.id,
+                prompt_tokens=self._job.request.tokens,
+                max_output_tokens=0,
+            )
+        )
+        await self._gateway.runs.execute(Encoding(self._gateway, self._model, self._job, grant, wire))
+
+
+class Encoding:
+    """An admitted request. `execute` tells errors to the client instead of raising them."""
+
+    def __init__(
+        self, gateway: Gateway, model: ServedModel, job: EncodingJob, grant: Grant, wire: Wire
+    ) -> None:
+        self._meter = gateway.meter
+        self._model = model
+        self._job = job
+        self._grant = grant
+        self._wire = wire
+        self._reply = Reply(wire, grant.rate_limit_headers)
+        self._computing: asyncio.Task[Any] | None = None
+        self._stopped = False
+
+    async def execute(self) -> None:
+        """Compute, settle, answer."""
+        self._wire.watch(self.leave)
+        try:
+            with self._model.in_use():
+                body = await self._compute_and_settle()
+            if body is not None:
+                await self._reply.send(body)
+        except Exception as error:
+            await self._reply.report(error)
+        finally:
+            self._wire.watch(None)
+
+    def leave(self) -> None:
+        """The client has left: what it asked for is taken out before the next step."""
+        self._wire.leave()
+        if self._computing is not None:
+            self._computing.cancel()
+
+    def stop(self) -> None:
+        """This process ends. The client, who is still there, is told."""
+        self._stopped = True
+        if self._computing is not None:
+            self._computing.cancel()
+
+    async def _compute_and_settle(self) -> bytes | None:
+        """The answer; None when nobody is there to take it."""
+        status: Status = "failed"
+        usage: EncoderUsage | None = None
+        body = None
+        try:
+            found = await self._compute()
+            if found is not None:
+                usage = found.usage
+                # Before it is billed: an answer that cannot be written must not be.
+                body = await asyncio.to_thread(self._job.write, found, self._grant.request_id.hex)
+            status = "cancelled" if body is None or self._wire.gone else "completed"
+        finally:
+            await self._settle(status, usage)
+        return body if status == "completed" else None
+
+    async def _compute(self) -> Any:
+        tenant = self._grant.organization_id.hex
+        self._computing = asyncio.ensure_future(self._model.encoder.compute(self._job.request, tenant))
+        if self._wire.gone or self._stopped:
+            self._computing.cancel()
+        try:
+            return await self._computing
+        except asyncio.CancelledError:
+            if self._stopped:
+                raise ShuttingDown from None
+            if not self._wire.gone:
+                raise
+            return None
+        except ComputeError:
+            raise GenerationFailed from None
+        except ClosedError:
+            raise ShuttingDown from None
+
+    async def _settle(self, status: Status, usage: EncoderUsage | None) -> None:
+        settlement = Settlement(
+            status=status,
+            input_tokens=self._job.request.tokens,
+            cached_input_tokens=0,
+            output_tokens=0,
+            queue_seconds=usage.queue_seconds if usage else None,
+            prefill_seconds=usage.compute_seconds if usage else None,
+            device_seconds=usage.device_seconds if usage else None,
+        )
+        settled = await self._meter.settle(self._grant, settlement)
+        record(self._wire.exchange, self._model.id, 1, self._grant, settlement, settled)

@@ -1,0 +1,57 @@
+"""What one client is answered, errors included."""
+
+import msgspec
+import structlog
+
+from farebox.core.errors import FareboxError
+from farebox.core.http import as_farebox_error
+from farebox.gateway.wire import Headers, Wire
+from farebox.gateway.writers import error_event
+
+JSON: Headers = [(b"content-type", b"application/json")]
+
+log = structlog.get_logger(__name__)
+
+
+class Reply:
+    """The answer to an admitted request, with the headers that admission's verdict gave it."""
+
+    def __init__(self, wire: Wire, rate_limit_headers: Headers) -> None:
+        self._wire = wire
+        self._rate_limit_headers = rate_limit_headers
+
+    def headers(self) -> Headers:
+        """What every answer to inference says about itself."""
+        milliseconds = int(self._wire.exchange.elapsed * 1000)
+        return [(b"openai-processing-ms", b"%d" % milliseconds), *self._rate_limit_headers]
+
+    async def send(self, body: bytes) -> None:
+        """A whole JSON document."""
+        await self._send(200, body, self.headers())
+
+    async def report(self, error: Exception) -> None:
+        """Tell the client of an error, in mid-stream or instead of an answer; raises nothing."""
+        known: FareboxError = as_farebox_error(error)
+        if known is not error:
+            log.error("request.failed", exc_info=error)
+        self._wire.exchange.facts["error"] = known.code
+        try:
+            await self._send_error(known)
+        except Exception:
+            log.exception("request.error_unsent")
+        finally:
+            if not self._wire.complete:
+                self._wire.cut()
+
+    async def _send_error(self, error: FareboxError) -> None:
+        envelope = error.envelope(self._wire.exchange.external_id)
+        if self._wire.started:
+            await self._wire.write(error_event(envelope), last=True)
+        else:
+            headers = [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
+            await self._send(error.status, msgspec.json.encode(envelope), headers)
+
+    async def _send(self, status: int, body: bytes, headers: Headers) -> None:
+        if not self._wire.gone:
+            await self._wire.start(status, [*JSON, (b"content-length", b"%d" % len(body)), *headers])
+            await self._wire.write(body, last=True)

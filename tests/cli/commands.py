@@ -1,0 +1,78 @@
+"""The real `farebox` command, run as a process of its own."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tests.tenants.factories import SECRET_KEY
+
+SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said, and its exit status."""
+
+    status: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        """The document on standard output, of a command that succeeded."""
+        assert self.status == 0, self.err
+        return json.loads(self.out)
+
+    @property
+    def refusal(self) -> str:
+        """What a command that failed says of it, without frames and line breaks."""
+        assert self.status != 0, self.out
+        assert self.out == ""
+        assert "Traceback" not in self.err
+        return re.sub(r"[│╭╮╰╯─\s]+", " ", self.err).strip()
+
+
+@dataclass(frozen=True)
+class Farebox:
+    """An operator's shell: a working directory, and settings in the environment."""
+
+    directory: Path
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def set(self, **settings: str | None) -> "Farebox":
+        """The same shell with other settings; None unsets one."""
+        merged: dict[str, str | None] = {**self.settings, **settings}
+        return replace(self, settings={name: value for name, value in merged.items() if value is not None})
+
+    def run(self, *arguments: str | Path) -> Answer:
+        done = subprocess.run(
+            [sys.executable, "-m", "farebox.cli", *map(str, arguments)],
+            cwd=self.directory,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    def json(self, *arguments: str | Path) -> Any:
+        """What the command answers with `--json`."""
+        return self.run(*arguments, "--json").json()
+
+    def environment(self) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("FAREBOX_")}
+        return inherited | {f"FAREBOX_{name.upper()}": value for name, value in self.settings.items()}
+
+
+def shell(directory: Path, database_url: str | None = None, **settings: str) -> Farebox:
+    """An operator's shell on a database, or on an embedded one in `directory`."""
+    known = {"data": str(directory / "data"), "engine_threads": "1", **settings}
+    if database_url is not None:
+        known |= {"database_url": database_url, "secret_key": SECRET_KEY}
+    return Farebox(directory, known)

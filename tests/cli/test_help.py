@@ -1,0 +1,56 @@
+"""Every command explains itself."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import rich_click as click
+from click.testing import CliRunner
+
+from farebox.cli import farebox
+from tests.cli.commands import shell
+
+TOP = ("up", "serve", "worker", "migrate", "doctor", "org", "key", "keys", "model", "usage", "openapi")
+
+
+def walk(
+    command: click.Command, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """A command and all below it, with the words that call them."""
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from walk(below, (*path, name))
+
+
+COMMANDS = list(walk(farebox))
+
+
+@pytest.mark.parametrize(("words", "command"), COMMANDS, ids=[" ".join(words) for words, _ in COMMANDS])
+def test_help_names_every_option(words: tuple[str, ...], command: click.Command) -> None:
+    answer = CliRunner().invoke(farebox, [*words, "--help"], terminal_width=200)
+    assert answer.exit_code == 0
+    assert command.help
+    assert command.help.split(".")[0].split("\n")[0] in " ".join(answer.output.split())
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.opts[-1] in answer.output
+
+
+def test_the_tree_has_the_commands_of_the_manual() -> None:
+    assert farebox.list_commands(click.Context(farebox)) == list(TOP)
+    known = {" ".join(words) for words, _ in COMMANDS}
+    assert known >= {"org create", "key create", "key revoke", "key list", "keys rotate", "keys reseal"}
+    assert known >= {"model add", "model list", "model price", "model remove", "usage show"}
+
+
+def test_the_command_itself_answers(tmp_path: Path) -> None:
+    there = shell(tmp_path)
+    for words in ((), ("--help",), ("-h",)):
+        answer = there.run(*words)
+        assert all(name in answer.out for name in TOP), answer
+    assert there.run("--version").out.startswith("farebox, version ")
+    assert "No such command 'sell'" in there.run("sell").refusal

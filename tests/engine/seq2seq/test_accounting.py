@@ -1,0 +1,51 @@
+"""Whose time it was: the device's busy nanoseconds split among requests."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farebox_engine.seq2seq.accounting import CostModel, DeviceLedger
+from tests.engine.seq2seq.decodings import make_decoding
+
+COST = CostModel(
+    encoder_parameters=20_000,
+    decoder_parameters=30_000,
+    encoder_attention_width=96,
+    decoder_attention_width=64,
+    item_bytes=4,
+    operations_per_byte=10.0,
+)
+LENGTHS = st.integers(1, 90)
+
+
+@given(
+    st.lists(st.tuples(LENGTHS, st.integers(1, 6), LENGTHS), min_size=1, max_size=12),
+    st.lists(st.integers(0, 10**12), min_size=1, max_size=4),
+)
+def test_no_nanosecond_is_lost_or_charged_twice(shapes: list[tuple[int, int, int]], steps: list[int]) -> None:
+    ledger = DeviceLedger(COST)
+    decodings = [make_decoding([1] * source, [[0] * target] * rows) for source, rows, target in shapes]
+    for busy_ns in steps:
+        ledger.charge_encoding(decodings, busy_ns)
+        ledger.charge_decoding(decodings, busy_ns)
+    ledger.write_off(7)
+    assert sum(each.device_ns for each in decodings) == 2 * sum(steps)
+    assert (ledger.busy_ns, ledger.operator_ns) == (2 * sum(steps) + 7, 7)
+    assert min(each.device_ns for each in decodings) >= 0
+
+
+def test_beams_and_lengths_are_paid_for() -> None:
+    ledger = DeviceLedger(COST)
+    plain, searching, reading, writing = decodings = [
+        make_decoding([1] * 5, [[0]]),
+        make_decoding([1] * 5, [[0]] * 4),
+        make_decoding([1] * 80, [[0]]),
+        make_decoding([1] * 5, [[0] * 80]),
+    ]
+    ledger.charge_decoding(decodings, 10**9)
+    # Four hypotheses but one source: somewhat less than four times as much.
+    assert 3.5 * plain.device_ns < searching.device_ns < 4 * plain.device_ns
+    assert min(reading.device_ns, writing.device_ns) > 1.05 * plain.device_ns
+    ledger = DeviceLedger(COST)
+    short, long = make_decoding([1] * 5, [[0]]), make_decoding([1] * 50, [[0]])
+    ledger.charge_encoding([short, long], 10**9)
+    assert long.device_ns > 2 * short.device_ns

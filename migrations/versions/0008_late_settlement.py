@@ -241,16 +241,14 @@ BEGIN
 END $$
 """
 
-SETTLE_LATE = """
-CREATE FUNCTION farebox_settle_late(
+REHOLD = """
+CREATE FUNCTION farebox_rehold(
+    p_owner uuid, p_lease interval,
     p_organization uuid[], p_project uuid[], p_key uuid[], p_model text[], p_price uuid[],
     p_input_price numeric[], p_cached_price numeric[], p_output_price numeric[], p_currency text[],
-    p_admitted timestamptz[],
-    p_request uuid[], p_status text[], p_input integer[], p_cached integer[], p_output integer[],
-    p_queue real[], p_prefill real[], p_decode real[], p_first real[], p_device real[]
-) RETURNS TABLE (outcome text, amount numeric, currency text) LANGUAGE plpgsql
+    p_admitted timestamptz[], p_request uuid[], p_tokens bigint[], p_amount numeric[]
+) RETURNS SETOF uuid LANGUAGE plpgsql
 AS $$
-#variable_conflict use_column
 DECLARE
     v_month date;
     v_scopes uuid[];
@@ -265,29 +263,60 @@ BEGIN
     FOR r IN
         SELECT * FROM unnest(
             p_organization, p_project, p_key, p_model, p_price, p_input_price, p_cached_price,
-            p_output_price, p_currency, p_admitted, p_request, p_input, p_cached, p_output
+            p_output_price, p_currency, p_admitted, p_request, p_tokens, p_amount
         ) AS n (
             organization_id, project_id, key_id, model_id, price_id, input_price, cached_price,
-            output_price, currency, admitted_at, request_id, input, cached, output
+            output_price, currency, admitted_at, request_id, tokens, amount
         )
         ORDER BY request_id
     LOOP
         CONTINUE WHEN EXISTS (SELECT FROM usage_event e WHERE e.request_id = r.request_id)
             OR EXISTS (SELECT FROM hold h WHERE h.request_id = r.request_id);
         SELECT greatest(0, least(
-            (r.input * r.input_price + r.cached * r.cached_price + r.output * r.output_price) * 0.000001,
+            r.amount,
             min(s.balance - s.reserved),
             min(s.monthly_cap - s.reserved - CASE s.spend_month WHEN v_month THEN s.spent ELSE 0 END)
         )) INTO v_amount
         FROM meter_scope s WHERE s.id IN (r.key_id, r.project_id, r.organization_id);
         INSERT INTO hold VALUES (
-            r.request_id, r.request_id, r.organization_id, r.project_id, r.key_id, r.model_id, r.price_id,
+            r.request_id, p_owner, r.organization_id, r.project_id, r.key_id, r.model_id, r.price_id,
             r.input_price, r.cached_price, r.output_price, r.currency,
-            r.input + r.cached + r.output, v_amount, r.admitted_at, clock_timestamp(), false, 0, 0, 0
+            r.tokens, v_amount, r.admitted_at, clock_timestamp() + p_lease, false, 0, 0, 0
         );
         UPDATE meter_scope s SET active = s.active + 1, reserved = s.reserved + v_amount
         WHERE s.id IN (r.key_id, r.project_id, r.organization_id);
+        RETURN NEXT r.request_id;
     END LOOP;
+END $$
+"""
+
+SETTLE_LATE = """
+CREATE FUNCTION farebox_settle_late(
+    p_organization uuid[], p_project uuid[], p_key uuid[], p_model text[], p_price uuid[],
+    p_input_price numeric[], p_cached_price numeric[], p_output_price numeric[], p_currency text[],
+    p_admitted timestamptz[],
+    p_request uuid[], p_status text[], p_input integer[], p_cached integer[], p_output integer[],
+    p_queue real[], p_prefill real[], p_decode real[], p_first real[], p_device real[]
+) RETURNS TABLE (outcome text, amount numeric, currency text) LANGUAGE plpgsql
+AS $$
+BEGIN
+    PERFORM farebox_rehold(
+        p_request[1], interval '0', p_organization, p_project, p_key, p_model, p_price,
+        p_input_price, p_cached_price, p_output_price, p_currency, p_admitted, p_request,
+        (
+            SELECT array_agg(n.input + n.cached + n.output ORDER BY n.place)
+            FROM unnest(p_input::bigint[], p_cached::bigint[], p_output::bigint[]) WITH ORDINALITY
+                AS n (input, cached, output, place)
+        ),
+        (
+            SELECT array_agg(
+                (n.input * n.input_price + n.cached * n.cached_price + n.output * n.output_price) * 0.000001
+                ORDER BY n.place
+            )
+            FROM unnest(p_input, p_cached, p_output, p_input_price, p_cached_price, p_output_price)
+                WITH ORDINALITY AS n (input, cached, output, input_price, cached_price, output_price, place)
+        )
+    );
     RETURN QUERY SELECT * FROM farebox_settle(
         p_request, p_status, p_input, p_cached, p_output, p_queue, p_prefill, p_decode, p_first, p_device
     );
@@ -326,13 +355,13 @@ END $$
 
 
 def upgrade() -> None:
-    for script in (CURRENCY, ADMIT, SETTLE_LATE, SWEEP):
+    for script in (CURRENCY, ADMIT, REHOLD, SETTLE_LATE, SWEEP):
         for statement in statements(script):
             op.execute(statement)
 
 
 def downgrade() -> None:
     before = context.script.get_revision("0007").module
-    op.execute("DROP FUNCTION farebox_settle_late, farebox_sweep(uuid[])")
+    op.execute("DROP FUNCTION farebox_settle_late, farebox_rehold, farebox_sweep(uuid[])")
     op.execute(before.ADMIT.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"))
     op.execute("ALTER TABLE meter_scope DROP COLUMN currency")

@@ -1,16 +1,20 @@
 """Bills whose hold is gone: taken by a crash, voided by a sweep, waiting in a spool."""
 
 import asyncio
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import asyncpg
 import msgspec
+import pytest
+from sqlalchemy import text
 
 from farebox.core.database import Database
 from farebox.core.ids import new_id
 from farebox.core.settings import Settings
 from farebox.limits.service import LimitChange
+from farebox.metering.errors import QuotaExceeded
 from farebox.metering.meter import Meter
 from farebox.metering.settlement import make_posting
 from tests.metering.factories import Account, assert_books_close, limit, open_account, read_books, used
@@ -141,3 +145,35 @@ async def test_one_hold_that_cannot_be_settled_keeps_no_other_from_it(
     await meter._leases.sweep()  # noqa: SLF001
     assert (await read_books(database, poisoned.organization_id)).holds == []
     await dead.close()
+
+
+async def test_a_stream_whose_hold_a_crash_took_is_reserved_again_and_outlives_its_server(
+    outage: Outage, settings: Settings, tmp_path: Path
+) -> None:
+    database = Database(outage.server.url)
+    account = await open_account(database, balance="1", price=("0", "0", "100000"))
+    server = await Meter.open(settings, outage.server.url, tmp_path / "one", turn_seconds=None)
+    stream = await server.admit(account.admission(prompt=0, output=8))
+    async with database.meter_transaction() as session:
+        await session.execute(text("DELETE FROM hold"))
+        await session.execute(text("UPDATE meter_scope SET active = 0, reserved = 0"))
+    stream.record_delivery(0, 0, 3)
+    await server.turn()
+    (hold,) = (await assert_books_close(database, account, funded=Decimal(1))).holds
+    assert (hold.request_id, hold.amount, hold.tokens) == (stream.request_id, Decimal("0.8"), 8)
+    with pytest.raises(QuotaExceeded):
+        await server.admit(account.admission(prompt=0, output=3))
+    await server.turn()
+    await expire_leases(database, account.organization_id)
+    other = await Meter.open(
+        settings, outage.server.url, tmp_path / "two", turn_seconds=None, sweep_grace=timedelta()
+    )
+    await other.turn()
+    (event,) = (await assert_books_close(database, account, funded=Decimal(1))).events
+    assert (event.status, event.output_tokens) == ("interrupted", 3)
+    await server.turn()
+    assert len((await assert_books_close(database, account, funded=Decimal(1))).events) == 1
+    for meter in (server, other):
+        await meter.close()
+    await database.close()
+    await asyncio.to_thread(outage.stop)

@@ -54,10 +54,14 @@ class FrozenPrice:
             + charge(output_tokens, self.output)
         )
 
+    def worst_charge(self, prompt_tokens: int, output_tokens: int) -> Decimal:
+        """What admission reserves: nothing of the prompt, or all of it, is cached, whichever is dearer."""
+        return charge(prompt_tokens, max(self.input, self.cached_input)) + charge(output_tokens, self.output)
+
 
 @dataclass(slots=True)
 class Grant:
-    """An admitted request: whose it is, its price, and what of it was delivered so far."""
+    """An admitted request: whose it is, its price, its worst case, and what of it was delivered so far."""
 
     request_id: UUID
     organization_id: UUID
@@ -65,6 +69,8 @@ class Grant:
     key_id: UUID
     model_id: str
     price: FrozenPrice
+    worst_tokens: int
+    worst_amount: Decimal
     rate_limit_headers: list[tuple[bytes, bytes]]
     admitted_at: datetime = field(default_factory=utc_now, init=False)
     delivered: bool = field(default=False, init=False)
@@ -126,6 +132,8 @@ def read_verdict(admission: Admission, row: Mapping[str, Any]) -> Grant | Farebo
                 admission.key_id,
                 admission.model_id,
                 price,
+                admission.prompt_tokens + admission.max_output_tokens,
+                price.worst_charge(admission.prompt_tokens, admission.max_output_tokens),
                 headers,
             )
         case "bad_key":

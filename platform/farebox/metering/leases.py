@@ -9,10 +9,14 @@ import structlog
 
 from farebox.metering.admission import LEASE, Grant
 from farebox.metering.connection import MeterConnection
+from farebox.metering.settlement import rehold_arguments
 
 SWEEP_LIMIT = 500
 
 CHECKPOINT = "SELECT farebox_checkpoint($1, $2, $3, $4, $5, $6) AS request_id"
+REHOLD = """
+SELECT farebox_rehold($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) AS request_id
+"""
 FIND_EXPIRED = """
 SELECT request_id FROM hold WHERE lease_expires_at < clock_timestamp() ORDER BY request_id LIMIT $1
 """
@@ -29,8 +33,13 @@ class Leases:
     """
 
     def __init__(
-        self, connection: MeterConnection, grants: Mapping[UUID, Grant], sweep_grace: timedelta
+        self,
+        connection: MeterConnection,
+        grants: Mapping[UUID, Grant],
+        owner: UUID,
+        sweep_grace: timedelta,
     ) -> None:
+        self._owner = owner
         self._connection = connection
         self._grants = grants
         self._sweep_grace = sweep_grace
@@ -50,10 +59,21 @@ class Leases:
             [g.output_tokens for g in grants],
         )
         kept = {row["request_id"] for row in rows}
-        for grant in grants:
-            if grant.request_id not in kept and not grant.settling and not grant.lease_lost:
-                grant.lease_lost = True
-                log.warning("metering.lease_lost", request_id=str(grant.request_id))
+        lost = [g for g in grants if g.request_id not in kept and not g.settling and not g.lease_lost]
+        if lost:
+            await self._restore(lost)
+
+    async def _restore(self, lost: Sequence[Grant]) -> None:
+        """Reserve again, as far as balance and caps reach, what a crash of Postgres took or a sweep voided.
+
+        Else nobody but this process would know of the request. One that was settled meanwhile stays so.
+        """
+        rows = await self._connection.fetch(REHOLD, self._owner, LEASE, *rehold_arguments(lost))
+        restored = {row["request_id"] for row in rows}
+        for grant in lost:
+            grant.lease_lost = grant.request_id not in restored
+            event = "metering.lease_lost" if grant.lease_lost else "metering.hold_restored"
+            log.warning(event, request_id=str(grant.request_id))
 
     async def sweep(self) -> None:
         """Settle what dead replicas left behind.

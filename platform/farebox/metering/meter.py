@@ -53,7 +53,7 @@ class Meter:
         self._turning = MeterConnection(database_url)
         self._admissions = GroupCommit[Admission, Grant | FareboxError](self._flush_admissions)
         self._settlements = GroupCommit[Posting, Settled](self._flush_settlements)
-        self._leases = Leases(self._turning, self._grants, sweep_grace)
+        self._leases = Leases(self._turning, self._grants, owner, sweep_grace)
         self._backlog = Backlog(spool, self._turning)
         self._turns: asyncio.Task[None] | None = None
 

@@ -109,6 +109,21 @@ def settle_arguments(batch: Sequence[Posting]) -> tuple[list[Any], ...]:
 
 def settle_late_arguments(batch: Sequence[Posting]) -> tuple[list[Any], ...]:
     """The arguments of SETTLE_LATE for a batch: one array a column."""
+    return (*_terms(batch), *settle_arguments(batch))
+
+
+def rehold_arguments(grants: Sequence[Grant]) -> tuple[list[Any], ...]:
+    """The arguments of REHOLD for a batch, after owner and lease: one array a column."""
+    return (
+        *_terms(grants),
+        [g.request_id for g in grants],
+        [g.worst_tokens for g in grants],
+        [g.worst_amount for g in grants],
+    )
+
+
+def _terms(batch: Sequence[Posting] | Sequence[Grant]) -> tuple[list[Any], ...]:
+    """What was admitted, on which terms."""
     return (
         [p.organization_id for p in batch],
         [p.project_id for p in batch],
@@ -120,7 +135,6 @@ def settle_late_arguments(batch: Sequence[Posting]) -> tuple[list[Any], ...]:
         [p.price.output for p in batch],
         [p.price.currency for p in batch],
         [p.admitted_at for p in batch],
-        *settle_arguments(batch),
     )
 
 

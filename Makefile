@@ -7,13 +7,13 @@ PORT ?= 8000
 SECONDS ?= 5
 REQUESTS ?= 200000
 
-.PHONY: run test check bench chaos
+.PHONY: run test check slow bench chaos
 
 run: $(VENV)/installed
 	FAREBOX_HOST=$(HOST) FAREBOX_PORT=$(PORT) $(BIN)/farebox up
 
 test: $(VENV)/ready-for-tests
-	$(BIN)/python -m pytest -m "not chaos"
+	$(BIN)/python -m pytest -m "not chaos and not slow"
 
 check: $(VENV)/ready-for-tests
 	$(BIN)/ruff format --check .
@@ -22,6 +22,9 @@ check: $(VENV)/ready-for-tests
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 	$(BIN)/python -m tests.check_migrations
+
+slow: $(VENV)/ready-for-tests
+	$(BIN)/python -m pytest -m slow
 
 # Minutes each; their records lie in docs/benchmarks/.
 bench: $(VENV)/ready-for-tests

@@ -18,8 +18,8 @@ from tests.cli.processes import eventually, running
 from tests.engine.adapters import build_adapter, merged
 from tests.engine.checkpoints import build_checkpoint
 
-# Whole servers, on a machine that may be busy.
-pytestmark = pytest.mark.timeout(400)
+# Whole servers, on a machine that may be busy: two minutes.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 LONG = 3_000
 AT_ONCE = POLL_SECONDS / 2

@@ -118,6 +118,7 @@ async def test_an_added_model_is_callable_at_the_default_price_without_a_restart
     )
 
 
+@pytest.mark.slow
 async def test_a_replaced_model_finishes_its_streams_on_the_old_weights(
     customer: Customer, database: Database, steady: str, tmp_path: Path
 ) -> None:
@@ -138,6 +139,7 @@ async def test_a_replaced_model_finishes_its_streams_on_the_old_weights(
     assert await customer.fingerprint(steady) == f"fp_{hash_checkpoint(folder)[:12]}"
 
 
+@pytest.mark.slow
 async def test_a_removed_model_finishes_its_streams(
     operator: Farebox, customer: Customer, database: Database, steady: str, tmp_path: Path
 ) -> None:
@@ -162,6 +164,7 @@ async def test_a_removed_model_finishes_its_streams(
     assert steady in await customer.models()
 
 
+@pytest.mark.slow
 async def test_a_folder_that_fails_to_load_disturbs_nobody_and_is_told_of(
     operator: Farebox, customer: Customer, database: Database, steady: str, tmp_path: Path
 ) -> None:
@@ -197,6 +200,7 @@ async def test_a_folder_that_fails_to_load_disturbs_nobody_and_is_told_of(
     assert (await customer.complete("broken")).status_code == 200
 
 
+@pytest.mark.slow
 async def test_a_replacement_that_fails_to_load_leaves_the_old_weights_in_place(
     customer: Customer, database: Database, steady: str, tmp_path: Path
 ) -> None:

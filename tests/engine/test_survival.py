@@ -201,7 +201,7 @@ async def test_a_hanging_threads_cache_is_freed_when_it_comes_back(sabotage: Sab
     hang.release()
     for thread in threading.enumerate():
         if thread.name == "farebox-engine" and cache() is not None:
-            thread.join(5)
+            thread.join(1)
     gc.collect()
     assert cache() is None
     assert (await answer(engine, PROMPTS[0])).finish_reason == "length"

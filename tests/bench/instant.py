@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from farebox.billing.models import ModelOffer
 from farebox.gateway.backend import Chunk, EngineStats, GenerationDefaults, GenerationRequest
 from farebox_engine.answer_format import AnswerFormat
-from farebox_engine.errors import LoadError
+from farebox_engine.errors import LoadError, RequestError
 from farebox_engine.grammar import Grammar, GrammarSpec
 from farebox_engine.outputs import FinishReason, Usage
 
@@ -64,8 +64,8 @@ class InstantBackend:
     def encode(self, _: str) -> list[int]:
         return self._prompt
 
-    def compile_grammar(self, _: GrammarSpec) -> Grammar:
-        raise NotImplementedError
+    def compile_grammar(self, spec: GrammarSpec) -> Grammar:
+        raise RequestError("This backend takes no grammar.", spec.param)
 
     def with_adapter(self, name: str, folder: str) -> "InstantBackend":
         raise LoadError(f"{name} has no weights to adapt.")

@@ -11,12 +11,12 @@ from sqlalchemy import text, update
 from farebox.billing import service as billing
 from farebox.core.clock import utc_now
 from farebox.core.database import Database
-from farebox.core.errors import FareboxError
+from farebox.core.errors import FareboxError, Unavailable
 from farebox.core.ids import new_id
 from farebox.core.settings import Settings
 from farebox.keys.errors import InvalidApiKey
 from farebox.keys.models import ApiKey
-from farebox.limits.service import LimitChange
+from farebox.limits.service import LimitChange, set_limits
 from farebox.metering.admission import Grant, format_duration
 from farebox.metering.errors import ModelNotFound, OtherCurrency, QuotaExceeded, RateLimitExceeded
 from farebox.metering.meter import Meter
@@ -330,3 +330,21 @@ async def test_without_the_row_of_its_limits_nothing_is_admitted(
     await owner.close()
     with pytest.raises(InvalidApiKey):
         await meter.admit(account.admission())
+
+
+async def test_a_change_of_limits_that_hangs_holds_admission_up_only_briefly(
+    database: Database, meter: Meter
+) -> None:
+    account = await open_account(database)
+    scope = account.organization_id
+    admitted: list[Grant] = []
+
+    async def change_limits_and_hang() -> None:
+        async with database.transaction(organization_id=scope) as session:
+            await set_limits(session, scope, scope, LimitChange(concurrent_requests=0))
+            admitted.append(await meter.admit(account.admission()))
+
+    with pytest.raises(Unavailable):  # what hung is ended, and changes nothing
+        await change_limits_and_hang()
+    await meter.settle(admitted[0], used(1, 1))
+    assert len((await assert_books_close(database, account, funded=Decimal(100))).events) == 1

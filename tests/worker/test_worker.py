@@ -219,8 +219,7 @@ async def test_it_outlives_a_database_that_is_away(own_url: str, own_database: D
     doer = Doer()
     await put(own_database, {"n": 1})
     async with own_database.meter_transaction() as session:
-        # Its claim waits for this lock, longer than it has patience for. (Ours would be ended before that.)
-        await session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        # Its claim waits for this lock, longer than it has patience for.
         await session.execute(text("LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE"))
         rival = Database(own_url)
         with pytest.raises(Unavailable):

@@ -177,6 +177,16 @@ class Seq2SeqEngine:
             raise RequestError("The prompt is empty; it needs at least one token.", "prompt")
         if request.adapter is not None:
             raise RequestError("This model takes no adapters.", "model")
+        ignored = {
+            "echo": params.echo,
+            "prompt_logprobs": params.prompt_logprobs is not None,
+            "min_tokens": params.min_tokens > 0,
+            "bad_words": bool(params.bad_words),
+            "grammar": request.grammar is not None,
+        }
+        for name, asked in ignored.items():
+            if asked:
+                raise RequestError(f"This model has no {name}; leave it out.", name)
         if not 0 <= min(source) <= max(source) < vocab:
             raise RequestError(f"The prompt has a token id outside 0 to {vocab - 1}.", "prompt")
         if any(not 0 <= token < vocab for token in params.logit_bias):

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.billing.models import LedgerTransfer, ModelOffer, Price
+from farebox.core.database import lock_briefly
 from farebox.core.errors import BadRequest, NotFound
 from farebox.core.ids import new_id
 from farebox.limits.models import MeterScope
@@ -130,6 +131,7 @@ async def top_up(
     """
     if not amount.is_finite() or not 0 < amount <= MAX_TOP_UP or amount != amount.quantize(Decimal("0.01")):
         raise InvalidAmount(f"A top-up is a positive amount in whole cents, at most {MAX_TOP_UP}.")
+    await lock_briefly(session)
     # Scope rows are locked before anything else, as admission and settlement do.
     scope = await session.get(MeterScope, organization_id, with_for_update={"key_share": False})
     if scope is None or scope.kind != "organization":

@@ -117,6 +117,12 @@ async def open_connection(url: str, role: Role, **server_settings: str) -> "asyn
     )
 
 
+async def lock_briefly(session: AsyncSession) -> None:
+    """To be called before locking what admission locks: should this transaction then hang, Postgres ends
+    it before those who wait for the lock give up (`lock_timeout`)."""
+    await session.execute(text("SET LOCAL idle_in_transaction_session_timeout = '2s'"))
+
+
 def is_away(error: BaseException | None) -> bool:
     """Whether an error means that Postgres cannot be worked with just now, not that we asked wrongly.
 
@@ -159,7 +165,6 @@ def _server_settings(role: Role) -> dict[str, str]:
         "application_name": role,
         "timezone": "UTC",
         "jit": "off",
-        # Whoever sits on a lock is gone before those who wait for it give up.
-        "idle_in_transaction_session_timeout": "2000",
+        "idle_in_transaction_session_timeout": "10000",
         "lock_timeout": "2500",
     }

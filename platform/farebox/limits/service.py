@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from farebox.core.database import lock_briefly
 from farebox.core.errors import BadRequest, NotFound
 from farebox.limits.models import MeterScope
 
@@ -46,6 +47,7 @@ async def set_limits(
     for name, value in values.items():
         _check(scope, name, value)
     if values:
+        await lock_briefly(session)
         await session.execute(
             update(MeterScope)
             .where(MeterScope.id == scope_id, MeterScope.organization_id == organization_id)

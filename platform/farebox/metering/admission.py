@@ -54,10 +54,6 @@ class FrozenPrice:
             + charge(output_tokens, self.output)
         )
 
-    def worst_charge(self, prompt_tokens: int, output_tokens: int) -> Decimal:
-        """What admission reserves: nothing of the prompt, or all of it, is cached, whichever is dearer."""
-        return charge(prompt_tokens, max(self.input, self.cached_input)) + charge(output_tokens, self.output)
-
 
 @dataclass(slots=True)
 class Grant:
@@ -69,8 +65,8 @@ class Grant:
     key_id: UUID
     model_id: str
     price: FrozenPrice
-    worst_tokens: int
-    worst_amount: Decimal
+    prompt_tokens: int
+    max_output_tokens: int
     rate_limit_headers: list[tuple[bytes, bytes]]
     admitted_at: datetime = field(default_factory=utc_now, init=False)
     delivered: bool = field(default=False, init=False)
@@ -79,6 +75,17 @@ class Grant:
     output_tokens: int = field(default=0, init=False)
     settling: bool = field(default=False, init=False)
     lease_lost: bool = field(default=False, init=False)
+
+    @property
+    def worst_tokens(self) -> int:
+        """The tokens that were reserved."""
+        return self.prompt_tokens + self.max_output_tokens
+
+    @property
+    def worst_amount(self) -> Decimal:
+        """The amount that was reserved: of the prompt nothing, or all, is cached, whichever is dearer."""
+        dearer = max(self.price.input, self.price.cached_input)
+        return charge(self.prompt_tokens, dearer) + charge(self.max_output_tokens, self.price.output)
 
     @property
     def cache_salt(self) -> bytes:
@@ -132,8 +139,8 @@ def read_verdict(admission: Admission, row: Mapping[str, Any]) -> Grant | Farebo
                 admission.key_id,
                 admission.model_id,
                 price,
-                admission.prompt_tokens + admission.max_output_tokens,
-                price.worst_charge(admission.prompt_tokens, admission.max_output_tokens),
+                admission.prompt_tokens,
+                admission.max_output_tokens,
                 headers,
             )
         case "bad_key":

@@ -25,7 +25,7 @@ def chat(field: bytes = b"", content: bytes = b"Hello", model: bytes = b"tiny") 
 
 
 BODIES: dict[str, tuple[bytes, str, str | None]] = {
-    "empty": (b"", "invalid_request", None),
+    "empty": (b"", "invalid_json", None),
     "no JSON": (b"hello", "invalid_json", None),
     "truncated": (chat()[:-3], "invalid_json", None),
     "trailing bytes": (chat() + b"{}", "invalid_json", None),

@@ -11,7 +11,7 @@ import httpx
 import msgspec
 import pytest
 from click.testing import CliRunner
-from litestar.routes import HTTPRoute
+from litestar.routes import ASGIRoute, HTTPRoute
 
 from farebox.cli.openapi import openapi
 from farebox.core.documentation import Documentation, ErrorEnvelope
@@ -276,6 +276,10 @@ def documented(server: RunningServer) -> Iterator[tuple[str, Any, Documentation]
                     assert isinstance(declared, Documentation), f"{method} {route.path} declares none"
                     assert all(isinstance(error, FareboxError) for error in declared.errors)
                     yield str(handler.operation_id), handler, declared
+        elif isinstance(route, ASGIRoute):
+            opt = route.route_handler.opt
+            assert isinstance(opt["documentation"], Documentation), f"{route.path} declares none"
+            yield opt["operation"].operation_id, route.route_handler, opt["documentation"]
 
 
 def objects(part: Any) -> Iterator[dict[str, Any]]:

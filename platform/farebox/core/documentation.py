@@ -95,6 +95,21 @@ class Documentation:
         return self
 
 
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """What names an operation. A route that is a plain ASGI application carries it as `opt={"operation": …}`;
+    any other one says the same by Litestar's own parameters. `method` is in lower case."""
+
+    method: str
+    operation_id: str
+    summary: str
+    tags: Sequence[str]
+    description: str
+
+    def __deepcopy__(self, _: dict[int, Any]) -> "Operation":
+        return self
+
+
 # What every route that reads JSON may answer, and every route that asks Postgres.
 BODY_ERRORS: tuple[FareboxError, ...] = (
     MalformedJson("The body is not valid JSON: trailing comma in object (byte 42)."),

@@ -3,14 +3,14 @@
 import asyncio
 import time
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
 import structlog
 from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException
-from litestar.types import Empty, HTTPScope, Message, Scope, Send
+from litestar.types import Empty, HTTPScope, Message, Receive, Scope, Send
 
 from farebox.core.errors import (
     BadRequest,
@@ -21,12 +21,16 @@ from farebox.core.errors import (
     UnsupportedMediaType,
 )
 from farebox.core.ids import external, new_id
+from farebox.core.logs import REQUEST_ID
 from farebox.core.metrics import HTTP_REQUESTS
 from farebox.core.strict_json import StrictDecoder
 
 MAX_BODY_BYTES = 1_000_000
 # Above this, decoding takes milliseconds and moves to a thread.
 LARGE_BODY_BYTES = 32_768
+JSON = b"application/json"
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -45,50 +49,51 @@ class StrictRequest(Request[Any, Any, Any]):
         yield await self.body()
 
     async def body(self) -> bytes:
-        """The whole body, of at most MAX_BODY_BYTES; one that announces more is refused unread.
-
-        Raises UnsupportedMediaType first where a handler expects JSON and gets other, PayloadTooLarge,
-        and ClientGone when the client leaves meanwhile, which is no server error.
-        """
+        """The whole body, of at most MAX_BODY_BYTES; see `read_body`."""
         if self._body is Empty:
-            self._check_head()
-            self._body = await self._read_body()
+            self._body = await read_body(self.scope, self.receive, _media_type(self.route_handler))
         return self._body
-
-    async def _read_body(self) -> bytes:
-        message: Any = await self.receive()
-        body: bytes = message.get("body", b"")
-        while message["type"] == "http.request" and message.get("more_body", False):
-            message = await self.receive()
-            body += message.get("body", b"")
-            if len(body) > MAX_BODY_BYTES:
-                raise _body_too_large()
-        if message["type"] == "http.disconnect":
-            raise ClientGone("The client disconnected.")
-        return body
 
     async def json(self) -> Any:
         """The body as the type of the handler's `data` parameter."""
-        body = await self.body()
         kind = self.route_handler.parsed_fn_signature.parameters["data"].annotation
-        decoder = _decoder(kind)
-        if len(body) > LARGE_BODY_BYTES:
-            return await asyncio.to_thread(decoder.decode, body)
-        return decoder.decode(body)
+        return await decode_body(_decoder(kind), await self.body())
 
-    def _check_head(self) -> None:
-        media_type = b""
-        for name, value in self.scope["headers"]:
-            if name == b"content-type":
-                media_type = media_type or value
-            elif name == b"content-length" and value.isdigit() and int(value) > MAX_BODY_BYTES:
-                raise _body_too_large()
-        expected = _media_type(self.route_handler)
-        if expected is not None and media_type.split(b";", 1)[0].strip().lower() != expected:
-            raise UnsupportedMediaType(
-                f"The body must be sent as `Content-Type: {expected.decode()}`.",
-                code="unsupported_media_type",
-            )
+
+async def read_body(scope: Scope, receive: Receive, expected: bytes | None = JSON) -> bytes:
+    """The whole body of a request, of at most MAX_BODY_BYTES; one that announces more is refused unread.
+
+    Raises UnsupportedMediaType first where its media type is not `expected` (None: any will do),
+    PayloadTooLarge, and ClientGone when the client leaves meanwhile, which is no server error.
+    """
+    media_type = b""
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            media_type = media_type or value
+        elif name == b"content-length" and value.isdigit() and int(value) > MAX_BODY_BYTES:
+            raise _body_too_large()
+    if expected is not None and media_type.split(b";", 1)[0].strip().lower() != expected:
+        raise UnsupportedMediaType(
+            f"The body must be sent as `Content-Type: {expected.decode()}`.",
+            code="unsupported_media_type",
+        )
+    message: Any = await receive()
+    body: bytes = message.get("body", b"")
+    while message["type"] == "http.request" and message.get("more_body", False):
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY_BYTES:
+            raise _body_too_large()
+    if message["type"] == "http.disconnect":
+        raise ClientGone("The client disconnected.")
+    return body
+
+
+async def decode_body(decoder: StrictDecoder[T], body: bytes) -> T:
+    """What a body says. Raises MalformedJson and InvalidField."""
+    if len(body) > LARGE_BODY_BYTES:
+        return await asyncio.to_thread(decoder.decode, body)
+    return decoder.decode(body)
 
 
 @cache
@@ -116,7 +121,7 @@ class Application(Litestar):
             return
         exchange = Exchange(new_id(), send)
         scope.setdefault("state", {})["exchange"] = exchange
-        structlog.contextvars.bind_contextvars(request_id=exchange.external_id)
+        REQUEST_ID.set(exchange.external_id)
         try:
             await super().__call__(scope, receive, exchange.send)
         finally:
@@ -140,8 +145,13 @@ class Exchange:
         """Pass a message on to the server; puts the request id on the response's start."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.external_id.encode())]
+            message["headers"] = [*message.get("headers", ()), self.header]
         await self._send(message)
+
+    @property
+    def header(self) -> tuple[bytes, bytes]:
+        """What tells the client the request's id."""
+        return (b"x-request-id", self.external_id.encode())
 
     @property
     def elapsed(self) -> float:

@@ -13,12 +13,20 @@ from typing import Any
 
 import msgspec
 from litestar import Litestar, Response
-from litestar.handlers import HTTPRouteHandler
+from litestar.handlers import ASGIRouteHandler, HTTPRouteHandler
 from litestar.params import BodyKwarg, QueryParameter
-from litestar.routes import HTTPRoute
+from litestar.routes import ASGIRoute, HTTPRoute
 from litestar.types.internal_types import PathParameterDefinition
 
-from farebox.core.documentation import HEADERS, REQUEST_ID, Content, Documentation, ErrorEnvelope, Reply
+from farebox.core.documentation import (
+    HEADERS,
+    REQUEST_ID,
+    Content,
+    Documentation,
+    ErrorEnvelope,
+    Operation,
+    Reply,
+)
 from farebox.core.errors import FareboxError
 
 # JSON Schema of what a path parameter holds; Litestar's `path` is text with slashes in it.
@@ -44,8 +52,8 @@ class _Endpoint:
     """One method of one route."""
 
     path: str
-    method: str
-    handler: HTTPRouteHandler
+    operation: Operation
+    handler: HTTPRouteHandler | ASGIRouteHandler
     path_parameters: Mapping[str, PathParameterDefinition]
 
     @property
@@ -57,9 +65,8 @@ class _Endpoint:
         returned = self.handler.parsed_return_field
         kind = returned.inner_types[0].raw if returned.is_subclass_of(Response) else returned.raw
         contents = [] if kind in (None, type(None)) else [Content(kind=kind, examples={})]
-        return Documentation(
-            replies=[Reply(description="Done.", status=self.handler.status_code, contents=contents)]
-        )
+        status = self.handler.status_code if isinstance(self.handler, HTTPRouteHandler) else 200
+        return Documentation(replies=[Reply(description="Done.", status=status, contents=contents)])
 
     @property
     def body(self) -> Any:
@@ -95,7 +102,7 @@ def openapi_document(app: Litestar, heading: Heading) -> dict[str, Any]:
     schemas = _Schemas(endpoints)
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
-        paths.setdefault(endpoint.path, {})[endpoint.method] = _operation(endpoint, schemas)
+        paths.setdefault(endpoint.path, {})[endpoint.operation.method] = _operation(endpoint, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -126,24 +133,41 @@ def _endpoints(app: Litestar) -> Iterator[_Endpoint]:
         if isinstance(route, HTTPRoute):
             for method, (handler, _) in route.route_handler_map.items():
                 if method != "OPTIONS" and handler.resolve_include_in_schema():
-                    yield _Endpoint(route.path_format, method.lower(), handler, route.path_parameters)
+                    operation = _operation_of(handler, method.lower())
+                    yield _Endpoint(route.path_format, operation, handler, route.path_parameters)
+        elif isinstance(route, ASGIRoute):
+            declared = route.route_handler.opt.get("operation")
+            if isinstance(declared, Operation):
+                yield _Endpoint(route.path_format, declared, route.route_handler, route.path_parameters)
+
+
+def _operation_of(handler: HTTPRouteHandler, method: str) -> Operation:
+    return Operation(
+        method=method,
+        operation_id=str(handler.operation_id),
+        summary=handler.summary or "",
+        tags=sorted(handler.resolve_tags()),
+        description=handler.description or cleandoc(handler.fn.__doc__ or ""),
+    )
 
 
 def _operation(endpoint: _Endpoint, schemas: _Schemas) -> dict[str, Any]:
-    handler, documentation = endpoint.handler, endpoint.documentation
+    named, documentation = endpoint.operation, endpoint.documentation
     operation: dict[str, Any] = {
-        "operationId": handler.operation_id,
-        "summary": handler.summary,
-        "tags": sorted(handler.resolve_tags()),
+        "operationId": named.operation_id,
+        "summary": named.summary,
+        "tags": list(named.tags),
     }
-    if handler.description or handler.fn.__doc__:
-        operation["description"] = handler.description or cleandoc(handler.fn.__doc__ or "")
+    if named.description:
+        operation["description"] = named.description
     if documentation.security:
         operation["security"] = [{documentation.security: []}]
     if parameters := list(_parameters(endpoint)):
         operation["parameters"] = parameters
     if endpoint.body is not None:
-        content = Content(kind=endpoint.body, examples=documentation.request, media_type=_media_type(handler))
+        content = Content(
+            kind=endpoint.body, examples=documentation.request, media_type=_media_type(endpoint)
+        )
         operation["requestBody"] = {"required": True, "content": _content(content, schemas)}
     replies = {str(reply.status): _reply(reply, schemas) for reply in documentation.replies}
     operation["responses"] = replies | _errors(documentation, schemas)
@@ -161,8 +185,8 @@ def _polish(schema: Any) -> None:
             _polish(part)
 
 
-def _media_type(handler: HTTPRouteHandler) -> str:
-    data = handler.parsed_fn_signature.parameters.get("data")
+def _media_type(endpoint: _Endpoint) -> str:
+    data = endpoint.handler.parsed_fn_signature.parameters.get("data")
     definition = None if data is None else data.kwarg_definition
     media_type = definition.media_type if isinstance(definition, BodyKwarg) else "application/json"
     return str(getattr(media_type, "value", media_type))

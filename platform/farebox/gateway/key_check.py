@@ -1,26 +1,31 @@
-"""The key of an inference request, before anything else of it is looked at."""
+"""The key of a request to `/v1`, before anything else of it is looked at."""
 
 from typing import Any
 
 from litestar import Request
+from litestar.types import Scope
 
 from farebox.core.http import StrictRequest
 from farebox.keys.dependencies import bearer_token
 from farebox.keys.tokens import KeyClaims, Keyring
 
 
-async def verify_key(request: Request[Any, Any, Any]) -> None:
-    """Before anything of the body is read: the token must be one of ours.
+async def verify_key(scope: Scope) -> KeyClaims:
+    """What the token of a request says. It must be one of ours: raises InvalidApiKey.
 
-    Whether its row still opens anything is for admission, or `authenticate`, to say. Not a guard:
-    Litestar copies the connection for those.
+    Whether its row still opens anything is for admission, or `authenticate`, to say.
     """
-    token = next((value for name, value in request.scope["headers"] if name == b"authorization"), b"")
-    keyring: Keyring = request.app.state.keyring
-    request.scope["state"]["claims"] = await keyring.resolve(bearer_token(token.decode("latin-1")))
+    token = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+    keyring: Keyring = scope["litestar_app"].state.keyring
+    return await keyring.resolve(bearer_token(token.decode("latin-1")))
+
+
+async def require_key(request: Request[Any, Any, Any]) -> None:
+    """`verify_key` for a router's `before_request`. Not a guard: Litestar copies the connection for those."""
+    request.scope["state"]["claims"] = await verify_key(request.scope)
 
 
 def claims_of(request: StrictRequest) -> KeyClaims:
-    """What `verify_key` found."""
+    """What `require_key` found."""
     claims: KeyClaims = request.scope["state"]["claims"]
     return claims

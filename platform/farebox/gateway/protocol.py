@@ -104,7 +104,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {EXTENSION: self._connection}  # type: ignore[dict-item]
         self._in_request = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -129,6 +128,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         elif version != "1.0" or hosts > 1 or any(name == b"transfer-encoding" for name, _ in self.headers):
             raise _MALFORMED
         super().on_headers_complete()
+        self.scope["extensions"] = {EXTENSION: (self._connection, self.cycle)}  # type: ignore[dict-item]
         if 0 < len(self.pipeline) <= MAX_PIPELINED:
             # uvicorn stops reading at the first request that has to queue, and would not see then that
             # the client leaves: the answer under way would be made, and billed, for nobody.

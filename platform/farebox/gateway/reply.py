@@ -27,7 +27,7 @@ class Reply:
 
     async def send(self, body: bytes) -> None:
         """A whole JSON document."""
-        await self._send(200, body, self.headers())
+        await self._wire.answer([*JSON, *self.headers()], body)
 
     async def report(self, error: Exception) -> None:
         """Tell the client of an error, in mid-stream or instead of an answer; raises nothing."""

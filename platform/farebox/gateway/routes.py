@@ -1,56 +1,54 @@
 """`/v1`: models, chat completions, completions, and what `encoding` adds."""
 
-from typing import Annotated
-
-from litestar import Router, get, post
+from litestar import Router, get
 from litestar.di import NamedDependency
-from litestar.params import Body, FromPath
-from litestar.types import ASGIApp
+from litestar.params import FromPath
 
 from farebox.core.database import Database
 from farebox.core.http import StrictRequest
 from farebox.gateway.catalog import ServedModel
 from farebox.gateway.documentation import CHAT_COMPLETION, COMPLETION, MODEL, MODELS
 from farebox.gateway.encoding.routes import create_classification, create_embedding, create_rerank
-from farebox.gateway.key_check import claims_of, verify_key
+from farebox.gateway.endpoint import inference
+from farebox.gateway.key_check import claims_of, require_key
 from farebox.gateway.requests import ChatCompletionRequest, CompletionRequest
 from farebox.gateway.responses import Model, ModelList
-from farebox.gateway.service import Answer, Gateway
+from farebox.gateway.service import Gateway
+from farebox.gateway.wire import Wire
 from farebox.gateway.writers import ChatWriter, CompletionWriter
 from farebox.keys.service import Principal, authenticate
+from farebox.keys.tokens import KeyClaims
 from farebox.metering.errors import ModelNotFound
 
 
-@post(
+@inference(
     "/chat/completions",
-    status_code=200,
+    ChatCompletionRequest,
     operation_id="createChatCompletion",
     summary="Create a chat completion",
-    tags=["Chat"],
-    opt={"documentation": CHAT_COMPLETION},
+    tag="Chat",
+    documentation=CHAT_COMPLETION,
 )
 async def create_chat_completion(
-    request: StrictRequest, data: Annotated[ChatCompletionRequest, Body()]
-) -> ASGIApp:
+    gateway: Gateway, request: ChatCompletionRequest, claims: KeyClaims, wire: Wire
+) -> None:
     """Answer a conversation, whole or as server-sent events (`stream: true`)."""
-    gateway: Gateway = request.app.state.gateway
-    claims = claims_of(request)
-    return Answer(gateway, await gateway.prepare(data, claims), claims, ChatWriter)
+    await gateway.answer(request, claims, wire, ChatWriter)
 
 
-@post(
+@inference(
     "/completions",
-    status_code=200,
+    CompletionRequest,
     operation_id="createCompletion",
     summary="Create a completion",
-    tags=["Completions"],
-    opt={"documentation": COMPLETION},
+    tag="Completions",
+    documentation=COMPLETION,
 )
-async def create_completion(request: StrictRequest, data: Annotated[CompletionRequest, Body()]) -> ASGIApp:
+async def create_completion(
+    gateway: Gateway, request: CompletionRequest, claims: KeyClaims, wire: Wire
+) -> None:
     """Continue a text, several, or token ids."""
-    gateway: Gateway = request.app.state.gateway
-    claims = claims_of(request)
-    return Answer(gateway, await gateway.prepare(data, claims), claims, CompletionWriter)
+    await gateway.answer(request, claims, wire, CompletionWriter)
 
 
 @get(
@@ -97,7 +95,7 @@ def _model(served: ServedModel) -> Model:
 
 router = Router(
     path="/v1",
-    before_request=verify_key,
+    before_request=require_key,
     route_handlers=[
         create_chat_completion,
         create_completion,

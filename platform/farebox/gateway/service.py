@@ -7,8 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from litestar.types import Receive, Scope, Send
-
 from farebox.core.database import Database
 from farebox.core.errors import FareboxError
 from farebox.gateway.catalog import Catalog, ServedModel
@@ -53,6 +51,30 @@ class Gateway:
         default_factory=lambda: ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenize")
     )
 
+    async def answer(
+        self,
+        request: InferenceRequest,
+        claims: KeyClaims,
+        wire: Wire,
+        writer: type[ChatWriter | CompletionWriter],
+    ) -> None:
+        """Check a request, admit it, run it, and wait for the end.
+
+        Raises what `prepare` and admission raise; from then on, errors are told to the client by the run.
+        """
+        job = await self.prepare(request, claims)
+        grant = await self.meter.admit(
+            Admission(
+                request_id=wire.exchange.request_id,
+                key_id=claims.key_id,
+                token_sha256=claims.digest,
+                model_id=job.model.id,
+                prompt_tokens=job.prompt_tokens,
+                max_output_tokens=job.max_tokens * job.choices,
+            )
+        )
+        await self.runs.execute(Run(job, grant, self.meter, wire, _make_writer(writer, job, wire)))
+
     async def prepare(self, request: InferenceRequest, claims: KeyClaims) -> Job:
         """Check a request and tokenise its prompts.
 
@@ -96,44 +118,16 @@ class Gateway:
         return await asyncio.get_running_loop().run_in_executor(self.tokenizers, work)
 
 
-class Answer:
-    """The response of an inference route, as an ASGI application: admits, runs, and waits for the end."""
-
-    def __init__(
-        self, gateway: Gateway, job: Job, claims: KeyClaims, writer: type[ChatWriter | CompletionWriter]
-    ):
-        self._gateway = gateway
-        self._job = job
-        self._claims = claims
-        self._writer = writer
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises what admission raises; from then on, errors are told to the client by the run."""
-        wire = Wire(scope)
-        job, claims = self._job, self._claims
-        grant = await self._gateway.meter.admit(
-            Admission(
-                request_id=wire.exchange.request_id,
-                key_id=claims.key_id,
-                token_sha256=claims.digest,
-                model_id=job.model.id,
-                prompt_tokens=job.prompt_tokens,
-                max_output_tokens=job.max_tokens * job.choices,
-            )
+def _make_writer(kind: type[ChatWriter | CompletionWriter], job: Job, wire: Wire) -> Writer:
+    prefix = "chatcmpl-" if kind is ChatWriter else "cmpl-"
+    return kind(
+        Heading(
+            id=prefix + wire.exchange.request_id.hex,
+            created=int(time.time()),
+            model=job.model.id,
+            fingerprint=job.model.fingerprint,
+            include_usage=job.include_usage,
+            with_logprobs=job.params.logprobs is not None,
+            new_parser=job.new_parser,
         )
-        await self._gateway.runs.execute(Run(job, grant, self._gateway.meter, wire, self._make_writer(wire)))
-
-    def _make_writer(self, wire: Wire) -> Writer:
-        job = self._job
-        prefix = "chatcmpl-" if self._writer is ChatWriter else "cmpl-"
-        return self._writer(
-            Heading(
-                id=prefix + wire.exchange.request_id.hex,
-                created=int(time.time()),
-                model=job.model.id,
-                fingerprint=job.model.fingerprint,
-                include_usage=job.include_usage,
-                with_logprobs=job.params.logprobs is not None,
-                new_parser=job.new_parser,
-            )
-        )
+    )

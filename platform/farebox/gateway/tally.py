@@ -18,13 +18,14 @@ class Tally:
     answer has begun to come from: of a request cut short, the others are not billed.
     """
 
-    __slots__ = ("_cached", "_n", "_prompts", "cached_tokens", "handed", "input_tokens", "usages")
+    __slots__ = ("_begun", "_least", "_n", "_prompts", "cached_tokens", "handed", "input_tokens", "usages")
 
     def __init__(self, prompts: Sequence[int], n: int) -> None:
         """`prompts` are the prompts' lengths in tokens; choice i * n + j answers prompt i."""
         self._prompts = prompts
         self._n = n
-        self._cached: dict[int, int] = {}
+        self._begun: set[int] = set()
+        self._least: dict[int, int] = {}
         self.usages: dict[int, Usage] = {}
         self.handed = 0
         self.input_tokens = 0
@@ -53,23 +54,26 @@ class Tally:
         if chunk.usage is not None:
             _check_count(chunk.usage.completion_tokens, None)
             self.usages[index] = chunk.usage
-        if index not in self._cached and (chunk.token_ids or chunk.finish_reason not in _UNBEGUN):
-            _check_count(chunk.cached_tokens, self._prompts[index // self._n])
-            self._cached[index] = chunk.cached_tokens
-            self._count_prompts()
+        if index not in self._begun and (chunk.token_ids or chunk.finish_reason not in _UNBEGUN):
+            self._begun.add(index)
+            self._count_prompt(index // self._n, chunk.cached_tokens)
 
-    def _count_prompts(self) -> None:
-        """Split the prompts begun into what was cached and what was not.
+    def _count_prompt(self, prompt: int, cached: int) -> None:
+        """Split a prompt into what was cached and what was not.
 
         What was cached is what the least lucky choice found: the others find what it computed, which
         was not free.
         """
-        least: dict[int, int] = {}
-        for index, cached in self._cached.items():
-            prompt = index // self._n
-            least[prompt] = min(cached, least.get(prompt, self._prompts[prompt]))
-        self.cached_tokens = sum(least.values())
-        self.input_tokens = sum(self._prompts[prompt] for prompt in least) - self.cached_tokens
+        _check_count(cached, self._prompts[prompt])
+        before = self._least.get(prompt)
+        if before is None:
+            self.input_tokens += self._prompts[prompt]
+            before = 0
+        elif cached >= before:
+            return
+        self._least[prompt] = cached
+        self.cached_tokens += cached - before
+        self.input_tokens -= cached - before
 
     def completion_usage(self) -> CompletionUsage:
         """The usage as clients read it."""
@@ -86,18 +90,18 @@ class Tally:
 
         Times are the slowest choice's; device time is the sum over all.
         """
-        usages = self.usages.values()
+        usages = list(self.usages.values())
         first = [u.time_to_first_token_seconds for u in usages if u.time_to_first_token_seconds is not None]
         return Settlement(
             status=status,
             input_tokens=self.input_tokens,
             cached_input_tokens=self.cached_tokens,
             output_tokens=self.completion_tokens if status == "completed" else self.handed,
-            queue_seconds=max((u.queue_seconds for u in usages), default=None),
-            prefill_seconds=max((u.prefill_seconds for u in usages), default=None),
-            decode_seconds=max((u.decode_seconds for u in usages), default=None),
+            queue_seconds=max([u.queue_seconds for u in usages], default=None),
+            prefill_seconds=max([u.prefill_seconds for u in usages], default=None),
+            decode_seconds=max([u.decode_seconds for u in usages], default=None),
             first_token_seconds=min(first, default=None),
-            device_seconds=sum(u.device_seconds for u in usages) if usages else None,
+            device_seconds=sum([u.device_seconds for u in usages]) if usages else None,
         )
 
 

@@ -7,6 +7,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from farebox.core.clock import utc_now
 from farebox.core.errors import FareboxError
 from farebox.core.money import charge
@@ -21,8 +23,7 @@ SELECT * FROM farebox_admit($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(msgspec.Struct, frozen=True):
     """A request as admission sees it. Its worst case is the whole prompt and the whole output.
 
     `max_output_tokens` is summed over the choices asked for. Both counts are at least 0.
@@ -36,8 +37,7 @@ class Admission:
     max_output_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class FrozenPrice:
+class FrozenPrice(msgspec.Struct, frozen=True):
     """The price row that applied at admission: amounts per million tokens of each class."""
 
     id: UUID

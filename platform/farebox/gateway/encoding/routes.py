@@ -1,52 +1,51 @@
 """`/v1`: embeddings, reranking, classification."""
 
-from typing import Annotated
-
-from litestar import post
-from litestar.params import Body
-from litestar.types import ASGIApp
-
-from farebox.core.http import StrictRequest
-from farebox.gateway.encoding import documentation
+from farebox.gateway.encoding import documentation, run
 from farebox.gateway.encoding.requests import ClassifyRequest, EmbeddingRequest, RerankRequest
-from farebox.gateway.encoding.run import EncodingAnswer
-from farebox.gateway.key_check import claims_of
+from farebox.gateway.endpoint import inference
+from farebox.gateway.service import Gateway
+from farebox.gateway.wire import Wire
+from farebox.keys.tokens import KeyClaims
 
 
-@post(
+@inference(
     "/embeddings",
-    status_code=200,
+    EmbeddingRequest,
     operation_id="createEmbedding",
     summary="Turn texts into vectors",
-    tags=["Encoders"],
-    opt={"documentation": documentation.EMBEDDING},
+    tag="Encoders",
+    documentation=documentation.EMBEDDING,
 )
-async def create_embedding(request: StrictRequest, data: Annotated[EmbeddingRequest, Body()]) -> ASGIApp:
+async def create_embedding(
+    gateway: Gateway, request: EmbeddingRequest, claims: KeyClaims, wire: Wire
+) -> None:
     """A vector for each text, whose distances tell how near their meanings are."""
-    return await EncodingAnswer.prepare(request.app.state.gateway, data, claims_of(request))
+    await run.answer(gateway, request, claims, wire)
 
 
-@post(
+@inference(
     "/rerank",
-    status_code=200,
+    RerankRequest,
     operation_id="createRerank",
     summary="Order documents by relevance",
-    tags=["Encoders"],
-    opt={"documentation": documentation.RERANK},
+    tag="Encoders",
+    documentation=documentation.RERANK,
 )
-async def create_rerank(request: StrictRequest, data: Annotated[RerankRequest, Body()]) -> ASGIApp:
+async def create_rerank(gateway: Gateway, request: RerankRequest, claims: KeyClaims, wire: Wire) -> None:
     """How relevant each document is to a query, the most relevant first."""
-    return await EncodingAnswer.prepare(request.app.state.gateway, data, claims_of(request))
+    await run.answer(gateway, request, claims, wire)
 
 
-@post(
+@inference(
     "/classify",
-    status_code=200,
+    ClassifyRequest,
     operation_id="createClassification",
     summary="Label texts, or what is in them",
-    tags=["Encoders"],
-    opt={"documentation": documentation.CLASSIFICATION},
+    tag="Encoders",
+    documentation=documentation.CLASSIFICATION,
 )
-async def create_classification(request: StrictRequest, data: Annotated[ClassifyRequest, Body()]) -> ASGIApp:
+async def create_classification(
+    gateway: Gateway, request: ClassifyRequest, claims: KeyClaims, wire: Wire
+) -> None:
     """Labels with their scores; of a model that labels tokens, the stretches of text it found."""
-    return await EncodingAnswer.prepare(request.app.state.gateway, data, claims_of(request))
+    await run.answer(gateway, request, claims, wire)

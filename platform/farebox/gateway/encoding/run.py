@@ -3,8 +3,6 @@
 import asyncio
 from typing import Any
 
-from litestar.types import Receive, Scope, Send
-
 from farebox.core.errors import FareboxError
 from farebox.gateway.accounting import record
 from farebox.gateway.catalog import ServedModel
@@ -23,49 +21,44 @@ from farebox_engine.encoders import EncoderUsage
 from farebox_engine.errors import ClosedError, ComputeError
 
 
-class EncodingAnswer:
-    """The response of an encoder's route, as an ASGI application. Its answers are whole: a client that
-    leaves before one is there pays nothing."""
+async def answer(gateway: Gateway, asked: EncodingRequest, claims: KeyClaims, wire: Wire) -> None:
+    """Check a request to an encoder, admit it, compute it, and wait for the end.
 
-    def __init__(self, gateway: Gateway, model: ServedModel, job: EncodingJob, claims: KeyClaims) -> None:
-        self._gateway = gateway
-        self._model = model
-        self._job = job
-        self._claims = claims
-
-    @classmethod
-    async def prepare(cls, gateway: Gateway, asked: EncodingRequest, claims: KeyClaims) -> "EncodingAnswer":
-        """Check a request and tokenise its inputs.
-
-        Raises BadRequest and ModelNotFound; InvalidApiKey before either, if the key is no good any more.
-        """
-        try:
-            if gateway.runs.draining:
-                raise ShuttingDown
-            model = gateway.catalog.find(asked.model)
-            if model is None:
-                raise ModelNotFound(asked.model)
-            loop = asyncio.get_running_loop()
-            job = await loop.run_in_executor(gateway.tokenizers, make_encoding_job, model.encoder, asked)
-        except FareboxError:
-            await authenticate(gateway.database, claims)
-            raise
-        return cls(gateway, model, job, claims)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises what admission raises; from then on, errors are told to the client here."""
-        wire = Wire(scope)
-        grant = await self._gateway.meter.admit(
-            Admission(
-                request_id=wire.exchange.request_id,
-                key_id=self._claims.key_id,
-                token_sha256=self._claims.digest,
-                model_id=self._model.id,
-                prompt_tokens=self._job.request.tokens,
-                max_output_tokens=0,
-            )
+    Its answers are whole: a client that leaves before one is there pays nothing. Raises BadRequest,
+    ModelNotFound and what admission raises; from then on, errors are told to the client here.
+    """
+    model, job = await _prepare(gateway, asked, claims)
+    grant = await gateway.meter.admit(
+        Admission(
+            request_id=wire.exchange.request_id,
+            key_id=claims.key_id,
+            token_sha256=claims.digest,
+            model_id=model.id,
+            prompt_tokens=job.request.tokens,
+            max_output_tokens=0,
         )
-        await self._gateway.runs.execute(Encoding(self._gateway, self._model, self._job, grant, wire))
+    )
+    await gateway.runs.execute(Encoding(gateway, model, job, grant, wire))
+
+
+async def _prepare(
+    gateway: Gateway, asked: EncodingRequest, claims: KeyClaims
+) -> tuple[ServedModel, EncodingJob]:
+    """The model that is asked, and the tokens of the inputs.
+
+    Raises InvalidApiKey before anything else, if the key is no good any more.
+    """
+    try:
+        if gateway.runs.draining:
+            raise ShuttingDown
+        model = gateway.catalog.find(asked.model)
+        if model is None:
+            raise ModelNotFound(asked.model)
+        loop = asyncio.get_running_loop()
+        return model, await loop.run_in_executor(gateway.tokenizers, make_encoding_job, model.encoder, asked)
+    except FareboxError:
+        await authenticate(gateway.database, claims)
+        raise
 
 
 class Encoding:

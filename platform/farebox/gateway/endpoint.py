@@ -1,0 +1,72 @@
+"""An inference route: Litestar finds it, and what follows is a plain ASGI application.
+
+What Litestar does between a route and its function, for functions of any kind, costs as much as
+everything that is to be done here.
+"""
+
+from collections.abc import Awaitable, Callable
+from inspect import cleandoc
+from typing import Any, TypeVar
+
+import msgspec
+from litestar import asgi
+from litestar.handlers import ASGIRouteHandler
+from litestar.types import Receive, Scope, Send
+
+from farebox.core.documentation import Documentation, Operation
+from farebox.core.errors import MethodNotAllowed
+from farebox.core.http import decode_body, read_body
+from farebox.core.strict_json import StrictDecoder
+from farebox.gateway.key_check import verify_key
+from farebox.gateway.service import Gateway
+from farebox.gateway.wire import Wire
+from farebox.keys.tokens import KeyClaims
+
+ALLOWED = "OPTIONS, POST"
+
+Request = TypeVar("Request", bound=msgspec.Struct)
+Answer = Callable[[Gateway, Request, KeyClaims, Wire], Awaitable[None]]
+
+
+def inference(
+    path: str, kind: type[Request], *, operation_id: str, summary: str, tag: str, documentation: Documentation
+) -> Callable[[Answer[Request]], ASGIRouteHandler]:
+    """Makes a function the answer to `POST path` with a JSON body of type `kind`.
+
+    The key comes first, the body after it: what is wrong with a request is nothing a stranger should
+    learn. The function sends its answer itself; what it raises before that, the client is told.
+    """
+    decoder = StrictDecoder(kind)
+
+    def decorate(answer: Answer[Request]) -> ASGIRouteHandler:
+        async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+            method = scope["method"]  # type: ignore[typeddict-item]  # the server speaks HTTP only
+            if method != "POST":
+                await _answer_other(method, send)
+                return
+            claims = await verify_key(scope)
+            request = await decode_body(decoder, await read_body(scope, receive))
+            gateway: Gateway = scope["litestar_app"].state.gateway
+            await answer(gateway, request, claims, Wire(scope))
+
+        operation = Operation(
+            method="post",
+            operation_id=operation_id,
+            summary=summary,
+            tags=(tag,),
+            description=cleandoc(answer.__doc__ or ""),
+        )
+        opt: dict[str, Any] = {"operation": operation, "documentation": documentation}
+        return asgi(path, copy_scope=False, opt=opt)(endpoint)
+
+    return decorate
+
+
+async def _answer_other(method: str, send: Send) -> None:
+    """Say what is allowed here, as other routes do. Raises MethodNotAllowed for all but OPTIONS."""
+    if method != "OPTIONS":
+        raise MethodNotAllowed(
+            "This address does not take this method.", code="method_not_allowed", headers={"Allow": ALLOWED}
+        )
+    await send({"type": "http.response.start", "status": 204, "headers": [(b"allow", ALLOWED.encode())]})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,76 @@
+"""What a line of the log says, and what it must not."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+
+import pytest
+import structlog
+
+from farebox.core.logs import REQUEST_ID, configure_logs
+
+
+@contextmanager
+def logging_to_stderr(*, as_json: bool) -> Iterator[None]:
+    before, root = structlog.get_config(), logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers.clear()  # else they would be closed
+    configure_logs("INFO", as_json=as_json)
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+@pytest.fixture
+def request_id() -> Iterator[str]:
+    token = REQUEST_ID.set("req_1")
+    yield REQUEST_ID.get()
+    REQUEST_ID.reset(token)
+
+
+def fail(secret: str) -> None:
+    raise ValueError(f"a secret of {len(secret)} characters")
+
+
+def test_json_lines(capfdbinary: pytest.CaptureFixture[bytes], request_id: str) -> None:
+    with logging_to_stderr(as_json=True):
+        log = structlog.get_logger("tests")
+        log.debug("not.shown")
+        log.info("balance.topped_up", amount=Decimal("0.000000000001"), organization="org_1")
+        log.warning("named.already", request_id="req_2")
+    first, second = (json.loads(line) for line in capfdbinary.readouterr().err.splitlines())
+    stamp = first.pop("timestamp")
+    assert stamp.endswith("Z")
+    assert "T" in stamp
+    assert first == {
+        "event": "balance.topped_up",
+        "level": "info",
+        "amount": "1E-12",
+        "organization": "org_1",
+        "request_id": request_id,
+    }
+    assert (second["level"], second["request_id"]) == ("warning", "req_2")
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_traceback_without_locals(capfdbinary: pytest.CaptureFixture[bytes], *, as_json: bool) -> None:
+    with logging_to_stderr(as_json=as_json):
+        try:
+            fail(" ".join(["correct", "horse"]))
+        except ValueError:
+            structlog.get_logger("tests").exception("job.failed")
+    sys.stderr.flush()
+    written = capfdbinary.readouterr().err
+    assert b"ValueError" in written
+    assert b"correct horse" not in written
+    if as_json:
+        line = json.loads(written)
+        assert line["level"] == "error"
+        assert "request_id" not in line
+        assert line["exception"].startswith("Traceback")

@@ -259,6 +259,14 @@ async def test_wrong_method(method: str, http: httpx.AsyncClient) -> None:
     assert answer.json()["error"]["code"] == "method_not_allowed"
 
 
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/embeddings"])
+async def test_what_is_allowed_can_be_asked(path: str, http: httpx.AsyncClient) -> None:
+    answer = await http.request("OPTIONS", path)
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert answer.headers["allow"] == "OPTIONS, POST"
+    assert answer.headers["x-request-id"].startswith("req_")
+
+
 async def test_unknown_address(http: httpx.AsyncClient) -> None:
     answer = await http.get("/v1/nothing")
     assert answer.status_code == 404

@@ -118,6 +118,10 @@ class Seq2SeqEngine:
             messages, add_generation_prompt=add_generation_prompt, tools=tools
         )
 
+    def spellings(self, word: str) -> list[tuple[int, ...]]:
+        """Raises `RequestError`: encoder-decoders take no bad words."""
+        raise RequestError("This model has no bad_words; leave it out.", "bad_words")
+
     def compile_grammar(self, spec: GrammarSpec) -> Grammar:
         """Raises `RequestError`: encoder-decoders take no grammar."""
         raise RequestError("This model takes no grammar.", spec.param)

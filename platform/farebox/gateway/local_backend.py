@@ -52,6 +52,9 @@ class LocalBackend:
     def encode(self, text: str) -> list[int]:
         return self._engine.encode(text)
 
+    def spellings(self, word: str) -> list[tuple[int, ...]]:
+        return self._engine.spellings(word)
+
     def compile_grammar(self, spec: GrammarSpec) -> Grammar:
         return self._engine.compile_grammar(spec)
 

@@ -1,0 +1,67 @@
+"""Words that an answer must not hold, through both endpoints, in the company of answers that may."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+PROMPT = "The ferry leaves"
+ASKED: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, "max_tokens": 40, "temperature": 0}
+# Tokens that end an answer or that have no text.
+NO_CONTROLS = dict.fromkeys(map(str, range(5)), -100)
+
+
+@pytest.fixture
+async def zeros(http: httpx.AsyncClient) -> dict[str, Any]:
+    """The wish for an answer of nothing but zeros: a bias towards the token `0`."""
+    prompts = [[token] for token in range(5, 400)]
+    for first in range(0, len(prompts), 64):
+        chosen = prompts[first : first + 64]
+        echo = {"model": "tiny", "prompt": chosen, "max_tokens": 0, "echo": True}
+        for choice in (await http.post("/v1/completions", json=echo)).json()["choices"]:
+            if choice["text"] == "0":
+                return {"logit_bias": NO_CONTROLS | {str(chosen[choice["index"]][0]): 100}}
+    raise LookupError("no token is a zero")
+
+
+async def completed(http: httpx.AsyncClient, **fields: Any) -> dict[str, Any]:
+    answer = await http.post("/v1/completions", json=ASKED | fields)
+    assert answer.status_code == 200, answer.text
+    choice: dict[str, Any] = answer.json()["choices"][0]
+    return choice
+
+
+async def test_a_phrase_never_comes_but_its_parts_do(http: httpx.AsyncClient, zeros: dict[str, Any]) -> None:
+    assert (await completed(http, **zeros))["text"] == "0" * 40
+    for extra in ({}, {"temperature": 1.0, "seed": 4}, {"temperature": 1.0, "top_p": 0.9, "seed": 5}):
+        text = (await completed(http, **zeros, **extra, bad_words=["00"]))["text"]
+        assert "00" not in text
+        assert text.count("0") > 10
+    chat = await http.post(
+        "/v1/chat/completions",
+        json={"model": "tiny", "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 40}
+        | {"temperature": 0, "bad_words": [" 00", "unheard of"]}
+        | zeros,
+    )
+    text = chat.json()["choices"][0]["message"]["content"]
+    assert "00" not in text
+    assert text.count("0") > 10
+
+
+async def test_words_are_kept_out_of_one_answer_and_of_no_other(http: httpx.AsyncClient) -> None:
+    """At once, sampled with a seed, and with log-probabilities, so that each token is seen."""
+    free: dict[str, Any] = {"temperature": 1.0, "seed": 6, "logprobs": 0, "max_tokens": 120}
+    free["logit_bias"] = NO_CONTROLS
+    alone = await completed(http, **free)
+    said = {token.strip() for token in alone["logprobs"]["tokens"]}
+    words = sorted(word for word in said if word.isascii() and word.isalnum())
+    assert len(words) > 5
+    beside, bound, again = await asyncio.gather(
+        completed(http, **free),
+        completed(http, **free, bad_words=words),
+        completed(http, **free, bad_words=words),
+    )
+    assert beside["text"] == alone["text"]
+    assert again["text"] == bound["text"] != alone["text"]
+    assert not {token.strip() for token in bound["logprobs"]["tokens"]} & set(words)

@@ -85,10 +85,11 @@ class LocalBackend:
 
 
 def local_backends(settings: Settings) -> BackendFactory:
-    """Loads offered models with the device and threads that the settings name."""
+    """Loads offered models with the device, threads and speculation that the settings name."""
     config = EngineConfig(
         device=None if settings.engine_device == "auto" else settings.engine_device,
         threads=settings.engine_threads,
+        speculative_tokens=settings.engine_speculative_tokens,
     )
     return partial(_load, config)
 

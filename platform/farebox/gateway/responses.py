@@ -11,6 +11,11 @@ class PromptTokensDetails(Struct, frozen=True):
 
 
 class CompletionTokensDetails(Struct, frozen=True):
+    """Of the `completion_tokens`, the `accepted_prediction_tokens` were guessed from the text before.
+
+    The `rejected_prediction_tokens` were guessed wrongly: they are not among them, and not billed.
+    """
+
     reasoning_tokens: int = 0
     audio_tokens: int = 0
     accepted_prediction_tokens: int = 0

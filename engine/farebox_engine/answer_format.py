@@ -114,20 +114,26 @@ class AnswerParser:
     def _read_content(self, at_end: bool) -> Iterator[Part]:
         if not self._begun:
             self._buffer = self._buffer.lstrip() if self._reasons or self._calls else self._buffer
-            if not self._buffer:
+            if not self._buffer or self._opens_reasoning(at_end):
                 return
-        if self._calls == "llama3" and not self._begun and self._buffer[0] == "{":
-            self._in_call = True
-            return
-        marks = ((OPEN_REASONING,) if self._reasons and not self._begun else ()) + (
-            (OPEN_CALL,) if self._calls == "hermes" else ()
-        )
-        text, found = self._take_until(marks, at_end)
-        self._reasoning = found == OPEN_REASONING
+            if self._calls == "llama3" and self._buffer[0] == "{":
+                self._in_call = True
+                return
+        text, found = self._take_until((OPEN_CALL,) if self._calls == "hermes" else (), at_end)
         self._in_call = found == OPEN_CALL
         if text:
             self._begun = True
             yield Content(text)
+
+    def _opens_reasoning(self, at_end: bool) -> bool:
+        """Whether what is left begins with the mark that opens reasoning, which is taken off, or may do so."""
+        if not self._reasons:
+            return False
+        if self._buffer.startswith(OPEN_REASONING):
+            self._buffer = self._buffer.removeprefix(OPEN_REASONING)
+            self._reasoning = True
+            return True
+        return not at_end and OPEN_REASONING.startswith(self._buffer)
 
     def _read_call(self, at_end: bool) -> Iterator[Part]:
         if self._calls == "llama3":

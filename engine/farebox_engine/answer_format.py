@@ -126,7 +126,7 @@ class AnswerParser:
             yield Content(text)
 
     def _opens_reasoning(self, at_end: bool) -> bool:
-        """Whether what is left begins with the mark that opens reasoning, which is taken off, or may do so."""
+        """Whether what is left begins with the mark that opens reasoning, which it takes off, or yet may."""
         if not self._reasons:
             return False
         if self._buffer.startswith(OPEN_REASONING):

@@ -101,7 +101,19 @@ def test_a_prompt_that_opened_the_reasoning() -> None:
     assert parts == [Reasoning("Well."), Content("Nine.")]
 
 
-PIECES = ["<think>", "</think>", "<tool_call>", "</tool_call>", '{"name": "a"}', "{", "; ", " ", "\n", "<", "x"]
+PIECES = [
+    "<think>",
+    "</think>",
+    "<tool_call>",
+    "</tool_call>",
+    '{"name": "a"}',
+    "{",
+    "; ",
+    " ",
+    "\n",
+    "<",
+    "x",
+]
 
 
 @given(pieces=st.lists(st.sampled_from(PIECES), max_size=9), opened=st.booleans())

@@ -6,6 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.gateway.servers import RunningServer
+
 PROMPT = "The ferry leaves"
 ASKED: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, "max_tokens": 40, "temperature": 0}
 # Tokens that end an answer or that have no text.
@@ -13,16 +15,12 @@ NO_CONTROLS = dict.fromkeys(map(str, range(5)), -100)
 
 
 @pytest.fixture
-async def zeros(http: httpx.AsyncClient) -> dict[str, Any]:
-    """The wish for an answer of nothing but zeros: a bias towards the token `0`."""
-    prompts = [[token] for token in range(5, 400)]
-    for first in range(0, len(prompts), 64):
-        chosen = prompts[first : first + 64]
-        echo = {"model": "tiny", "prompt": chosen, "max_tokens": 0, "echo": True}
-        for choice in (await http.post("/v1/completions", json=echo)).json()["choices"]:
-            if choice["text"] == "0":
-                return {"logit_bias": NO_CONTROLS | {str(chosen[choice["index"]][0]): 100}}
-    raise LookupError("no token is a zero")
+def zeros(server: RunningServer) -> dict[str, Any]:
+    """The wish for an answer of nothing but zeros."""
+    model = server.gateway.catalog.find("tiny")
+    assert model is not None
+    [zero] = model.generator.encode("0")
+    return {"logit_bias": NO_CONTROLS | {str(zero): 100}}
 
 
 async def completed(http: httpx.AsyncClient, **fields: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from farebox.gateway.call_grammars import call_grammar
 from farebox.gateway.errors import InvalidParameter
 from farebox.gateway.requests import (
     ChatCompletionRequest,
@@ -12,18 +13,20 @@ from farebox.gateway.requests import (
     StructuredOutputs,
     TextFormat,
 )
-from farebox.gateway.tools import call_grammar
 from farebox_engine.answer_format import AnswerFormat
 from farebox_engine.grammar import GrammarSpec
 
 
-def grammar_spec(request: Sampling, style: AnswerFormat) -> GrammarSpec | None:
-    """The grammar asked for, or None. Raises InvalidParameter when a request asks for two."""
+def grammar_spec(request: Sampling, style: AnswerFormat, *, opened: bool = False) -> GrammarSpec | None:
+    """The grammar asked for, or None. Raises InvalidParameter when a request asks for two.
+
+    `opened`: the prompt itself begins the model's reasoning.
+    """
     specs: list[GrammarSpec | None] = []
     if request.structured_outputs is not None:
         specs.append(_structured(request.structured_outputs))
     if isinstance(request, ChatCompletionRequest):
-        specs += [_formatted(request.response_format), call_grammar(request, style)]
+        specs += [_formatted(request.response_format), call_grammar(request, style, opened=opened)]
     asked = [spec for spec in specs if spec is not None]
     if len(asked) > 1:
         raise InvalidParameter(

@@ -68,7 +68,9 @@ class Gateway:
             if model is None:
                 raise ModelNotFound(request.model)
             prompts = await self._tokenise(request, model)
-            spec = grammar_spec(request, model.generator.answer_format)
+            backend = model.generator
+            opened = backend.opens_reasoning(prompts[0])
+            spec = grammar_spec(request, backend.answer_format, opened=opened)
             grammar = await self._compile(model, spec) if spec is not None else None
             return make_job(request, model, prompts, grammar, await self._spell(request, model))
         except FareboxError:

@@ -33,7 +33,8 @@ T = TypeVar("T")
 class Job:
     """Answers to generate: `n` for each prompt. Choice i*n + j is the j-th answer to prompt i.
 
-    `max_tokens` bounds each answer. `prompts` are token ids.
+    `max_tokens` bounds each answer. `prompts` are token ids. `priority` is the engine's class: 0, or -1
+    for one that yields.
     """
 
     model: ServedModel
@@ -45,6 +46,7 @@ class Job:
     include_usage: bool
     grammar: Grammar | None = None
     new_parser: Callable[[], AnswerParser] | None = None
+    priority: int = 0
 
     @property
     def prompt_tokens(self) -> int:
@@ -150,6 +152,7 @@ def make_job(
         include_usage=bool(options and options.include_usage),
         grammar=grammar,
         new_parser=_parser_factory(request, model.generator, prompts[0]),
+        priority=-1 if request.priority else 0,
     )
 
 

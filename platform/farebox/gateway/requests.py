@@ -51,7 +51,11 @@ class StructuredOutputs(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What both endpoints share. `top_k`, `min_p`, `repetition_penalty`, `min_tokens`, `ignore_eos`,
-    `bad_words` and `structured_outputs` are Farebox's additions."""
+    `bad_words`, `priority` and `structured_outputs` are Farebox's additions.
+
+    `priority` is spelled as in vLLM, where a higher number comes later. No number below 0 is open to
+    tenants: nobody goes before another tenant.
+    """
 
     model: ModelName
     stream: Flag = None
@@ -71,6 +75,7 @@ class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     min_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     ignore_eos: Flag = None
     bad_words: Annotated[list[BadWord], Meta(max_length=MAX_BAD_WORDS)] | None = None
+    priority: Annotated[int, Meta(ge=0, le=1)] | None = None
     structured_outputs: StructuredOutputs | None = None
     user: Text = None
 

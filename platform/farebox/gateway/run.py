@@ -100,6 +100,7 @@ class Run:
                             self._grant.cache_salt,
                             job.grammar,
                             tenant=self._grant.organization_id.bytes,
+                            priority=job.priority,
                         )
                     )
                 )

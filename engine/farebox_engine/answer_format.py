@@ -16,6 +16,8 @@ CallStyle = Literal["hermes", "llama3"]
 
 OPEN_REASONING, CLOSE_REASONING = "<think>", "</think>"
 OPEN_CALL, CLOSE_CALL = "<tool_call>", "</tool_call>"
+# What `str.lstrip` takes off, as a regular expression that a grammar can hold.
+WHITE_SPACE = r"[\s\x1c-\x1f]"
 
 
 @dataclass(frozen=True, slots=True)

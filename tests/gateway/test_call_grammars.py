@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farebox.gateway.call_grammars import call_grammar
+from farebox.gateway.grammars import grammar_spec
 from farebox.gateway.requests import ChatCompletionRequest
 from farebox_engine.answer_format import AnswerFormat, AnswerParser, ToolCall
 from farebox_engine.grammar import Grammar, GrammarCompiler
@@ -43,7 +43,7 @@ class Binding:
         body = {"model": "m", "messages": [{"role": "user", "content": "?"}]}
         body["tools"] = [{"type": "function", "function": TOOL}]
         request = msgspec.json.decode(json.dumps(body | fields), type=ChatCompletionRequest)
-        spec = call_grammar(request, style, opened=opened)
+        spec = grammar_spec(request, style, opened=opened)
         assert spec is not None
         compiler = GrammarCompiler(tokenizer.vocabulary, tokenizer.encode_plainly, SIZE, [END])
         self._grammar: Grammar = compiler.compile(spec)
@@ -114,6 +114,17 @@ def test_a_call_comes_after_the_reasoning_that_the_prompt_began(
     assert ToolCall("now", '{"zone": "UTC"}') in [*parser.feed(answer), *parser.finish()]
     if choice == "required":
         assert not Binding(tokenizer, style, opened=True, tool_choice=choice).allows(call)
+
+
+def test_json_comes_after_the_reasoning_that_the_prompt_began(tokenizer: ChatTokenizer) -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "zone", "schema": TOOL["parameters"]}}
+    for form in (schema, {"type": "json_object"}):
+        binding = Binding(tokenizer, THINKER, opened=True, tools=[], response_format=form)
+        assert binding.allows('Hm: {"zone": 1}?</think>\n\n{"zone": "UTC"}')
+        assert not binding.allows("Hm.</think>UTC")
+        assert not binding.allows('{"zone": "UTC"}')
+    whole = Binding(tokenizer, THINKER, opened=True, tools=[], structured_outputs={"regex": "a</think>b"})
+    assert whole.allows("a</think>b")
 
 
 PIECES = [GOOD, OTHER, WRONG, UNKNOWN, "<think>", "</think>", "; ", " ", "\n", "\x1c", "{", "x"]

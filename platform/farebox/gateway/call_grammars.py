@@ -13,18 +13,14 @@ from farebox_engine.answer_format import (
     CLOSE_REASONING,
     OPEN_CALL,
     OPEN_REASONING,
+    WHITE_SPACE,
     AnswerFormat,
 )
 from farebox_engine.grammar import JSON_WHITE_SPACE, GrammarSpec
 
 
-def call_grammar(
-    request: ChatCompletionRequest, style: AnswerFormat, *, opened: bool = False
-) -> GrammarSpec | None:
-    """What the answer must be so that `tool_choice` and `strict` hold; None where any text may come.
-
-    `opened`: the prompt itself begins the model's reasoning, so that nothing before its end is a call.
-    """
+def call_grammar(request: ChatCompletionRequest, style: AnswerFormat) -> GrammarSpec | None:
+    """What the answer must be so that `tool_choice` and `strict` hold; None where any text may come."""
     tools, choice = request.tools or [], request.tool_choice
     if not tools or choice == "none":
         return None
@@ -32,11 +28,11 @@ def call_grammar(
         tools = [tool for tool in tools if tool.function.name == choice.function.name]
     once = isinstance(choice, NamedTool) or request.parallel_tool_calls is False
     if isinstance(choice, NamedTool) or choice == "required":
-        start = ("thought SPACE? " if opened else "") + _calls(style, once)
+        start = _calls(style, once)
     elif not any(tool.function.strict for tool in tools):
         return None
     elif style.calls == "llama3":
-        start = _free_or_called(style, once, opened)
+        start = _free_or_called(style, once)
     else:
         start = f"(opened_call {_CALL})* TEXT"
     return _spec(start, tools, style)
@@ -50,10 +46,11 @@ def _calls(style: AnswerFormat, once: bool) -> str:
     return marked if once else f'{marked} ("\\n" {marked})*'
 
 
-def _free_or_called(style: AnswerFormat, once: bool, opened: bool) -> str:
+def _free_or_called(style: AnswerFormat, once: bool) -> str:
     """Any text, but one that begins like a call of Llama's, with a brace, is nothing but calls."""
-    thoughts = ("thought " if opened else "") + ("marked_thought* " if style.reasons else "")
-    return f"{thoughts}(SPACE? {_calls(style, once)} | {'UNMARKED' if style.reasons else 'PLAIN'})"
+    if style.reasons:
+        return f"thought* (SPACE? {_calls(style, once)} | UNMARKED)"
+    return f"SPACE? {_calls(style, once)} | PLAIN"
 
 
 def _spec(start: str, tools: Sequence[FunctionTool], style: AnswerFormat) -> GrammarSpec:
@@ -79,13 +76,10 @@ def _any_call(tools: Sequence[FunctionTool], key: str) -> dict[str, Any]:
 
 
 _CALL = f'"\\n" call "\\n{CLOSE_CALL}"'
-# What AnswerParser skips where an answer begins.
-_SPACE = r"[\s\x1c-\x1f]"
 _RULES = rf"""
 opened_call[lazy]: TEXT "{OPEN_CALL}"
-thought[lazy]: TEXT "{CLOSE_REASONING}"
-marked_thought[lazy]: /{_SPACE}*{OPEN_REASONING}/ TEXT "{CLOSE_REASONING}"
+thought[lazy]: /{WHITE_SPACE}*{OPEN_REASONING}/ TEXT "{CLOSE_REASONING}"
 TEXT: /(?s:.*)/
-SPACE: /{_SPACE}+/
-PLAIN: TEXT & ~/{_SPACE}*\{{(?s:.*)/
-UNMARKED: PLAIN & ~/{_SPACE}*{OPEN_REASONING}(?s:.*)/"""
+SPACE: /{WHITE_SPACE}+/
+PLAIN: TEXT & ~/{WHITE_SPACE}*\{{(?s:.*)/
+UNMARKED: PLAIN & ~/{WHITE_SPACE}*{OPEN_REASONING}(?s:.*)/"""

@@ -6,7 +6,10 @@ from typing import Any
 import httpx
 import pytest
 
+from farebox.core.database import Database
 from tests.gateway.servers import RunningServer
+from tests.metering.factories import read_books
+from tests.tenants.factories import Tenant
 
 PROMPT = "The ferry leaves"
 ASKED: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, "max_tokens": 40, "temperature": 0}
@@ -63,3 +66,24 @@ async def test_words_are_kept_out_of_one_answer_and_of_no_other(http: httpx.Asyn
     assert beside["text"] == alone["text"]
     assert again["text"] == bound["text"] != alone["text"]
     assert not {token.strip() for token in bound["logprobs"]["tokens"]} & set(words)
+
+
+async def test_an_answer_that_has_no_way_on_ends_there(
+    http: httpx.AsyncClient, database: Database, tenant: Tenant
+) -> None:
+    """The form is `a0` or `a00`; that it may not end before five tokens excludes both."""
+    wish = {"structured_outputs": {"regex": "a00?"}, "bad_words": ["00"], "min_tokens": 5, "logprobs": 0}
+    whole = await completed(http, **wish)
+    streamed = await http.post("/v1/completions", json=ASKED | wish | {"stream": True})
+    assert (whole["text"], whole["finish_reason"]) == ("a0", "content_filter")
+    assert whole["logprobs"]["tokens"] == ["a", "0"]
+    assert '"finish_reason":"content_filter"' in streamed.text
+    assert streamed.text.endswith("data: [DONE]\n\n")
+    beginning = await completed(http, structured_outputs={"choice": ["0", "a"]}, bad_words=["0", "a"])
+    assert (beginning["text"], beginning["finish_reason"]) == ("", "content_filter")
+    events = (await read_books(database, tenant.organization_id)).events
+    assert sorted((event.status, event.output_tokens) for event in events) == [
+        ("completed", 0),
+        ("completed", 2),
+        ("completed", 2),
+    ]

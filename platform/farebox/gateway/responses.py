@@ -22,7 +22,7 @@ class CompletionTokensDetails(Struct, frozen=True):
     rejected_prediction_tokens: int = 0
 
 
-FinishReason = Literal["stop", "length", "tool_calls"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 class CompletionUsage(Struct, frozen=True):
@@ -148,7 +148,7 @@ class CompletionChoice(Struct, frozen=True):
     index: int
     text: str
     logprobs: LegacyLogprobs | None = None
-    finish_reason: Literal["stop", "length"] | None = None
+    finish_reason: Literal["stop", "length", "content_filter"] | None = None
 
 
 class Completion(Struct, frozen=True):

@@ -16,6 +16,8 @@ CallStyle = Literal["hermes", "llama3"]
 
 OPEN_REASONING, CLOSE_REASONING = "<think>", "</think>"
 OPEN_CALL, CLOSE_CALL = "<tool_call>", "</tool_call>"
+# What `str.lstrip` takes off, as a regular expression that a grammar can hold.
+WHITE_SPACE = r"[\s\x1c-\x1f]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,20 +116,26 @@ class AnswerParser:
     def _read_content(self, at_end: bool) -> Iterator[Part]:
         if not self._begun:
             self._buffer = self._buffer.lstrip() if self._reasons or self._calls else self._buffer
-            if not self._buffer:
+            if not self._buffer or self._opens_reasoning(at_end):
                 return
-        if self._calls == "llama3" and not self._begun and self._buffer[0] == "{":
-            self._in_call = True
-            return
-        marks = ((OPEN_REASONING,) if self._reasons and not self._begun else ()) + (
-            (OPEN_CALL,) if self._calls == "hermes" else ()
-        )
-        text, found = self._take_until(marks, at_end)
-        self._reasoning = found == OPEN_REASONING
+            if self._calls == "llama3" and self._buffer[0] == "{":
+                self._in_call = True
+                return
+        text, found = self._take_until((OPEN_CALL,) if self._calls == "hermes" else (), at_end)
         self._in_call = found == OPEN_CALL
         if text:
             self._begun = True
             yield Content(text)
+
+    def _opens_reasoning(self, at_end: bool) -> bool:
+        """Whether what is left begins with the mark that opens reasoning, which it takes off, or yet may."""
+        if not self._reasons:
+            return False
+        if self._buffer.startswith(OPEN_REASONING):
+            self._buffer = self._buffer.removeprefix(OPEN_REASONING)
+            self._reasoning = True
+            return True
+        return not at_end and OPEN_REASONING.startswith(self._buffer)
 
     def _read_call(self, at_end: bool) -> Iterator[Part]:
         if self._calls == "llama3":

@@ -178,7 +178,7 @@ class EngineCore:
         unusable = {
             span.sequence: span.length
             for span, sampled in result.sampled
-            if any(each and each.token is None for each in (sampled, *after_drafts.get(span.sequence, ())))
+            if any(map(_is_unusable, (sampled, *after_drafts.get(span.sequence, ()))))
         }
         shares = self._ledger.charge([span for span, _ in result.sampled], result.busy_seconds, unusable)
         sick: list[tuple[Span, str | None]] = []
@@ -225,15 +225,17 @@ class EngineCore:
 
     def _advance(self, span: Span, sampled: Sampled | None) -> None:
         self._scheduler.commit(span)
-        if sampled is None or sampled.token is None:
+        if sampled is None or _is_unusable(sampled):
             return
         sequence = span.sequence
         if not sequence.completion_length and sequence.request.params.describes_prompt:
             self._updates.append(Update(sequence, EMPTY_DELTA, prompt=_describe_prompt(sequence)))
-        if sequence.token_limit:
-            self._take_token(sequence, sampled.token, sampled)
-        else:
+        if not sequence.token_limit:
             self._end(sequence, FinishReason.LENGTH)
+        elif sampled.token is None:
+            self._end(sequence, FinishReason.EXHAUSTED)
+        else:
+            self._take_token(sequence, sampled.token, sampled)
 
     def _take_token(self, sequence: Sequence, token: int, sampled: Sampled) -> None:
         now = time.perf_counter()
@@ -259,7 +261,7 @@ class EngineCore:
         self._scheduler.remove(sequence)
         # Whoever still reads the answer must not keep an unloaded adapter in memory.
         sequence.adapter = None
-        complete = reason in {FinishReason.STOP, FinishReason.LENGTH}
+        complete = reason not in {FinishReason.CANCELLED, FinishReason.ERROR}
         delta = sequence.transcript.finish() if complete else sequence.transcript.take()
         self._updates.append(Update(sequence, delta, reason, sequence.usage(time.perf_counter()), error))
 
@@ -288,6 +290,11 @@ class EngineCore:
         if sequence.drafter is not None:
             sequence.drafter.stop()
         self._scheduler.send_back(sequence)
+
+
+def _is_unusable(sampled: Sampled | None) -> bool:
+    """Whether the model gave something that is no number."""
+    return sampled is not None and sampled.token is None and not sampled.exhausted
 
 
 def _describe_prompt(sequence: Sequence) -> PromptDetails:

@@ -12,7 +12,7 @@ from pathlib import Path
 from farebox_engine.answer_format import AnswerFormat
 from farebox_engine.assembly import build_cache, build_core
 from farebox_engine.core import Update
-from farebox_engine.errors import ClosedError
+from farebox_engine.errors import ClosedError, RequestError
 from farebox_engine.generation import Generation
 from farebox_engine.grammar import Grammar, GrammarCompiler, GrammarSpec
 from farebox_engine.intake import Intake
@@ -136,6 +136,17 @@ class Engine:
     def encode(self, text: str) -> list[int]:
         """The tokens of a user's text; control tokens spelled in it are encoded as text."""
         return self._tokenizer.encode(text)
+
+    def spellings(self, word: str) -> list[tuple[int, ...]]:
+        """What `SamplingParams.bad_words` takes for a word: it after a space, without one, at a text's start.
+
+        Raises:
+            RequestError: the word is nothing but white space; names `bad_words`.
+        """
+        found = self._tokenizer.spellings(word)
+        if not found:
+            raise RequestError("Each of bad_words needs more than white space.", "bad_words")
+        return found
 
     def render_chat(
         self,

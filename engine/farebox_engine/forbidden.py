@@ -12,10 +12,12 @@ def forbidden_tokens(sequence: Sequence | Foreseen) -> Iterator[int]:
 
     A bad word counts where it lies within the completion; one of a single token is never generated.
     """
-    params = sequence.request.params
-    if sequence.completion_length < params.min_tokens:
+    if sequence.completion_length < sequence.request.params.min_tokens:
         yield from sequence.end_token_ids
-    for word in params.bad_words:
-        *beginning, last = word
+    words = sequence.bad_words
+    if words is None:
+        return
+    yield from words.always
+    for beginning, last in words.after(sequence.last_token):
         if len(beginning) <= sequence.completion_length and sequence.ends_with(beginning):
             yield last

@@ -18,6 +18,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from numpy.typing import NDArray
 from torch import Tensor
 
+from farebox_engine.answer_format import CLOSE_REASONING, WHITE_SPACE
 from farebox_engine.errors import RequestError
 from farebox_engine.vocabulary import Vocabulary
 
@@ -45,11 +46,13 @@ JSON_WHITE_SPACE = r"( |\n[ ]{0,32})?"
 @dataclass(frozen=True, slots=True)
 class GrammarSpec:
     """What a caller asks for. `source` is the schema or the list of choices as JSON text, or the regular
-    expression or Lark grammar itself; `param` names the request's field in errors."""
+    expression or Lark grammar itself; `param` names the request's field in errors. With `after_reasoning`
+    it binds what follows the mark that closes the reasoning, which the prompt has opened."""
 
     kind: GrammarKind
     source: str = ""
     param: str = "response_format"
+    after_reasoning: bool = False
 
 
 class Grammar:
@@ -172,6 +175,16 @@ def apply_grammars(logits: Tensor, matchers: Sequence[tuple[int, Matcher]]) -> N
 
 
 def _source(spec: GrammarSpec) -> str:
+    source = _answer_source(spec)
+    if not spec.after_reasoning:
+        return source
+    answer = (
+        {"lark_grammar": source} if spec.kind in {"lark", "choice"} else json.loads(source)["grammars"][0]
+    )
+    return json.dumps({"grammars": [{"lark_grammar": _REASONED}, answer | {"name": "answer"}]})
+
+
+def _answer_source(spec: GrammarSpec) -> str:
     match spec.kind:
         case "json_object":
             return LLMatcher.grammar_from_json_schema(
@@ -217,4 +230,7 @@ def _reason(matcher: LLMatcher) -> str:
     return reason if reason.endswith(".") else f"{reason}."
 
 
+_REASONED = rf"""start: thought SPACE? @answer
+thought[lazy]: /(?s:.*)/ "{CLOSE_REASONING}"
+SPACE: /{WHITE_SPACE}+/"""
 _STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"')

@@ -9,6 +9,7 @@ class FinishReason(StrEnum):
 
     STOP = "stop"  # an end-of-sequence token, a stop token or a stop string
     LENGTH = "length"  # max_tokens or the context length
+    EXHAUSTED = "content_filter"  # what the request forbids and its grammar together leave no token
     CANCELLED = "cancelled"
     ERROR = "error"
 

@@ -23,10 +23,14 @@ Row = Sequence | Foreseen
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """One row's next token; `token` is None where the logits hold a NaN or leave no token to choose."""
+    """One row's next token; `token` is None where the logits are no numbers.
+
+    It is None and `exhausted` true where the request's own grammar and bans leave none to choose.
+    """
 
     token: int | None
     logprobs: RawLogprobs | None = None
+    exhausted: bool = False
 
 
 def sample(logits: Tensor, sequences: Seq[Row]) -> list[Sampled]:
@@ -47,16 +51,15 @@ def sample(logits: Tensor, sequences: Seq[Row]) -> list[Sampled]:
     drawing = [row for row, seq in enumerate(sequences) if not seq.request.params.greedy]
     if drawing:
         choice[drawing] = _draw(logits[drawing], [sequences[row] for row in drawing])
-    tokens = [
-        None if broken else token
-        for token, broken in zip(choice.tolist(), (best.isnan() | best.isneginf()).tolist(), strict=True)
+    logprobs: dict[int, RawLogprobs] = {}
+    if raw is not None:
+        scores = _logprobs(raw, choice[wanted], [sequences[row] for row in wanted])
+        logprobs = dict(zip(wanted, scores, strict=True))
+    verdicts = zip(choice.tolist(), best.isnan().tolist(), best.isneginf().tolist(), strict=True)
+    return [
+        Sampled(None if broken or barred else token, logprobs.get(row), barred and _is_bound(sequences[row]))
+        for row, (token, broken, barred) in enumerate(verdicts)
     ]
-    if raw is None:
-        return [Sampled(token) for token in tokens]
-    logprobs = dict(
-        zip(wanted, _logprobs(raw, choice[wanted], [sequences[row] for row in wanted]), strict=True)
-    )
-    return [Sampled(token, logprobs.get(row)) for row, token in enumerate(tokens)]
 
 
 def uniform(seed: int, index: int) -> float:
@@ -116,6 +119,11 @@ def _forbid(logits: Tensor, sequences: Seq[Row]) -> None:
     if entries:
         rows, tokens = zip(*entries, strict=True)
         logits[_tensor(rows, logits.device), _tensor(tokens, logits.device)] = -torch.inf
+
+
+def _is_bound(sequence: Row) -> bool:
+    """Whether the request itself may exclude tokens: where it does not, the model has failed."""
+    return sequence.matcher is not None or any(True for _ in forbidden_tokens(sequence))
 
 
 def _draw(logits: Tensor, sequences: Seq[Row]) -> Tensor:

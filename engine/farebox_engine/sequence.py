@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from farebox_engine.bad_words import BadWords
 from farebox_engine.drafter import Drafter
 from farebox_engine.grammar import Matcher
 from farebox_engine.lora.adapter import Adapter
@@ -42,6 +43,7 @@ class Sequence:
     prompt_length: int = field(init=False)
     counts: TokenCounts | None = field(init=False, default=None)
     matcher: Matcher | None = field(init=False, default=None)
+    bad_words: BadWords | None = field(init=False, default=None)
     computed: int = 0
     furthest: int = 0
     rotated_for: int = 0
@@ -64,6 +66,8 @@ class Sequence:
             self.matcher = self.request.grammar.start()
         if self.request.params.penalised:
             self.counts = TokenCounts(self.tokens)
+        if self.request.params.bad_words:
+            self.bad_words = BadWords(self.request.params.bad_words)
 
     @property
     def pending(self) -> int:
@@ -93,6 +97,10 @@ class Sequence:
     def foreseeable(self) -> bool:
         """Whether its next token depends on nothing that taking up the one before would have to change."""
         return self.matcher is None and self.counts is None
+
+    @property
+    def last_token(self) -> int:
+        return self.tokens[-1]
 
     def ends_with(self, tokens: list[int]) -> bool:
         return self.tokens[len(self.tokens) - len(tokens) :] == tokens
@@ -151,6 +159,14 @@ class Foreseen:
     @property
     def matcher(self) -> Matcher | None:
         return self.sequence.matcher
+
+    @property
+    def bad_words(self) -> BadWords | None:
+        return self.sequence.bad_words
+
+    @property
+    def last_token(self) -> int:
+        return self.drafts[-1]
 
     def ends_with(self, tokens: list[int]) -> bool:
         within = len(self.drafts) - len(tokens)

@@ -101,6 +101,25 @@ class ChatTokenizer:
         ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
         return ids
 
+    def spellings(self, word: str) -> list[tuple[int, ...]]:
+        """The tokens by which a model would write `word`: at a text's start or later, after a space or not.
+
+        Empty if it is nothing but white space. One that ends with another is left out.
+        """
+        word = word.lstrip()
+        if not word:
+            return []
+        # Some tokenizers put a space before a text; a line break keeps the word from being its start.
+        line_break = self.encode_plainly("\n")
+        found = []
+        for text in (word, f" {word}"):
+            found.append(tuple(self.encode_plainly(text)))
+            later = self.encode_plainly(f"\n{text}")
+            if later[: len(line_break)] == line_break:
+                found.append(tuple(later[len(line_break) :]))
+        distinct = dict.fromkeys(filter(None, found))
+        return [one for one in distinct if not any(_ends_with(one, other) for other in distinct)]
+
     def render_chat(
         self,
         messages: Sequence[Mapping[str, object]],
@@ -169,6 +188,11 @@ class ChatTokenizer:
         firsts = sorted({token[0] for token in self._controls})
         unused = (chr(code) for code in _PRIVATE_USE if chr(code) not in used)
         return dict(zip(firsts, unused, strict=False))
+
+
+def _ends_with(tokens: tuple[int, ...], others: tuple[int, ...]) -> bool:
+    """Whether `tokens` are more than `others` and end with them."""
+    return len(others) < len(tokens) and tokens[-len(others) :] == others
 
 
 def _translated(value: object, swap: Mapping[str, str]) -> dict[str, object]:

@@ -64,6 +64,9 @@ class InstantBackend:
     def encode(self, _: str) -> list[int]:
         return self._prompt
 
+    def spellings(self, _: str) -> list[tuple[int, ...]]:
+        raise RequestError("This backend takes no bad words.", "bad_words")
+
     def compile_grammar(self, spec: GrammarSpec) -> Grammar:
         raise RequestError("This backend takes no grammar.", spec.param)
 

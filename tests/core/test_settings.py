@@ -69,6 +69,7 @@ def test_a_bad_file_is_refused(text: str, tmp_path: Path) -> None:
         ("PORT", ""),
         ("DATABASE_POOL_SIZE", "0"),
         ("ENGINE_THREADS", "0"),
+        ("ENGINE_SPECULATIVE_TOKENS", "-1"),
         ("ENGINE_DEVICE", "tpu"),
         ("ENV", "staging"),
         ("LOG_LEVEL", "LOUD"),

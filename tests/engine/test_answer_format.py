@@ -73,6 +73,7 @@ CASES: list[tuple[AnswerFormat, str, list[Part]]] = [
     ),
     (AnswerFormat.of(LLAMA), '{"name": "a", "par', [Content('{"name": "a", "par')]),
     (AnswerFormat.of(LLAMA), '{"temperature": 3}', [Content('{"temperature": 3}')]),
+    (AnswerFormat.of(QWEN), "Well, <think>x</think>", [Content("Well, <think>x</think>")]),
     (AnswerFormat.of(LLAMA), 'See {"name": "a"}', [Content('See {"name": "a"}')]),
 ]
 
@@ -98,6 +99,30 @@ def test_without_tools_nothing_is_a_call() -> None:
 def test_a_prompt_that_opened_the_reasoning() -> None:
     parts = parse(AnswerFormat.of(QWEN), ["Well.</th", "ink>Nine."], opened=True)
     assert parts == [Reasoning("Well."), Content("Nine.")]
+
+
+PIECES = [
+    "<think>",
+    "</think>",
+    "<tool_call>",
+    "</tool_call>",
+    '{"name": "a"}',
+    "{",
+    "; ",
+    " ",
+    "\n",
+    "<",
+    "x",
+]
+
+
+@given(pieces=st.lists(st.sampled_from(PIECES), max_size=9), opened=st.booleans())
+def test_no_text_is_read_otherwise_in_pieces(pieces: list[str], opened: bool) -> None:
+    text = "".join(pieces)
+    for style in (AnswerFormat.of(QWEN), AnswerFormat.of(HERMES), AnswerFormat("llama3", reasons=True)):
+        whole = parse(style, [text], opened=opened)
+        assert parse(style, pieces, opened=opened) == whole
+        assert parse(style, list(text), opened=opened) == whole
 
 
 @given(st.text(alphabet='<>/thinkol_ca{}":;, \nx'))

@@ -102,6 +102,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"temperature": 0.9, "frequency_penalty": 0.5},
     {"temperature": 0.9, "logprobs": 2},
     {"temperature": 0.9, "bad_words": tuple((token,) for token in range(200))},
+    {"temperature": 0.9, "bad_words": tuple((token, other) for token in range(16) for other in range(16))},
     {"temperature": 0.9, "min_tokens": 12, "stop_token_ids": tuple(range(200))},
 ]
 

@@ -183,6 +183,14 @@ def test_a_nan_is_reported_and_spoils_no_other_row(params: dict[str, Any]) -> No
     assert found[1].token is not None
 
 
+def test_a_row_whose_bans_leave_nothing_is_told_from_one_that_is_broken() -> None:
+    logits = torch.full((3, VOCAB), -torch.inf)
+    logits[:2, 40] = 0.0
+    rows = [make_sequence([0], bad_words=((40,),)), make_sequence([0]), make_sequence([0])]
+    found = sample(logits, rows)
+    assert [(each.token, each.exhausted) for each in found] == [(None, True), (40, False), (None, False)]
+
+
 def test_tokens_without_probability_are_never_drawn() -> None:
     logits = torch.full((VOCAB,), -torch.inf)
     logits[[40, 400]] = 0.0

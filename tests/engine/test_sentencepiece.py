@@ -117,3 +117,15 @@ def test_users_cannot_write_control_tokens(tokenizer: ChatTokenizer, parts: list
     assert not set(range(5)) & set(tokenizer.encode(text))
     tokens = tokenizer.render_chat([{"role": "user", "content": text}])
     assert [token for token in tokens if token < 5] == [1, 3, 2, 4]
+
+
+@pytest.mark.parametrize("word", ["lamp", "nine ferry", "渡", "Zug  at", "ñ."])
+@pytest.mark.parametrize("before", ["", "the ", "nine\n", "two  "])
+def test_a_word_is_spelled_as_it_is_wherever_it_stands(
+    tokenizer: ChatTokenizer, word: str, before: str
+) -> None:
+    tokens = tuple(tokenizer.encode_plainly(before + word))
+    spellings = tokenizer.spellings(f" {word}")
+    assert any(tokens[-len(spelling) :] == spelling for spelling in spellings)
+    text = {b"".join(map(tokenizer.vocabulary.bytes_of, spelling)).decode() for spelling in spellings}
+    assert {one.strip() for one in text} == {word}

@@ -137,3 +137,19 @@ def test_a_broken_tokenizer_is_one_sentence(broken: dict[str, Any]) -> None:
 def test_a_tokenizer_larger_than_the_model_is_refused(checkpoint: Path) -> None:
     with pytest.raises(LoadError, match="use the tokenizer that the model was trained with"):
         ChatTokenizer.load(checkpoint, 399)
+
+
+@pytest.mark.parametrize("word", ["ferry", "comes back", "渡轮", "lamps,", "<|end|>"])
+@pytest.mark.parametrize("before", ["", "the ", "nine\n", "(", "<|end|>"])
+def test_a_word_is_spelled_as_it_is_wherever_it_stands(
+    tokenizer: ChatTokenizer, word: str, before: str
+) -> None:
+    tokens = tuple(tokenizer.encode_plainly(before + word))
+    spellings = tokenizer.spellings(word)
+    assert any(tokens[-len(spelling) :] == spelling for spelling in spellings)
+    assert not CONTROL_IDS & {token for spelling in spellings for token in spelling}
+    assert tokenizer.spellings(f"  {word}") == spellings
+
+
+def test_white_space_is_no_word(tokenizer: ChatTokenizer) -> None:
+    assert tokenizer.spellings(" \n") == tokenizer.spellings("") == []

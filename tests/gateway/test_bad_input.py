@@ -92,6 +92,23 @@ BODIES: dict[str, tuple[bytes, str, str | None]] = {
     "two different limits": (chat(b', "max_completion_tokens": 5'), "invalid_value", "max_tokens"),
     "a bias for no token": (chat(b', "logit_bias": {"x": 1}'), "invalid_value", "logit_bias"),
     "a bias past the vocabulary": (chat(b', "logit_bias": {"99999": 1}'), "invalid_value", "logit_bias"),
+    "a priority before others": (chat(b', "priority": -1'), "invalid_value", "priority"),
+    "a priority that is none": (chat(b', "priority": 2'), "invalid_value", "priority"),
+    "a priority in words": (chat(b', "priority": "low"'), "invalid_value", "priority"),
+    "bad words that are no list": (chat(b', "bad_words": "a"'), "invalid_value", "bad_words"),
+    "an empty bad word": (chat(b', "bad_words": ["a", ""]'), "invalid_value", "bad_words[1]"),
+    "a bad word of white space": (chat(b', "bad_words": [" \\n"]'), "invalid_value", "bad_words"),
+    "a bad word too long": (chat(b', "bad_words": ["%s"]' % (b"a" * 257)), "invalid_value", "bad_words[0]"),
+    "a bad word of too many tokens": (
+        chat(b', "bad_words": ["%s"]' % (b"x7" * 128)),
+        "invalid_value",
+        "bad_words",
+    ),
+    "too many bad words": (
+        chat(b', "bad_words": [%s]' % b",".join(b'"%d"' % number for number in range(65))),
+        "invalid_value",
+        "bad_words",
+    ),
     "an empty stop string": (chat(b', "stop": ""'), "invalid_value", "stop"),
 }
 

@@ -26,6 +26,9 @@ ENGINE = {
     "farebox_engine_steps_total",
     "farebox_engine_failed_steps_total",
     "farebox_engine_preemptions_total",
+    "farebox_engine_draft_tokens_total",
+    "farebox_engine_accepted_draft_tokens_total",
+    "farebox_engine_discarded_tokens_total",
     "farebox_engine_busy_seconds_total",
     "farebox_engine_operator_seconds_total",
 }

@@ -118,16 +118,49 @@ async def test_streamed_calls_are_assembled_by_the_client(client: AsyncOpenAI, m
     assert isinstance(json.loads(call.function.arguments), dict)
 
 
-@pytest.mark.usefixtures("talkers")
-async def test_under_auto_a_strict_call_is_right_whenever_it_comes(client: AsyncOpenAI) -> None:
+@pytest.fixture
+def strict(server: RunningServer, talkers: None) -> dict[str, Any]:
+    """A strict tool under `auto`, and a bias that makes a model of Llama's form begin like a call."""
+    model = server.gateway.catalog.find("llama")
+    assert model is not None
+    [brace] = model.generator.encode("{")
     tools = cast(list[Any], json.loads(json.dumps(TOOLS)))
     tools[0]["function"]["strict"] = True
+    return {"messages": MESSAGES, "tools": tools, "max_tokens": 300, "logit_bias": {str(brace): 100}}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_under_auto_what_begins_like_a_llama_call_is_right(
+    client: AsyncOpenAI, strict: dict[str, Any], seed: int
+) -> None:
+    whole = await client.chat.completions.create(model="llama", **strict, seed=seed)
+    async with client.chat.completions.stream(model="llama", **strict, seed=seed) as stream:
+        streamed = await stream.get_final_completion()
+    for choice in (*whole.choices, *streamed.choices):
+        assert choice.finish_reason == "tool_calls"
+        assert choice.message.tool_calls
+        for call in choice.message.tool_calls:
+            assert call.type == "function"
+            arguments = json.loads(call.function.arguments)
+            if call.function.name == "now":
+                assert arguments == {}
+            else:
+                assert call.function.name == "departures"
+                assert arguments["harbour"] in {"north", "south"}
+                assert arguments["count"] in range(1, 6)
+
+
+@pytest.mark.parametrize("model", ["hermes", "llama"])
+async def test_under_auto_a_model_may_say_what_is_no_call(
+    client: AsyncOpenAI, strict: dict[str, Any], model: str
+) -> None:
     answer = await client.chat.completions.create(
-        model="hermes", messages=MESSAGES, tools=tools, max_tokens=60, seed=1
+        model=model, **(strict | {"logit_bias": {}, "max_tokens": 40}), seed=1
     )
-    assert answer.choices[0].finish_reason in {"stop", "length", "tool_calls"}
-    with pytest.raises(openai.BadRequestError, match="needs `tool_choice: required`"):
-        await client.chat.completions.create(model="llama", messages=MESSAGES, tools=tools)
+    [choice] = answer.choices
+    assert choice.finish_reason in {"stop", "length"}
+    assert choice.message.content
+    assert choice.message.tool_calls is None
 
 
 @pytest.mark.usefixtures("talkers")

@@ -118,6 +118,10 @@ class Seq2SeqEngine:
             messages, add_generation_prompt=add_generation_prompt, tools=tools
         )
 
+    def spellings(self, word: str) -> list[tuple[int, ...]]:
+        """Raises `RequestError`: encoder-decoders take no bad words."""
+        raise RequestError("This model has no bad_words; leave it out.", "bad_words")
+
     def compile_grammar(self, spec: GrammarSpec) -> Grammar:
         """Raises `RequestError`: encoder-decoders take no grammar."""
         raise RequestError("This model takes no grammar.", spec.param)
@@ -183,6 +187,7 @@ class Seq2SeqEngine:
             "min_tokens": params.min_tokens > 0,
             "bad_words": bool(params.bad_words),
             "grammar": request.grammar is not None,
+            "priority": request.priority != 0,
         }
         for name, asked in ignored.items():
             if asked:

@@ -74,6 +74,13 @@ class InferenceBackend(Protocol):
         """The tokens of a text. What looks like a control token is text."""
         ...
 
+    def spellings(self, word: str) -> list[tuple[int, ...]]:
+        """The sequences of tokens by which the model would write a word, as `bad_words` takes them.
+
+        Raises farebox_engine.errors.RequestError for a word that cannot be kept out.
+        """
+        ...
+
     def compile_grammar(self, spec: GrammarSpec) -> Grammar:
         """What an answer must obey; blocks for milliseconds.
 

@@ -104,6 +104,10 @@ _SAMPLING_FIELDS = {
     "stop": "Texts that end the answer; they are not part of it.",
     "min_tokens": "Nothing ends the answer before so many tokens. Beyond OpenAI's API.",
     "ignore_eos": "The model's end token does not end the answer. Beyond OpenAI's API.",
+    "bad_words": "Words or phrases that the answer must not hold, in the tokens that the model would write "
+    "them with, after a space or not. Beyond OpenAI's API.",
+    "priority": "1: answer when no usual request (0) has need of the machine, which may be long. Spelled as "
+    "in vLLM; beyond OpenAI's API.",
     "structured_outputs": "What the whole answer must be; exactly one of its fields. Beyond OpenAI's API.",
 } | dict.fromkeys(IGNORED, "Accepted and ignored: it does not change the result.")
 _REFUSED = "Not supported: refused unless it asks for nothing."

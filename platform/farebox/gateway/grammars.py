@@ -1,8 +1,11 @@
 """What a request says about the form of its answer, as the engine takes it."""
 
+from dataclasses import replace
+
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from farebox.gateway.call_grammars import call_grammar
 from farebox.gateway.errors import InvalidParameter
 from farebox.gateway.requests import (
     ChatCompletionRequest,
@@ -12,19 +15,22 @@ from farebox.gateway.requests import (
     StructuredOutputs,
     TextFormat,
 )
-from farebox.gateway.tools import call_grammar
 from farebox_engine.answer_format import AnswerFormat
 from farebox_engine.grammar import GrammarSpec
 
 
-def grammar_spec(request: Sampling, style: AnswerFormat) -> GrammarSpec | None:
-    """The grammar asked for, or None. Raises InvalidParameter when a request asks for two."""
-    specs: list[GrammarSpec | None] = []
+def grammar_spec(request: Sampling, style: AnswerFormat, *, opened: bool = False) -> GrammarSpec | None:
+    """The grammar asked for, or None. Raises InvalidParameter when a request asks for two.
+
+    `opened`: the prompt itself begins the model's reasoning. `response_format` and calls then come after
+    it; `structured_outputs` is about all that the model writes.
+    """
+    asked: list[GrammarSpec] = []
     if request.structured_outputs is not None:
-        specs.append(_structured(request.structured_outputs))
+        asked.append(_structured(request.structured_outputs))
     if isinstance(request, ChatCompletionRequest):
-        specs += [_formatted(request.response_format), call_grammar(request, style)]
-    asked = [spec for spec in specs if spec is not None]
+        bound = [_formatted(request.response_format), call_grammar(request, style)]
+        asked += [replace(spec, after_reasoning=opened) for spec in bound if spec is not None]
     if len(asked) > 1:
         raise InvalidParameter(
             f"`{asked[0].param}` and `{asked[1].param}` both say what the answer must be; send one of them.",

@@ -33,7 +33,8 @@ T = TypeVar("T")
 class Job:
     """Answers to generate: `n` for each prompt. Choice i*n + j is the j-th answer to prompt i.
 
-    `max_tokens` bounds each answer. `prompts` are token ids.
+    `max_tokens` bounds each answer. `prompts` are token ids. `priority` is the engine's class: 0, or -1
+    for one that yields.
     """
 
     model: ServedModel
@@ -45,6 +46,7 @@ class Job:
     include_usage: bool
     grammar: Grammar | None = None
     new_parser: Callable[[], AnswerParser] | None = None
+    priority: int = 0
 
     @property
     def prompt_tokens(self) -> int:
@@ -110,6 +112,15 @@ def encode_prompts(backend: InferenceBackend, prompt: str | list[str | int | lis
     return prompts
 
 
+def spell_bad_words(backend: InferenceBackend, words: list[str]) -> tuple[tuple[int, ...], ...]:
+    """The sequences of tokens that the answer must not hold. Raises InvalidParameter."""
+    try:
+        found = [spelling for word in words for spelling in backend.spellings(word)]
+    except RequestError as error:
+        raise InvalidParameter(str(error), error.param) from None
+    return tuple(dict.fromkeys(found))
+
+
 def compile_grammar(backend: InferenceBackend, spec: GrammarSpec) -> Grammar:
     """What the answer must obey. Raises InvalidParameter when it cannot be enforced."""
     try:
@@ -119,7 +130,11 @@ def compile_grammar(backend: InferenceBackend, spec: GrammarSpec) -> Grammar:
 
 
 def make_job(
-    request: Sampling, model: ServedModel, prompts: list[list[int]], grammar: Grammar | None = None
+    request: Sampling,
+    model: ServedModel,
+    prompts: list[list[int]],
+    grammar: Grammar | None = None,
+    bad_words: tuple[tuple[int, ...], ...] = (),
 ) -> Job:
     """Check the request against the model. Raises ContextLengthExceeded and InvalidParameter."""
     n = request.n or 1
@@ -132,11 +147,12 @@ def make_job(
         prompts=prompts,
         n=n,
         max_tokens=max_tokens,
-        params=_sampling_params(request, max_tokens, model.generator.defaults),
+        params=_sampling_params(request, max_tokens, model.generator.defaults, bad_words),
         stream=bool(request.stream),
         include_usage=bool(options and options.include_usage),
         grammar=grammar,
         new_parser=_parser_factory(request, model.generator, prompts[0]),
+        priority=-1 if request.priority else 0,
     )
 
 
@@ -175,7 +191,12 @@ def _max_tokens(request: Sampling, backend: InferenceBackend, prompts: list[list
     return asked
 
 
-def _sampling_params(request: Sampling, max_tokens: int, defaults: GenerationDefaults) -> SamplingParams:
+def _sampling_params(
+    request: Sampling,
+    max_tokens: int,
+    defaults: GenerationDefaults,
+    bad_words: tuple[tuple[int, ...], ...],
+) -> SamplingParams:
     try:
         return SamplingParams(
             max_tokens=max_tokens,
@@ -192,6 +213,7 @@ def _sampling_params(request: Sampling, max_tokens: int, defaults: GenerationDef
             logprobs=_logprobs(request),
             min_tokens=_or(request.min_tokens, 0),
             ignore_eos=bool(request.ignore_eos),
+            bad_words=bad_words,
             echo=_echoes(request),
             prompt_logprobs=_logprobs(request) if _echoes(request) else None,
             num_beams=request.num_beams if isinstance(request, CompletionRequest) else None,

@@ -52,6 +52,9 @@ class LocalBackend:
     def encode(self, text: str) -> list[int]:
         return self._engine.encode(text)
 
+    def spellings(self, word: str) -> list[tuple[int, ...]]:
+        return self._engine.spellings(word)
+
     def compile_grammar(self, spec: GrammarSpec) -> Grammar:
         return self._engine.compile_grammar(spec)
 
@@ -82,10 +85,11 @@ class LocalBackend:
 
 
 def local_backends(settings: Settings) -> BackendFactory:
-    """Loads offered models with the device and threads that the settings name."""
+    """Loads offered models with the device, threads and speculation that the settings name."""
     config = EngineConfig(
         device=None if settings.engine_device == "auto" else settings.engine_device,
         threads=settings.engine_threads,
+        speculative_tokens=settings.engine_speculative_tokens,
     )
     return partial(_load, config)
 

@@ -27,6 +27,12 @@ _COUNTERS = {
     "failed_steps": ("farebox_engine_failed_steps", "Batches that failed."),
     "restarts": ("farebox_engine_restarts", "Times that another thread took over from one that hung."),
     "preemptions": ("farebox_engine_preemptions", "Answers put back because KV blocks ran out."),
+    "draft_tokens": ("farebox_engine_draft_tokens", "Tokens guessed and computed to be verified."),
+    "accepted_draft_tokens": ("farebox_engine_accepted_draft_tokens", "Of these, tokens that proved right."),
+    "discarded_tokens": (
+        "farebox_engine_discarded_tokens",
+        "Tokens computed and thrown away, wrong guesses among them: billed to nobody.",
+    ),
     "busy_seconds": ("farebox_engine_busy_seconds", "Seconds the device computed."),
     "operator_seconds": ("farebox_engine_operator_seconds", "Of these, seconds charged to no request."),
 }

@@ -14,6 +14,7 @@ from farebox.gateway.messages import MAX_TOOLS, Flag, FunctionTool, Message, Tex
 
 MAX_CHOICES = 16
 MAX_PROMPTS = 64
+MAX_BAD_WORDS = 64
 
 Count = Annotated[int, Meta(ge=0, le=2**53)] | None
 Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None
@@ -25,6 +26,7 @@ TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Bias = dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None
 StopText = Annotated[str, Meta(min_length=1, max_length=1024)]
 Stop = StopText | Annotated[list[StopText], Meta(max_length=16)] | None
+BadWord = Annotated[str, Meta(min_length=1, max_length=256)]
 ModelName = Annotated[str, Meta(min_length=1, max_length=256, examples=["demo"])]
 
 
@@ -48,8 +50,12 @@ class StructuredOutputs(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What both endpoints share. `top_k`, `min_p`, `repetition_penalty`, `min_tokens`, `ignore_eos` and
-    `structured_outputs` are Farebox's additions."""
+    """What both endpoints share. `top_k`, `min_p`, `repetition_penalty`, `min_tokens`, `ignore_eos`,
+    `bad_words`, `priority` and `structured_outputs` are Farebox's additions.
+
+    `priority` is spelled as in vLLM, where a higher number comes later. No number below 0 is open to
+    tenants: nobody goes before another tenant.
+    """
 
     model: ModelName
     stream: Flag = None
@@ -68,6 +74,8 @@ class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stop: Stop = None
     min_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     ignore_eos: Flag = None
+    bad_words: Annotated[list[BadWord], Meta(max_length=MAX_BAD_WORDS)] | None = None
+    priority: Annotated[int, Meta(ge=0, le=1)] | None = None
     structured_outputs: StructuredOutputs | None = None
     user: Text = None
 

@@ -11,13 +11,18 @@ class PromptTokensDetails(Struct, frozen=True):
 
 
 class CompletionTokensDetails(Struct, frozen=True):
+    """Of the `completion_tokens`, the `accepted_prediction_tokens` were guessed from the text before.
+
+    The `rejected_prediction_tokens` were guessed wrongly: they are not among them, and not billed.
+    """
+
     reasoning_tokens: int = 0
     audio_tokens: int = 0
     accepted_prediction_tokens: int = 0
     rejected_prediction_tokens: int = 0
 
 
-FinishReason = Literal["stop", "length", "tool_calls"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 class CompletionUsage(Struct, frozen=True):
@@ -143,7 +148,7 @@ class CompletionChoice(Struct, frozen=True):
     index: int
     text: str
     logprobs: LegacyLogprobs | None = None
-    finish_reason: Literal["stop", "length"] | None = None
+    finish_reason: Literal["stop", "length", "content_filter"] | None = None
 
 
 class Completion(Struct, frozen=True):

@@ -100,6 +100,7 @@ class Run:
                             self._grant.cache_salt,
                             job.grammar,
                             tenant=self._grant.organization_id.bytes,
+                            priority=job.priority,
                         )
                     )
                 )
@@ -130,11 +131,11 @@ class Run:
 
     def _note(self, index: int, chunk: Chunk) -> None:
         self._tally.note(index, chunk)
-        if chunk.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
-            self._ended_well += 1
-        elif chunk.finish_reason is FinishReason.ERROR:
+        if chunk.finish_reason is FinishReason.ERROR:
             log.error("generation.failed", model=self._job.model.id, reason=chunk.error)
             raise GenerationFailed
+        if chunk.finish_reason not in (None, FinishReason.CANCELLED):
+            self._ended_well += 1
 
     async def _deliver(self, index: int, chunk: Chunk) -> None:
         if chunk.finish_reason is FinishReason.CANCELLED:

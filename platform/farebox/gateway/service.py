@@ -19,6 +19,7 @@ from farebox.gateway.jobs import (
     encode_prompts,
     make_job,
     render_chat,
+    spell_bad_words,
 )
 from farebox.gateway.requests import ChatCompletionRequest, CompletionRequest
 from farebox.gateway.run import Run
@@ -89,9 +90,11 @@ class Gateway:
             if model is None:
                 raise ModelNotFound(request.model)
             prompts = await self._tokenise(request, model)
-            spec = grammar_spec(request, model.generator.answer_format)
+            backend = model.generator
+            opened = backend.opens_reasoning(prompts[0])
+            spec = grammar_spec(request, backend.answer_format, opened=opened)
             grammar = await self._compile(model, spec) if spec is not None else None
-            return make_job(request, model, prompts, grammar)
+            return make_job(request, model, prompts, grammar, await self._spell(request, model))
         except FareboxError:
             await authenticate(self.database, claims)
             raise
@@ -107,6 +110,12 @@ class Gateway:
             len(prompt) if isinstance(prompt, str) else sum(len(p) for p in prompt if not isinstance(p, int))
         )
         return await self._off_loop(size, lambda: encode_prompts(backend, prompt))
+
+    async def _spell(self, request: InferenceRequest, model: ServedModel) -> tuple[tuple[int, ...], ...]:
+        words = request.bad_words or []
+        # Each is encoded four times.
+        size = 4 * sum(map(len, words))
+        return await self._off_loop(size, lambda: spell_bad_words(model.generator, words))
 
     async def _compile(self, model: ServedModel, spec: GrammarSpec) -> Grammar:
         loop = asyncio.get_running_loop()

@@ -77,12 +77,16 @@ class Tally:
 
     def completion_usage(self) -> CompletionUsage:
         """The usage as clients read it."""
+        drafts = sum(usage.draft_tokens for usage in self.usages.values())
+        accepted = sum(usage.accepted_draft_tokens for usage in self.usages.values())
         return CompletionUsage(
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
             total_tokens=self.prompt_tokens + self.completion_tokens,
             prompt_tokens_details=PromptTokensDetails(self.cached_tokens),
-            completion_tokens_details=CompletionTokensDetails(),
+            completion_tokens_details=CompletionTokensDetails(
+                accepted_prediction_tokens=accepted, rejected_prediction_tokens=drafts - accepted
+            ),
         )
 
     def settlement(self, status: Literal["completed", "cancelled", "failed"]) -> Settlement:

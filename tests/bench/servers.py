@@ -34,9 +34,7 @@ def farebox(url: str, data: str, port: str) -> uvicorn.Config:
 
 def streams(url: str, data: str, case: str, number: str, threads: str, port: str) -> uvicorn.Config:
     """Farebox with everything on, and a real engine for `number` streams at once."""
-    return _gateway(
-        url, data, port, lambda _: LocalBackend(load_engine(case, int(number), int(threads)))
-    )
+    return _gateway(url, data, port, lambda _: LocalBackend(load_engine(case, int(number), int(threads))))
 
 
 def _gateway(url: str, data: str, port: str, backend_factory: BackendFactory) -> uvicorn.Config:

@@ -1,8 +1,8 @@
 """Steady decoding: the time in which every stream has begun and none has ended."""
 
-from time import perf_counter, process_time
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter, process_time
 
 import msgspec
 

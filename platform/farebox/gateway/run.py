@@ -130,6 +130,8 @@ class Run:
 
     def _note(self, index: int, chunk: Chunk) -> None:
         self._tally.note(index, chunk)
+        if chunk.finish_reason is None:
+            return
         if chunk.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
             self._ended_well += 1
         elif chunk.finish_reason is FinishReason.ERROR:

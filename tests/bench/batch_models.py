@@ -96,10 +96,10 @@ def _paced(tokens_per_second: int) -> LoadedModel:
 
 # The paces are half the rooflines at batch 256 of Qwen3-0.6B and Llama-3.1-8B on an H200.
 CASES = {
-    "135m": Case("135M Llama shape, random weights", 24, _random_135m),
+    "135m": Case("135M Llama shape, random weights", 16, _random_135m),
     "demo": Case("demo model's shape, random weights", 64, _demo),
-    "pace-8b": Case("waiting as long as a GPU for 11,150 tokens/s (8B)", 384, lambda: _paced(11_150)),
-    "pace-0.6b": Case("waiting as long as a GPU for 17,600 tokens/s (0.6B)", 384, lambda: _paced(17_600)),
+    "pace-8b": Case("waiting as long as a GPU for 11,150 tokens/s (8B)", 192, lambda: _paced(11_150)),
+    "pace-0.6b": Case("waiting as long as a GPU for 17,600 tokens/s (0.6B)", 192, lambda: _paced(17_600)),
 }
 
 

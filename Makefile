@@ -7,7 +7,7 @@ PORT ?= 8000
 SECONDS ?= 5
 REQUESTS ?= 200000
 
-.PHONY: run test check slow bench chaos
+.PHONY: run test check slow bench bench-streams chaos
 
 run: $(VENV)/installed
 	FAREBOX_HOST=$(HOST) FAREBOX_PORT=$(PORT) $(BIN)/farebox up
@@ -29,6 +29,9 @@ slow: $(VENV)/ready-for-tests
 # Minutes each; their records lie in docs/benchmarks/.
 bench: $(VENV)/ready-for-tests
 	$(BIN)/python -m tests.bench.gateway --seconds $(SECONDS) --requests $(REQUESTS)
+
+bench-streams: $(VENV)/ready-for-tests
+	$(BIN)/python -m tests.bench.batch_streams
 
 chaos: $(VENV)/ready-for-tests
 	$(BIN)/python -m pytest -s -m chaos --timeout 1800 tests/chaos

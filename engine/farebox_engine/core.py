@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from farebox_engine.accounting import DeviceLedger, TokenRate
 from farebox_engine.bisection import compute
@@ -27,8 +27,7 @@ _FAILED = "The model failed while computing this request."
 _NOT_A_NUMBER = "The model's output was not a number."
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+class Update(NamedTuple):
     """What a step brought one sequence; the last one carries `finish_reason` and `usage`."""
 
     sequence: Sequence
@@ -205,6 +204,9 @@ class EngineCore:
 
         Each such draft is to the sequence what a step of its own would have been.
         """
+        if not span.drafts:
+            self._advance(span, sampled)
+            return
         sequence, accepted = span.sequence, 0
         try:
             self._advance(span.settled, sampled)
@@ -219,7 +221,7 @@ class EngineCore:
             refused = len(span.drafts) - accepted
             self._accepted_draft_tokens += accepted
             self._ledger.refuse(refused, refused * draft_seconds)
-        if span.drafts and sequence.drafter is not None:
+        if sequence.drafter is not None:
             sequence.drafter.learn(len(span.drafts), accepted)
             self._scheduler.settle(sequence)
 

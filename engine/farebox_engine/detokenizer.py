@@ -20,11 +20,12 @@ class Detokenizer:
         self._vocabulary = vocabulary
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._strip = starts_text and vocabulary.strips_first_space
+        self._incomplete = False
 
     @property
     def incomplete(self) -> bool:
         """Whether bytes of an unfinished character are held."""
-        return bool(self._decoder.getstate()[0])
+        return self._incomplete
 
     def feed(self, token: int) -> str:
         """The characters that `token` completes."""
@@ -34,4 +35,8 @@ class Detokenizer:
         if self._strip and data:
             self._strip = False
             data = data.removeprefix(b" ")
-        return self._decoder.decode(data)
+        if data.isascii() and not self._incomplete:
+            return data.decode("ascii")
+        text = self._decoder.decode(data)
+        self._incomplete = bool(self._decoder.getstate()[0])
+        return text

@@ -56,6 +56,18 @@ class Generation:
 
     def _merge(self, updates: list[Update]) -> Chunk:
         last = updates[-1]
+        if len(updates) == 1:
+            text, token_ids, logprobs = last.delta
+            return Chunk(
+                text,
+                token_ids,
+                logprobs if self._with_logprobs else None,
+                last.finish_reason,
+                last.usage,
+                last.error,
+                last.sequence.cached_tokens,
+                last.prompt,
+            )
         deltas = [update.delta for update in updates]
         return Chunk(
             text="".join(delta.text for delta in deltas),

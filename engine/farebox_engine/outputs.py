@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class FinishReason(StrEnum):
@@ -81,8 +82,7 @@ class Usage:
     accepted_draft_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """What became deliverable since the last chunk.
 
     `token_ids` are exactly the tokens whose text this chunk completes, so their number is

@@ -155,6 +155,8 @@ class Scheduler:
         sequence.computed = span.stop
         sequence.furthest = max(sequence.furthest, span.stop)
         first = span.start // self._block_size
+        if first == span.stop // self._block_size:
+            return
         for index, key in enumerate(self._keys(sequence, span.stop)):
             if index >= first:
                 self._pool.publish(sequence.blocks[index], key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from farebox_engine.detokenizer import Detokenizer
 from farebox_engine.outputs import PromptDetails, RawLogprobs, TokenAlternative, TokenLogprob
@@ -12,8 +12,7 @@ from farebox_engine.stop_strings import StopMatcher
 from farebox_engine.vocabulary import Vocabulary
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(NamedTuple):
     """Newly deliverable text, the tokens it completes, and their log-probabilities if asked for."""
 
     text: str
@@ -24,8 +23,7 @@ class Delta:
 EMPTY_DELTA = Delta("", (), ())
 
 
-@dataclass(frozen=True, slots=True)
-class _Undelivered:
+class _Undelivered(NamedTuple):
     """A token whose text spans the characters from `start` to `end` of the completion."""
 
     token: int
@@ -115,8 +113,8 @@ class Transcript:
         self._ready.clear()
         return Delta(
             text,
-            tuple(entry.token for entry in settled),
-            tuple(entry.logprob for entry in settled if entry.logprob is not None),
+            tuple([entry.token for entry in settled]),
+            tuple([entry.logprob for entry in settled if entry.logprob is not None]),
         )
 
     def _describe(self, token: int, logprobs: RawLogprobs) -> TokenLogprob:

@@ -1,4 +1,4 @@
-"""The two servers that are compared: `python -m tests.bench.servers farebox|bare ...`."""
+"""The servers that are compared: `python -m tests.bench.servers farebox|streams|bare ...`."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -12,7 +12,10 @@ from litestar.response import Stream
 from farebox.app import create_app
 from farebox.core.logs import configure_logs
 from farebox.core.settings import Settings
+from farebox.gateway.catalog import BackendFactory
+from farebox.gateway.local_backend import LocalBackend
 from farebox.gateway.server import server_config
+from tests.bench.batch_models import load_engine
 from tests.bench.instant import InstantBackend
 
 
@@ -25,7 +28,17 @@ class Recorded(msgspec.Struct):
 
 
 def farebox(url: str, data: str, port: str) -> uvicorn.Config:
-    """Farebox with everything on, logs included; limits so high that none refuses."""
+    """Farebox with everything on, but a model that answers at once."""
+    return _gateway(url, data, port, InstantBackend)
+
+
+def streams(url: str, data: str, case: str, number: str, threads: str, port: str) -> uvicorn.Config:
+    """Farebox with everything on, and a real engine for `number` streams at once."""
+    return _gateway(url, data, port, lambda _: LocalBackend(load_engine(case, int(number), int(threads))))
+
+
+def _gateway(url: str, data: str, port: str, backend_factory: BackendFactory) -> uvicorn.Config:
+    """Farebox, logs included; limits so high that none refuses."""
     configure_logs("INFO", as_json=True)
     settings = Settings(
         data=data,
@@ -35,7 +48,7 @@ def farebox(url: str, data: str, port: str) -> uvicorn.Config:
         default_tokens_per_minute=1_000_000_000_000,
         default_concurrent_requests=1_000_000,
     )
-    app = create_app(settings, database_url=url, backend_factory=InstantBackend)
+    app = create_app(settings, database_url=url, backend_factory=backend_factory)
     return server_config(app, settings)
 
 
@@ -74,4 +87,4 @@ def encode_events(stream: bytes) -> list[str]:
 
 if __name__ == "__main__":
     kind, *arguments = sys.argv[1:]
-    uvicorn.Server({"farebox": farebox, "bare": bare}[kind](*arguments)).run()
+    uvicorn.Server({"farebox": farebox, "streams": streams, "bare": bare}[kind](*arguments)).run()

@@ -131,10 +131,12 @@ class Run:
 
     def _note(self, index: int, chunk: Chunk) -> None:
         self._tally.note(index, chunk)
+        if chunk.finish_reason is None:
+            return
         if chunk.finish_reason is FinishReason.ERROR:
             log.error("generation.failed", model=self._job.model.id, reason=chunk.error)
             raise GenerationFailed
-        if chunk.finish_reason not in (None, FinishReason.CANCELLED):
+        if chunk.finish_reason is not FinishReason.CANCELLED:
             self._ended_well += 1
 
     async def _deliver(self, index: int, chunk: Chunk) -> None:

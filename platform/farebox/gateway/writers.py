@@ -35,6 +35,8 @@ _OPENING = ChoiceDelta(content="", role="assistant", refusal=None)
 _CLOSING = ChoiceDelta()
 
 Event: TypeAlias = ChatCompletionChunk | Completion
+# An event's bytes before and after a text; most events of a stream differ in nothing else.
+Frame: TypeAlias = tuple[bytes, bytes]
 
 
 @dataclass(slots=True)
@@ -95,13 +97,20 @@ class ChatWriter:
         self._heading = heading
         self._usage = None if heading.include_usage else UNSET
         self._opened: set[int] = set()
+        self._frames: dict[int, Frame] = {}
         self._readings: dict[int, Reading] = {}
 
     def events(self, index: int, chunk: Chunk) -> bytes:
+        frame = self._frames.get(index)
+        if frame is not None and chunk.finish_reason is None and not chunk.logprobs:
+            return _framed(frame, chunk.text)
         choices = []
         if index not in self._opened:
             self._opened.add(index)
             choices.append(ChunkChoice(index, _OPENING))
+            if self._heading.new_parser is None:
+                bare = self._chunk([ChunkChoice(index, ChoiceDelta(content=""))])
+                self._frames[index] = _frame(bare, b'"content":""')
         deltas = self._deltas(index, chunk)
         if chunk.logprobs:
             first = deltas.pop(0) if deltas else ChoiceDelta(content="")
@@ -168,15 +177,22 @@ class CompletionWriter:
         self._heading = heading
         self._usage = None if heading.include_usage else UNSET
         self._offsets: dict[int, int] = {}
+        self._frames: dict[int, Frame] = {}
 
     def events(self, index: int, chunk: Chunk) -> bytes:
         text = chunk.text
+        frame = self._frames.get(index)
+        if frame is not None and chunk.finish_reason is None and chunk.prompt is None:
+            return _framed(frame, text)
         tokens: list[RawLogprob | str] = [*(chunk.logprobs or ())]
         if chunk.prompt is not None:
             text = (chunk.prompt.text or "") + text
             tokens = [*_scored(chunk.prompt), *tokens]
         if not (text or tokens or chunk.finish_reason):
             return b""
+        if not self._heading.with_logprobs and frame is None:
+            bare = self._completion([CompletionChoice(index, "")], self._usage)
+            self._frames[index] = _frame(bare, b'"text":""')
         offset = self._offsets.get(index, 0)
         self._offsets[index] = offset + len(text)
         logprobs = _legacy_logprobs(tokens, offset) if self._heading.with_logprobs else None
@@ -210,6 +226,16 @@ def error_event(envelope: object) -> bytes:
 
 def _event(chunk: Event) -> bytes:
     return b"data: " + _encode(chunk) + b"\n\n"
+
+
+def _frame(bare: Event, empty: bytes) -> Frame:
+    """Cut an event open at its `empty` text; within a string that cannot stand, for its quotes are escaped."""
+    before, found, after = _event(bare).partition(empty)
+    return before + found[:-2], after
+
+
+def _framed(frame: Frame, text: str) -> bytes:
+    return b"".join((frame[0], _encode(text), frame[1])) if text else b""
 
 
 def _scored(prompt: PromptDetails) -> list[RawLogprob | str]:

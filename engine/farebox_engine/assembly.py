@@ -66,7 +66,9 @@ def build_core(loaded: LoadedModel, config: EngineConfig, context: int) -> Engin
         item_bytes=loaded.dtype.itemsize,
         on_gpu=device.type == "cuda",
     )
-    return EngineCore(scheduler, pool, runner, DeviceLedger(cost))
+    return EngineCore(
+        scheduler, pool, runner, DeviceLedger(cost), lambda: build_cache(loaded, config, context)
+    )
 
 
 def _prepare(loaded: LoadedModel, config: EngineConfig) -> None:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from farebox_engine.accounting import DeviceLedger, TokenRate
 from farebox_engine.bisection import compute
@@ -40,17 +40,22 @@ class Update:
 
 
 class EngineCore:
-    """Schedules, computes, charges and collects, one `step` at a time.
+    """Schedules, computes, charges and collects, one `step` at a time: a `supervised.Core`."""
 
-    It belongs to one thread at a time. `fence` encloses the calls into the model; when
-    the thread inside is given up, the core passes to whoever calls `recover`.
-    """
-
-    def __init__(self, scheduler: Scheduler, pool: BlockPool, runner: Runner, ledger: DeviceLedger) -> None:
-        self.fence = Fence()
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        pool: BlockPool,
+        runner: Runner,
+        ledger: DeviceLedger,
+        build: Callable[[], tuple[BlockPool, Runner]],
+    ) -> None:
+        """`build` makes another cache, and the model running on it."""
+        self.fence: Fence[Span] = Fence()
         self._scheduler = scheduler
         self._pool = pool
         self._runner: Runner | None = runner
+        self._build = build
         self._ledger = ledger
         self._rate = TokenRate()
         # Kept here until collected, so that none is lost when a step ends half-way.
@@ -91,13 +96,14 @@ class EngineCore:
         spans = self._schedule(self._runner)
         if not spans:
             return
-        outcome = compute(self._runner, spans, self.fence)
+        outcome = compute(self._runner.run, spans, self.fence, _shorten)
         self._steps += 1
         self._ledger.write_off(outcome.wasted_seconds)
         if outcome.attempts_failed:
             self._failed_steps += 1
-        if outcome.fitting is not None:
-            self._scheduler.limit_steps(outcome.fitting)
+        if outcome.short_of_memory:
+            sizes = [sum(span.length for span, _ in result.sampled) for result in outcome.results]
+            self._scheduler.limit.lower(max(sizes, default=1))
         sick: list[tuple[Span, str | None]] = [(span, _FAILED) for span in outcome.failed]
         for result in outcome.results:
             sick += self._take_up(result)
@@ -116,20 +122,20 @@ class EngineCore:
         """
         self._ledger.write_off(self.fence.seconds_inside)
         self._failed_steps += 1
-        last = [span.sequence for span in self.fence.spans if span.sequence in self._scheduler]
+        last = [span.sequence for span in self.fence.parts if span.sequence in self._scheduler]
         self.fence = Fence()
         # Something has to end, or the same would happen again and again.
         for sequence in last or list(self._scheduler.running):
             self._end(sequence, FinishReason.ERROR, error)
         self._scheduler.requeue()
 
-    def rebuild(self, build: Callable[[], tuple[BlockPool, Runner]]) -> None:
+    def rebuild(self) -> None:
         """Go on with a new cache."""
         # First let go of the old one: the device may not have room for both.
         self._runner = None
         # A device that hangs may hang in its allocator, too.
         with self.fence.guard():
-            pool, runner = build()
+            pool, runner = self._build()
         self._pool, self._runner = pool, runner
         self._scheduler.use(pool)
 
@@ -288,6 +294,16 @@ class EngineCore:
         if sequence.drafter is not None:
             sequence.drafter.stop()
         self._scheduler.send_back(sequence)
+
+
+def _shorten(span: Span, short_of_memory: bool) -> Span | None:
+    if span.drafts:
+        # A failure over what was only guessed is not the request's.
+        return span.settled
+    if short_of_memory and span.length > 1:
+        # The rest of the prompt is left to later steps.
+        return replace(span, length=span.length // 2)
+    return None
 
 
 def _describe_prompt(sequence: Sequence) -> PromptDetails:

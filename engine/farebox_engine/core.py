@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 
 from farebox_engine.accounting import DeviceLedger, TokenRate
 from farebox_engine.bisection import compute
-from farebox_engine.blocks import BlockPool
-from farebox_engine.errors import EngineError
+from farebox_engine.cache_seat import CacheSeat
 from farebox_engine.fence import Fence
 from farebox_engine.grammar import Matcher
 from farebox_engine.outputs import EngineStats, FinishReason, PromptDetails, Usage
@@ -45,17 +43,12 @@ class EngineCore:
     def __init__(
         self,
         scheduler: Scheduler,
-        pool: BlockPool,
-        runner: Runner,
+        seat: CacheSeat[Runner],
         ledger: DeviceLedger,
-        build: Callable[[], tuple[BlockPool, Runner]],
     ) -> None:
-        """`build` makes another cache, and the model running on it."""
         self.fence: Fence[Span] = Fence()
         self._scheduler = scheduler
-        self._pool = pool
-        self._runner: Runner | None = runner
-        self._build = build
+        self._seat = seat
         self._ledger = ledger
         self._rate = TokenRate()
         # Kept here until collected, so that none is lost when a step ends half-way.
@@ -75,7 +68,7 @@ class EngineCore:
     @property
     def ready(self) -> bool:
         """Whether there is a cache; not while a new one is being built, nor after that failed."""
-        return self._runner is not None
+        return not self._seat.vacant
 
     def add(self, sequence: Sequence) -> None:
         self._scheduler.add(sequence)
@@ -91,12 +84,10 @@ class EngineCore:
         Raises:
             Abandoned: this thread was given up meanwhile and must leave the core alone.
         """
-        if self._runner is None:
-            raise EngineError("The core has no cache; it has to be rebuilt first.")
-        spans = self._schedule(self._runner)
+        spans = self._schedule(self._seat.runner)
         if not spans:
             return
-        outcome = compute(self._runner.run, spans, self.fence, _shorten)
+        outcome = compute(self._seat.runner.run, spans, self.fence, _shorten)
         self._steps += 1
         self._ledger.write_off(outcome.wasted_seconds)
         if outcome.attempts_failed:
@@ -130,14 +121,9 @@ class EngineCore:
         self._scheduler.requeue()
 
     def rebuild(self) -> None:
-        """Go on with a new cache."""
-        # First let go of the old one: the device may not have room for both.
-        self._runner = None
-        # A device that hangs may hang in its allocator, too.
-        with self.fence.guard():
-            pool, runner = self._build()
-        self._pool, self._runner = pool, runner
-        self._scheduler.use(pool)
+        """Go on with a new cache; see `CacheSeat.renew`."""
+        self._seat.renew(self.fence)
+        self._scheduler.use(self._seat.pool)
 
     def end_all(self, error: str) -> None:
         """End every sequence, running or waiting."""
@@ -150,8 +136,8 @@ class EngineCore:
         return EngineStats(
             running=len(self._scheduler.running),
             waiting=len(self._scheduler.waiting),
-            free_blocks=self._pool.free,
-            total_blocks=self._pool.num_blocks,
+            free_blocks=self._seat.pool.free,
+            total_blocks=self._seat.pool.num_blocks,
             steps=self._steps,
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,
@@ -283,11 +269,10 @@ class EngineCore:
         sequence = span.sequence
         if sequence not in self._scheduler:
             return
-        own = [block for block in sequence.blocks if self._pool.holders(block) == 1]
-        self._pool.forget(own)
+        own = [block for block in sequence.blocks if self._seat.pool.holders(block) == 1]
+        self._seat.pool.forget(own)
         with self.fence.guard([span]):
-            if self._runner is not None:
-                self._runner.clear(own)
+            self._seat.runner.clear(own)
         if error is not None:
             self._end(sequence, FinishReason.ERROR, error)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from farebox_engine.blocks import BlockPool
+from farebox_engine.cache_seat import CacheSeat
 from farebox_engine.options import EngineConfig
 from farebox_engine.seq2seq.accounting import CostModel, DeviceLedger
 from farebox_engine.seq2seq.beam import BeamSearch
@@ -32,13 +33,13 @@ def build_cache(loaded: LoadedSeq2Seq, sizes: Sizes) -> tuple[BlockPool, Seq2Seq
 def build_core(loaded: LoadedSeq2Seq, config: EngineConfig, sizes: Sizes) -> Seq2SeqCore:
     """An engine's core."""
     device, dimensions = loaded.device, loaded.model.dimensions
-    pool, runner = build_cache(loaded, sizes)
+    seat = CacheSeat(lambda: build_cache(loaded, sizes))
 
     def plan(sequence: Sequence) -> Decoding:
         return _plan(loaded, sizes, sequence)
 
     scheduler = Seq2SeqScheduler(
-        pool,
+        seat.pool,
         plan,
         block_size=sizes.block_size,
         token_budget=config.tokens_per_step(device),
@@ -53,7 +54,7 @@ def build_core(loaded: LoadedSeq2Seq, config: EngineConfig, sizes: Sizes) -> Seq
         # As in `accounting.CostModel`.
         operations_per_byte=200.0 if device.type == "cuda" else 10.0,
     )
-    return Seq2SeqCore(scheduler, pool, runner, DeviceLedger(cost), lambda: build_cache(loaded, sizes))
+    return Seq2SeqCore(scheduler, seat, DeviceLedger(cost))
 
 
 def _plan(loaded: LoadedSeq2Seq, sizes: Sizes, sequence: Sequence) -> Decoding:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from typing import Any
 
 from farebox_engine import bisection
 from farebox_engine.accounting import TokenRate
 from farebox_engine.bisection import compute
-from farebox_engine.blocks import BlockPool
+from farebox_engine.cache_seat import CacheSeat
 from farebox_engine.core import Update
-from farebox_engine.errors import EngineError
 from farebox_engine.fence import Fence
 from farebox_engine.outputs import EngineStats, FinishReason
 from farebox_engine.sampler import Sampled
@@ -35,17 +33,12 @@ class Seq2SeqCore:
     def __init__(
         self,
         scheduler: Seq2SeqScheduler,
-        pool: BlockPool,
-        runner: Seq2SeqRunner,
+        seat: CacheSeat[Seq2SeqRunner],
         ledger: DeviceLedger,
-        build: Callable[[], tuple[BlockPool, Seq2SeqRunner]],
     ) -> None:
-        """`build` makes another cache, and the model running on it."""
         self.fence: Fence[Decoding] = Fence()
         self._scheduler = scheduler
-        self._pool = pool
-        self._runner: Seq2SeqRunner | None = runner
-        self._build = build
+        self._seat = seat
         self._ledger = ledger
         self._rate = TokenRate()
         # Kept here until collected, so that none is lost when a step ends half-way.
@@ -62,7 +55,7 @@ class Seq2SeqCore:
     @property
     def ready(self) -> bool:
         """See `supervised.Core`."""
-        return self._runner is not None
+        return not self._seat.vacant
 
     def add(self, sequence: Sequence) -> None:
         self._scheduler.add(sequence)
@@ -74,12 +67,10 @@ class Seq2SeqCore:
 
     def step(self) -> None:
         """Encode the sources there is room for, then one token for every hypothesis."""
-        if self._runner is None:
-            raise EngineError("The core has no cache; it has to be rebuilt first.")
         if admitted := self._scheduler.admit():
-            self._encode(self._runner, admitted)
+            self._encode(self._seat.runner, admitted)
         if decodings := self._scheduler.decodings():
-            self._decode(self._runner, decodings)
+            self._decode(self._seat.runner, decodings)
 
     def collect(self) -> list[Update]:
         """What there is for the sequences since the last call."""
@@ -99,14 +90,9 @@ class Seq2SeqCore:
         self._scheduler.requeue()
 
     def rebuild(self) -> None:
-        """Go on with a new cache."""
-        # First let go of the old one: the device may not have room for both.
-        self._runner = None
-        # A device that hangs may hang in its allocator, too.
-        with self.fence.guard():
-            pool, runner = self._build()
-        self._pool, self._runner = pool, runner
-        self._scheduler.use(pool)
+        """Go on with a new cache; see `CacheSeat.renew`."""
+        self._seat.renew(self.fence)
+        self._scheduler.use(self._seat.pool)
 
     def end_all(self, error: str) -> None:
         """End every sequence, running or waiting."""
@@ -118,8 +104,8 @@ class Seq2SeqCore:
         return EngineStats(
             running=self._scheduler.running,
             waiting=self._scheduler.waiting,
-            free_blocks=self._pool.free,
-            total_blocks=self._pool.num_blocks,
+            free_blocks=self._seat.pool.free,
+            total_blocks=self._seat.pool.num_blocks,
             steps=self._steps,
             prompt_tokens=self._prompt_tokens,
             cached_tokens=0,
@@ -254,7 +240,7 @@ class Seq2SeqCore:
     def _discard(self, decoding: Decoding, error: str) -> None:
         """End a request whose blocks may hold rubbish, and see to it that nobody reads it."""
         blocks = {*decoding.source_blocks, *(block for row in decoding.rows for block in row.blocks)}
-        if blocks and self._runner is not None:
+        if blocks:
             with self.fence.guard([decoding]):
-                self._runner.clear(sorted(blocks))
+                self._seat.runner.clear(sorted(blocks))
         self._end(decoding.sequence, FinishReason.ERROR, error)

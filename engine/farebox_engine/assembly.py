@@ -6,6 +6,7 @@ from torch import nn
 
 from farebox_engine.accounting import CostModel, DeviceLedger
 from farebox_engine.blocks import BlockPool
+from farebox_engine.cache_seat import CacheSeat
 from farebox_engine.choose_runner import build_runner
 from farebox_engine.core import EngineCore
 from farebox_engine.errors import LoadError
@@ -49,16 +50,16 @@ def build_core(loaded: LoadedModel, config: EngineConfig, context: int) -> Engin
     """
     device = loaded.device
     _prepare(loaded, config)
-    pool, runner = build_cache(loaded, config, context)
+    seat = CacheSeat(lambda: build_cache(loaded, config, context))
     scheduler = Scheduler(
-        pool,
+        seat.pool,
         block_size=config.block_size,
         token_budget=config.tokens_per_step(device),
         max_running=config.running_limit(device),
         # Where keys depend on the length, drafts past a certain one would need other keys. A
         # runner that computes ahead has begun on the next token before it could be guessed.
-        drafts=0 if loaded.model.lengths_matter or runner.lookahead else config.drafts(device),
-        lookahead=runner.lookahead,
+        drafts=0 if loaded.model.lengths_matter or seat.runner.lookahead else config.drafts(device),
+        lookahead=seat.runner.lookahead,
     )
     cost = CostModel.of(
         loaded.config,
@@ -66,7 +67,7 @@ def build_core(loaded: LoadedModel, config: EngineConfig, context: int) -> Engin
         item_bytes=loaded.dtype.itemsize,
         on_gpu=device.type == "cuda",
     )
-    return EngineCore(scheduler, pool, runner, DeviceLedger(cost))
+    return EngineCore(scheduler, seat, DeviceLedger(cost))
 
 
 def _prepare(loaded: LoadedModel, config: EngineConfig) -> None:

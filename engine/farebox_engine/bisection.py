@@ -4,80 +4,73 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import torch
 
-from farebox_engine.fence import Fence
-from farebox_engine.runner import Runner, StepResult
-from farebox_engine.sequence import Span
+from farebox_engine.fence import Fence, Part
+from farebox_engine.shortage import is_shortage
 
 _log = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+
 
 @dataclass(slots=True)
-class Outcome:
-    """What became of a step: `results` of the parts that succeeded, `failed` spans, and the time lost.
+class Outcome(Generic[Part, Result]):
+    """What became of a step: `results` of what succeeded, `failed` parts, and the time lost.
 
-    `fitting` is set when memory ran out: the tokens of the largest part that fitted.
+    `short_of_memory` is set when memory ran out on the way.
     """
 
-    results: list[StepResult] = field(default_factory=list)
-    failed: list[Span] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
+    failed: list[Part] = field(default_factory=list)
     wasted_seconds: float = 0.0
     attempts_failed: int = 0
-    fitting: int | None = None
+    short_of_memory: bool = False
 
 
-def compute(runner: Runner, spans: Seq[Span], fence: Fence) -> Outcome:
-    """Compute `spans`; where that fails, each half on its own, down to the single ones that fail.
+def compute(
+    run: Callable[[list[Part]], Result],
+    parts: Seq[Part],
+    fence: Fence[Part],
+    shorten: Callable[[Part, bool], Part | None] = lambda _part, _short_of_memory: None,
+) -> Outcome[Part, Result]:
+    """Have `parts` `run`; where that fails, each half on its own, down to the single ones that fail.
 
-    To compute a span again is safe: it writes the same keys and values to the same slots,
-    and the choice of a token depends on its index, not on how often it was made.
+    A part is computed again for that, so it must be safe to, as it is where the same is
+    written to the same place. `shorten` may find something smaller to try instead of a
+    single part that failed, and is told whether memory was short.
+
+    Raises:
+        Abandoned: this thread was given up meanwhile.
     """
-    outcome = Outcome()
-    parts = [list(spans)]
-    while parts:
-        part = parts.pop()
+    outcome: Outcome[Part, Result] = Outcome()
+    batches = [list(parts)]
+    while batches:
+        batch = batches.pop()
         started = time.perf_counter()
         try:
-            with fence.guard(part):
-                outcome.results.append(runner.run(part))
+            with fence.guard(batch):
+                outcome.results.append(run(batch))
             continue
         except Exception as error:
             _log.exception("engine.step_failed")
-            short_of_memory = _is_shortage(error)
+            short_of_memory = is_shortage(error)
         # Outside of the handler: the exception's frames hold the very tensors that must go.
         outcome.wasted_seconds += time.perf_counter() - started
         outcome.attempts_failed += 1
         if short_of_memory:
-            outcome.fitting = 0
+            outcome.short_of_memory = True
             torch.cuda.empty_cache()
-        smaller = _divide(part, short_of_memory)
-        if not smaller:
-            outcome.failed.extend(part)
-        parts.extend(reversed(smaller))
-    if outcome.fitting is not None:
-        sizes = [sum(span.length for span, _ in result.sampled) for result in outcome.results]
-        outcome.fitting = max(sizes, default=1)
+        middle = len(batch) // 2
+        if middle:
+            batches += [batch[middle:], batch[:middle]]
+        elif (shorter := shorten(batch[0], short_of_memory)) is not None:
+            batches.append([shorter])
+        else:
+            outcome.failed += batch
     return outcome
-
-
-def _divide(part: list[Span], short_of_memory: bool) -> list[list[Span]]:
-    middle = len(part) // 2
-    if middle:
-        return [part[:middle], part[middle:]]
-    (span,) = part
-    if span.drafts:
-        # A failure over what was only guessed is not the request's.
-        return [[span.settled]]
-    if short_of_memory and span.length > 1:
-        # The rest of the prompt is left to later steps.
-        return [[replace(span, length=span.length // 2)]]
-    return []
-
-
-def _is_shortage(error: Exception) -> bool:
-    # torch's allocator for CPU memory has no exception type of its own.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from collections.abc import Sequence as Seq
+from dataclasses import replace
 from typing import NamedTuple
 
 from farebox_engine.accounting import DeviceLedger, TokenRate
 from farebox_engine.bisection import compute
-from farebox_engine.blocks import BlockPool
-from farebox_engine.errors import EngineError
+from farebox_engine.cache_seat import CacheSeat
 from farebox_engine.fence import Fence
 from farebox_engine.grammar import Matcher
 from farebox_engine.outputs import EngineStats, FinishReason, PromptDetails, Usage
@@ -39,17 +38,17 @@ class Update(NamedTuple):
 
 
 class EngineCore:
-    """Schedules, computes, charges and collects, one `step` at a time.
+    """Schedules, computes, charges and collects, one `step` at a time: a `supervised.Core`."""
 
-    It belongs to one thread at a time. `fence` encloses the calls into the model; when
-    the thread inside is given up, the core passes to whoever calls `recover`.
-    """
-
-    def __init__(self, scheduler: Scheduler, pool: BlockPool, runner: Runner, ledger: DeviceLedger) -> None:
-        self.fence = Fence()
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        seat: CacheSeat[Runner],
+        ledger: DeviceLedger,
+    ) -> None:
+        self.fence: Fence[Span] = Fence()
         self._scheduler = scheduler
-        self._pool = pool
-        self._runner: Runner | None = runner
+        self._seat = seat
         self._ledger = ledger
         self._rate = TokenRate()
         # Kept here until collected, so that none is lost when a step ends half-way.
@@ -69,7 +68,7 @@ class EngineCore:
     @property
     def ready(self) -> bool:
         """Whether there is a cache; not while a new one is being built, nor after that failed."""
-        return self._runner is not None
+        return not self._seat.vacant
 
     def add(self, sequence: Sequence) -> None:
         self._scheduler.add(sequence)
@@ -85,18 +84,17 @@ class EngineCore:
         Raises:
             Abandoned: this thread was given up meanwhile and must leave the core alone.
         """
-        if self._runner is None:
-            raise EngineError("The core has no cache; it has to be rebuilt first.")
-        spans = self._schedule(self._runner)
+        spans = self._schedule(self._seat.runner)
         if not spans:
             return
-        outcome = compute(self._runner, spans, self.fence)
+        outcome = compute(self._seat.runner.run, spans, self.fence, _shorten)
         self._steps += 1
         self._ledger.write_off(outcome.wasted_seconds)
         if outcome.attempts_failed:
             self._failed_steps += 1
-        if outcome.fitting is not None:
-            self._scheduler.limit_steps(outcome.fitting)
+        if outcome.short_of_memory:
+            sizes = [sum(span.length for span, _ in result.sampled) for result in outcome.results]
+            self._scheduler.limit.lower(max(sizes, default=1))
         sick: list[tuple[Span, str | None]] = [(span, _FAILED) for span in outcome.failed]
         for result in outcome.results:
             sick += self._take_up(result)
@@ -115,22 +113,17 @@ class EngineCore:
         """
         self._ledger.write_off(self.fence.seconds_inside)
         self._failed_steps += 1
-        last = [span.sequence for span in self.fence.spans if span.sequence in self._scheduler]
+        last = [span.sequence for span in self.fence.parts if span.sequence in self._scheduler]
         self.fence = Fence()
         # Something has to end, or the same would happen again and again.
         for sequence in last or list(self._scheduler.running):
             self._end(sequence, FinishReason.ERROR, error)
         self._scheduler.requeue()
 
-    def rebuild(self, build: Callable[[], tuple[BlockPool, Runner]]) -> None:
-        """Go on with a new cache."""
-        # First let go of the old one: the device may not have room for both.
-        self._runner = None
-        # A device that hangs may hang in its allocator, too.
-        with self.fence.guard():
-            pool, runner = build()
-        self._pool, self._runner = pool, runner
-        self._scheduler.use(pool)
+    def rebuild(self) -> None:
+        """Go on with a new cache; see `CacheSeat.renew`."""
+        self._seat.renew(self.fence)
+        self._scheduler.use(self._seat.pool)
 
     def end_all(self, error: str) -> None:
         """End every sequence, running or waiting."""
@@ -143,8 +136,8 @@ class EngineCore:
         return EngineStats(
             running=len(self._scheduler.running),
             waiting=len(self._scheduler.waiting),
-            free_blocks=self._pool.free,
-            total_blocks=self._pool.num_blocks,
+            free_blocks=self._seat.pool.free,
+            total_blocks=self._seat.pool.num_blocks,
             steps=self._steps,
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,
@@ -281,11 +274,10 @@ class EngineCore:
         sequence = span.sequence
         if sequence not in self._scheduler:
             return
-        own = [block for block in sequence.blocks if self._pool.holders(block) == 1]
-        self._pool.forget(own)
+        own = [block for block in sequence.blocks if self._seat.pool.holders(block) == 1]
+        self._seat.pool.forget(own)
         with self.fence.guard([span]):
-            if self._runner is not None:
-                self._runner.clear(own)
+            self._seat.runner.clear(own)
         if error is not None:
             self._end(sequence, FinishReason.ERROR, error)
             return
@@ -297,6 +289,16 @@ class EngineCore:
 def _is_unusable(sampled: Sampled | None) -> bool:
     """Whether the model gave something that is no number."""
     return sampled is not None and sampled.token is None and not sampled.exhausted
+
+
+def _shorten(span: Span, short_of_memory: bool) -> Span | None:
+    if span.drafts:
+        # A failure over what was only guessed is not the request's.
+        return span.settled
+    if short_of_memory and span.length > 1:
+        # The rest of the prompt is left to later steps.
+        return replace(span, length=span.length // 2)
+    return None
 
 
 def _describe_prompt(sequence: Sequence) -> PromptDetails:

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import replace
 from pathlib import Path
 
 from farebox_engine.answer_format import AnswerFormat
-from farebox_engine.assembly import build_cache, build_core
+from farebox_engine.assembly import build_core
 from farebox_engine.core import Update
-from farebox_engine.errors import ClosedError, RequestError
-from farebox_engine.generation import Generation
+from farebox_engine.errors import RequestError
+from farebox_engine.generation import Generation, Generations
 from farebox_engine.grammar import Grammar, GrammarCompiler, GrammarSpec
 from farebox_engine.intake import Intake
 from farebox_engine.loader import LoadedModel, load_model
 from farebox_engine.lora.adapter import AdapterInfo
 from farebox_engine.lora.store import AdapterStore
-from farebox_engine.mailbox import Mailbox
 from farebox_engine.options import EngineConfig
-from farebox_engine.outputs import EngineStats, FinishReason
+from farebox_engine.outputs import EngineStats
 from farebox_engine.params import GenerationRequest
 from farebox_engine.sequence import Sequence
 from farebox_engine.sizing import context_length
 from farebox_engine.supervisor import Supervisor
 from farebox_engine.threads import single_threaded
-from farebox_engine.transcript import EMPTY_DELTA
 
 
 class Engine:
@@ -54,15 +51,9 @@ class Engine:
         self._intake = Intake(loaded, self.context_length, self._adapters)
         with single_threaded():
             self._core = build_core(loaded, config, self.context_length)
-        self._mailbox: Mailbox[Sequence] = Mailbox()
-        self._generations: dict[Sequence, Generation] = {}
-        self._supervisor = Supervisor(
-            self._core,
-            self._mailbox,
-            lambda: build_cache(loaded, config, self.context_length),
-            config,
-            deliver=self._deliver,
-            end_all=self._end_all,
+        self._generations = Generations()
+        self._supervisor: Supervisor[Sequence, Update] = Supervisor(
+            self._core, config, deliver=self._generations.deliver, end_all=self._generations.end_all
         )
 
     @classmethod
@@ -80,8 +71,6 @@ class Engine:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the engine's thread; generations are delivered on `loop`."""
-        if self._supervisor.started:
-            raise ClosedError("The engine has been started before; load another.")
         self._supervisor.start(loop)
 
     def close(self) -> None:
@@ -98,18 +87,7 @@ class Engine:
             RequestError: the request does not fit this model.
             ClosedError: the engine is not running.
         """
-        sequence = self._intake.sequence(request)
-        generation = Generation(
-            request.request_id,
-            lambda: self._mailbox.cancel(sequence),
-            with_logprobs=request.params.logprobs is not None,
-        )
-        if not self._supervisor.started:
-            raise ClosedError("The engine is not running; start it before generating.")
-        self._mailbox.submit(sequence)
-        # Deliveries run on this very loop, so that none can come before this line.
-        self._generations[sequence] = generation
-        return generation
+        return self._generations.begin(request, self._intake.sequence(request), self._supervisor)
 
     def load_adapter(self, name: str, folder: str | Path) -> AdapterInfo:
         """Load the adapter in peft's `folder` for requests that name it; slow, so not for the event loop.
@@ -185,22 +163,3 @@ class Engine:
     def stats(self) -> EngineStats:
         """What the engine is doing now."""
         return replace(self._core.stats(), restarts=self._supervisor.restarts, failed=self._supervisor.failed)
-
-    def _deliver(self, updates: list[Update]) -> None:
-        for update in updates:
-            generation = self._generations.get(update.sequence)
-            if generation is None:
-                continue
-            generation.push(update)
-            if update.finish_reason is not None:
-                del self._generations[update.sequence]
-
-    def _end_all(self, error: str) -> None:
-        """Whatever ends the computing, nobody waits for it for ever."""
-        now = time.perf_counter()
-        self._deliver(
-            [
-                Update(sequence, EMPTY_DELTA, FinishReason.ERROR, sequence.usage(now), error)
-                for sequence in self._generations
-            ]
-        )

@@ -6,8 +6,9 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Generic, TypeVar
 
-from farebox_engine.sequence import Span
+Part = TypeVar("Part")
 
 
 class Abandoned(BaseException):
@@ -17,7 +18,7 @@ class Abandoned(BaseException):
     """
 
 
-class Fence:
+class Fence(Generic[Part]):
     """Encloses the calls into a model, which may never return.
 
     Python cannot end a thread. So the thread that comes out of the model has to pass the
@@ -29,17 +30,17 @@ class Fence:
         self._given_up = False
         self._entered_at: float | None = None
         self._turn = 0
-        self.spans: Sequence[Span] = ()
+        self.parts: Sequence[Part] = ()
 
     @contextmanager
-    def guard(self, spans: Sequence[Span] = ()) -> Iterator[None]:
-        """Call into the model on behalf of `spans`.
+    def guard(self, parts: Sequence[Part] = ()) -> Iterator[None]:
+        """Call into the model on behalf of `parts`, the work of a step or some of it.
 
         Raises:
             Abandoned: the thread was given up meanwhile; instead of what the call raised.
         """
         with self._lock:
-            self.spans = spans
+            self.parts = parts
             self._turn += 1
             self._entered_at = time.perf_counter()
         try:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from farebox_engine.core import Update
-from farebox_engine.outputs import Chunk
+from farebox_engine.outputs import Chunk, FinishReason
+from farebox_engine.params import GenerationRequest
+from farebox_engine.sequence import Sequence
+from farebox_engine.supervisor import Supervisor
+from farebox_engine.transcript import EMPTY_DELTA
 
 
 class Generation:
@@ -80,4 +85,49 @@ class Generation:
             error=last.error,
             cached_tokens=last.sequence.cached_tokens,
             prompt=next((update.prompt for update in updates if update.prompt is not None), None),
+        )
+
+
+class Generations:
+    """Those of one engine that are under way; all methods belong to the event loop's thread."""
+
+    def __init__(self) -> None:
+        self._open: dict[Sequence, Generation] = {}
+
+    def begin(
+        self, request: GenerationRequest, sequence: Sequence, supervisor: Supervisor[Sequence, Update]
+    ) -> Generation:
+        """Hand `sequence`, made for `request`, over to be computed.
+
+        Raises:
+            ClosedError: nobody will take it up.
+        """
+        generation = Generation(
+            request.request_id,
+            lambda: supervisor.cancel(sequence),
+            with_logprobs=request.params.logprobs is not None,
+        )
+        supervisor.submit(sequence)
+        # Deliveries run on this very loop, so that none can come before this line.
+        self._open[sequence] = generation
+        return generation
+
+    def deliver(self, updates: list[Update]) -> None:
+        """Pass on what a step brought."""
+        for update in updates:
+            generation = self._open.get(update.sequence)
+            if generation is None:
+                continue
+            generation.push(update)
+            if update.finish_reason is not None:
+                del self._open[update.sequence]
+
+    def end_all(self, error: str) -> None:
+        """Whatever ends the computing, nobody waits for it for ever."""
+        now = time.perf_counter()
+        self.deliver(
+            [
+                Update(sequence, EMPTY_DELTA, FinishReason.ERROR, sequence.usage(now), error)
+                for sequence in self._open
+            ]
         )

@@ -10,6 +10,7 @@ from farebox_engine.blocks import BlockPool, block_key, root_key
 from farebox_engine.drafter import Drafter
 from farebox_engine.fair_queue import FairQueue
 from farebox_engine.sequence import Sequence, Span
+from farebox_engine.step_limit import StepLimit
 
 
 @dataclass(slots=True)
@@ -67,8 +68,7 @@ class Scheduler:
         self.waiting = FairQueue()
         self._pool = pool
         self._block_size = block_size
-        self._token_budget = token_budget
-        self._step_limit = token_budget
+        self.limit = StepLimit(token_budget)
         self._max_running = max_running
         self._drafts = drafts
         self._lookahead = lookahead
@@ -92,10 +92,6 @@ class Scheduler:
             self.waiting.remove(sequence)
         self._release(sequence)
 
-    def limit_steps(self, tokens: int) -> None:
-        """Make the next steps smaller; the limit rises again bit by bit."""
-        self._step_limit = max(1, tokens)
-
     def requeue(self) -> None:
         """Send the running sequences back to the queue, to be computed again from their tokens."""
         for sequence in reversed(self.running):
@@ -109,8 +105,7 @@ class Scheduler:
 
     def schedule(self) -> list[Span]:
         """The next step's spans, decoding ones first; their blocks are allocated."""
-        plan = _Plan(self._step_limit)
-        self._step_limit = min(self._token_budget, self._step_limit + max(1, self._token_budget // 16))
+        plan = _Plan(self.limit.next())
         for sequence in [each for each in self.running if each.pending == 1]:
             self._continue(sequence, plan)
         for sequence in [each for each in self.running if each.pending > 1]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Generic
 
-from farebox_engine.blocks import BlockPool
-from farebox_engine.core import EngineCore, Update
+from farebox_engine.errors import ClosedError
 from farebox_engine.mailbox import Mailbox
 from farebox_engine.options import EngineConfig
-from farebox_engine.runner import Runner
-from farebox_engine.sequence import Sequence
+from farebox_engine.supervised import Core, Item, News
 from farebox_engine.watchdog import Watchdog
 from farebox_engine.worker import Worker
 
@@ -22,50 +21,64 @@ _BROKE = "The engine failed while computing this request."
 _CLOSED = "The engine was closed."
 
 
-class Supervisor:
+class Supervisor(Generic[Item, News]):
     """Starts workers, watches them and replaces them; on the event loop's thread, but for `close`.
 
-    The weights stay; a successor gets a new KV cache, as the old one belongs to the thread
-    that may still write to it, and is freed when that thread comes back.
+    The weights stay; a successor gets a new KV cache, if there is one, as the old one belongs to
+    the thread that may still write to it, and is freed when that thread comes back.
     """
 
     def __init__(
         self,
-        core: EngineCore,
-        mailbox: Mailbox[Sequence],
-        build: Callable[[], tuple[BlockPool, Runner]],
+        core: Core[Item, News],
         config: EngineConfig,
         *,
-        deliver: Callable[[list[Update]], None],
+        deliver: Callable[[list[News]], None],
         end_all: Callable[[str], None],
     ) -> None:
         """`deliver` and `end_all` are called on the event loop; the latter ends whatever has not ended."""
         self.restarts = 0
         self.failed = False
         self._core = core
-        self._mailbox = mailbox
-        self._build = build
         self._config = config
         self._deliver = deliver
         self._end_all = end_all
+        self._mailbox: Mailbox[Item] = Mailbox()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watchdog: Watchdog | None = None
-        self._worker: Worker | None = None
-        self._abandoned: list[Worker] = []
+        self._worker: Worker[Item, News] | None = None
+        self._abandoned: list[Worker[Item, News]] = []
         self._closing = False
 
-    @property
-    def started(self) -> bool:
-        return self._worker is not None
-
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to compute, and to deliver on `loop`.
+
+        Raises:
+            ClosedError: it has been started before.
+        """
+        if self._worker is not None:
+            raise ClosedError("The engine has been started before; load another.")
         self._loop = loop
-        self._spawn(prepare=None)
+        self._spawn(rebuild=False)
         if self._config.step_timeout:
             self._watchdog = Watchdog(
                 loop, self._config.step_timeout, lambda: self._core.fence, self._on_hung
             )
             self._watchdog.start()
+
+    def submit(self, item: Item) -> None:
+        """Hand over new work.
+
+        Raises:
+            ClosedError: nobody will take it up.
+        """
+        if self._worker is None:
+            raise ClosedError("The engine is not running; start it first.")
+        self._mailbox.submit(item)
+
+    def cancel(self, item: Item) -> None:
+        """Take an item out before the next step."""
+        self._mailbox.cancel(item)
 
     def close(self) -> None:
         """Wait for the worker to end, or for as long as a step may take if it is stuck."""
@@ -83,13 +96,13 @@ class Supervisor:
                 self._on_loop(self._end_all, _CLOSED)
                 return
 
-    def _spawn(self, prepare: Callable[[], None] | None) -> None:
+    def _spawn(self, *, rebuild: bool) -> None:
         self._worker = worker = Worker(
             self._core,
             self._mailbox,
             torch_threads=self._config.cpu_threads(),
-            prepare=prepare,
-            deliver=lambda updates: self._on_loop(self._deliver, updates),
+            rebuild=rebuild,
+            deliver=lambda news: self._on_loop(self._deliver, news),
             ended=lambda broke: self._on_loop(self._on_ended, worker, broke),
         )
         worker.start()
@@ -102,7 +115,7 @@ class Supervisor:
             self._abandoned.append(self._worker)
         self._replace(_HUNG)
 
-    def _on_ended(self, worker: Worker, broke: bool) -> None:
+    def _on_ended(self, worker: Worker[Item, News], broke: bool) -> None:
         if worker is not self._worker:
             return
         if broke and not self._closing:
@@ -121,7 +134,7 @@ class Supervisor:
             self._core.recover(error)
             self._deliver(self._core.collect())
             self.restarts += 1
-            self._spawn(prepare=lambda: self._core.rebuild(self._build))
+            self._spawn(rebuild=True)
 
     def _fail(self, reason: str) -> None:
         _log.critical("engine.failed")

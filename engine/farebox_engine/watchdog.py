@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
 from farebox_engine.fence import Fence
 
@@ -23,7 +24,7 @@ class Watchdog:
         self,
         loop: asyncio.AbstractEventLoop,
         limit: float,
-        fence: Callable[[], Fence],
+        fence: Callable[[], Fence[Any]],
         given_up: Callable[[], None],
     ) -> None:
         self._loop = loop
@@ -31,7 +32,7 @@ class Watchdog:
         self._pause = min(limit / _LOOKS, _LONGEST_PAUSE)
         self._fence = fence
         self._given_up = given_up
-        self._watched: tuple[Fence, int | None] | None = None
+        self._watched: tuple[Fence[Any], int | None] | None = None
         self._inside = 0.0
         self._looked_at = time.perf_counter()
         self._stopped = False

@@ -5,19 +5,21 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from typing import Generic
 
 import torch
 
-from farebox_engine.core import EngineCore, Update
 from farebox_engine.fence import Abandoned
 from farebox_engine.mailbox import Mail, Mailbox
-from farebox_engine.sequence import Sequence
+from farebox_engine.supervised import Core, Item, News
 
 _log = logging.getLogger(__name__)
 
 
-class Worker:
+class Worker(Generic[Item, News]):
     """Takes the mail, computes a step, hands over, until the mailbox closes.
+
+    With `rebuild`, the core is rebuilt first.
 
     `deliver` and `ended` are called in this thread; `ended` with whether it broke. A
     worker that was given up calls neither, as everything has passed to its successor.
@@ -25,18 +27,18 @@ class Worker:
 
     def __init__(
         self,
-        core: EngineCore,
-        mailbox: Mailbox[Sequence],
+        core: Core[Item, News],
+        mailbox: Mailbox[Item],
         *,
         torch_threads: int,
-        prepare: Callable[[], None] | None,
-        deliver: Callable[[list[Update]], None],
+        rebuild: bool,
+        deliver: Callable[[list[News]], None],
         ended: Callable[[bool], None],
     ) -> None:
         self._core = core
         self._mailbox = mailbox
         self._torch_threads = torch_threads
-        self._prepare = prepare
+        self._rebuild = rebuild
         self._deliver = deliver
         self._ended = ended
         self._thread = threading.Thread(target=self._run, name="farebox-engine", daemon=True)
@@ -55,8 +57,8 @@ class Worker:
     def _run(self) -> None:
         torch.set_num_threads(self._torch_threads)
         try:
-            if self._prepare is not None:
-                self._prepare()
+            if self._rebuild:
+                self._core.rebuild()
             while not (mail := self._mailbox.take(wait=self._core.idle)).closed:
                 self._turn(mail)
         except Abandoned:
@@ -68,12 +70,12 @@ class Worker:
         else:
             self._ended(False)
 
-    def _turn(self, mail: Mail[Sequence]) -> None:
-        for sequence in mail.submitted:
-            self._core.add(sequence)
-        # A sequence may have ended while its cancellation was under way.
-        for sequence in mail.cancelled:
-            self._core.cancel(sequence)
+    def _turn(self, mail: Mail[Item]) -> None:
+        for item in mail.submitted:
+            self._core.add(item)
+        # An item may have ended while its cancellation was under way.
+        for item in mail.cancelled:
+            self._core.cancel(item)
         if mail.cancelled:
             # Their readers need not wait for the step.
             self._hand_over()
@@ -81,6 +83,6 @@ class Worker:
         self._hand_over()
 
     def _hand_over(self) -> None:
-        updates = self._core.collect()
-        if updates:
-            self._deliver(updates)
+        news = self._core.collect()
+        if news:
+            self._deliver(news)

@@ -1,7 +1,7 @@
 """A tiny random Llama, and engines that serve it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from farebox_engine import Engine, EngineConfig
 from tests.engine.checkpoints import build_checkpoint
 from tests.engine.generating import load_reference
+from tests.engine.saboteur import Hang
 
 StartEngine = Callable[..., Engine]
 
@@ -48,3 +49,10 @@ async def start_engine(checkpoint: Path) -> AsyncIterator[StartEngine]:
         engine.close()
         assert (stats.running, stats.waiting) == (0, 0)
         assert stats.free_blocks == stats.total_blocks
+
+
+@pytest.fixture
+def hang() -> Iterator[Hang]:
+    hang = Hang()
+    yield hang
+    hang.release()

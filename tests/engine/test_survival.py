@@ -4,7 +4,7 @@ import asyncio
 import gc
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,7 +16,7 @@ from farebox_engine import ClosedError, Engine, EngineStats
 from farebox_engine.fence import Fence
 from farebox_engine.watchdog import Watchdog
 from tests.engine.generating import answer, answers, begin, collect, greedy, random_prompts
-from tests.engine.saboteur import BAD, POISON, Hang, sabotaged_engine
+from tests.engine.saboteur import BAD, POISON, Hang, failing, leaving, sabotaged_engine
 
 PROMPTS = random_prompts(30, (25, 9, 14))
 FAILED = "The model failed while computing this request."
@@ -43,22 +43,11 @@ async def sabotage(checkpoint: Path) -> AsyncIterator[Sabotage]:
         assert stats.free_blocks == stats.total_blocks
 
 
-@pytest.fixture
-def hang() -> Iterator[Hang]:
-    hang = Hang()
-    yield hang
-    hang.release()
-
-
 @pytest.fixture(scope="module")
 def expected(reference: LlamaForCausalLM) -> list[list[int]]:
     expected = [greedy(reference, prompt) for prompt in PROMPTS]
     assert not {BAD, POISON} & {token for tokens in (*PROMPTS, *expected) for token in tokens}
     return expected
-
-
-def failing() -> NoReturn:
-    raise RuntimeError("a kernel that fails")
 
 
 async def beside(engine: Engine, bad: list[int], **params: Any) -> tuple[Any, list[list[int]], EngineStats]:
@@ -251,10 +240,7 @@ async def test_closing_does_not_wait_for_a_hanging_step_for_ever(checkpoint: Pat
 
 
 async def test_a_thread_that_breaks_is_replaced(sabotage: Sabotage, expected: list[list[int]]) -> None:
-    def leave() -> NoReturn:
-        raise SystemExit("not an Exception, so that no handler on the way takes it")
-
-    engine = sabotage(leave, max_running=1)
+    engine = sabotage(leaving, max_running=1)
     failed, tokens, stats = await beside(engine, [5, BAD])
     assert failed.chunks[-1].error == "The engine failed while computing this request."
     assert tokens == expected
@@ -263,7 +249,8 @@ async def test_a_thread_that_breaks_is_replaced(sabotage: Sabotage, expected: li
 
 async def test_a_loop_that_was_busy_makes_no_step_look_hung() -> None:
     loop = asyncio.get_running_loop()
-    fence, given_up, leave = Fence(), asyncio.Event(), threading.Event()
+    fence: Fence[object] = Fence()
+    given_up, leave = asyncio.Event(), threading.Event()
     entered = threading.Event()
 
     def compute() -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from farebox_engine.accounting import TokenRate
+from farebox_engine.bisection import compute
 from farebox_engine.encoders.job import Item, Job, JobQueue
 from farebox_engine.encoders.loading import LoadedEncoder
 from farebox_engine.encoders.outputs import EncoderStats, EncoderUsage
-from farebox_engine.encoders.runner import EncoderRunner
+from farebox_engine.encoders.runner import EncoderRunner, EncoderStep
+from farebox_engine.fence import Fence
+from farebox_engine.step_limit import StepLimit
 
-_log = logging.getLogger(__name__)
+_FAILED = "The model failed while computing this request."
+_NOT_A_NUMBER = "The model's output was not a number."
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +31,21 @@ class Outcome:
 
 
 class EncoderCore:
-    """Takes, computes and charges inputs, one `step` at a time; single-threaded."""
+    """Takes, computes and charges inputs, one `step` at a time: a `supervised.Core`.
+
+    It keeps nothing on the device from step to step, so that there is nothing to rebuild.
+    """
+
+    ready = True
 
     def __init__(self, loaded: LoadedEncoder, step_tokens: int) -> None:
+        self.fence: Fence[Item] = Fence()
         self._runner = EncoderRunner(loaded)
         self._queue = JobQueue()
-        self._jobs: set[Job] = set()
-        self._step_tokens = step_tokens
+        # A dict, for its order: by arrival.
+        self._jobs: dict[Job, None] = {}
+        self._limit = StepLimit(step_tokens)
+        self._outcomes: list[Outcome] = []
         layers = loaded.model.encoder.get_submodule("layers")
         self._layer_parameters = sum(parameter.numel() for parameter in layers.parameters())
         self._attention_width = loaded.config.num_layers * loaded.config.hidden_size
@@ -50,39 +61,60 @@ class EncoderCore:
         return not self._jobs
 
     def add(self, job: Job) -> None:
-        self._jobs.add(job)
+        self._jobs[job] = None
         self._queue.push(job)
 
     def cancel(self, job: Job) -> None:
         """Forget a job. What it has cost is the operator's, even if it ended: nobody has read how."""
-        if job in self._jobs:
-            self._drop(job)
-        else:
-            self._write_off(job)
+        self._forget(job)
 
-    def step(self) -> list[Outcome]:
-        """Compute one batch; returns the jobs that ended."""
-        items = self._queue.take(self._step_tokens)
+    def step(self) -> None:
+        """See `supervised.Core`. An input that fails alone ends its request; the others go on."""
+        items = self._queue.take(self._limit.next())
+        if not items:
+            return
         started = time.perf_counter()
         for item in items:
             if item.job.started_at is None:
                 item.job.started_at = started
-        try:
-            result = self._runner.run([item.tokens for item in items])
-        except Exception:
-            _log.exception("encoder.step_failed")
-            return self._fail(items, time.perf_counter() - started)
+        outcome = compute(self._run, items, self.fence)
         self._steps += 1
-        self._charge(items, result.busy_seconds)
-        now = time.perf_counter()
-        self._rate.add(now, sum(len(item.tokens) for item in items))
-        broken = set()
-        for item, output in zip(items, result.outputs, strict=True):
-            # A job's inputs are taken in order, and all that a step takes are done with it.
-            item.job.outputs.append(output)
-            if not np.isfinite(output).all():
-                broken.add(item.job)
-        return self._ended(dict.fromkeys(item.job for item in items), broken, now)
+        self._write_off(outcome.wasted_seconds)
+        if outcome.attempts_failed:
+            self._failed_steps += 1
+        if outcome.short_of_memory:
+            sizes = [sum(len(item.tokens) for item in part) for part, _ in outcome.results]
+            self._limit.lower(max(sizes, default=1))
+        for item in outcome.failed:
+            self._end(item.job, _FAILED)
+        for part, result in outcome.results:
+            self._take_up(part, result)
+
+    def collect(self) -> list[Outcome]:
+        """The jobs that have ended since the last call."""
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
+
+    def recover(self, error: str) -> None:
+        """See `supervised.Core`."""
+        self._write_off(self.fence.seconds_inside)
+        self._failed_steps += 1
+        last = [item.job for item in self.fence.parts if item.job in self._jobs]
+        self.fence = Fence()
+        # Something has to end, or the same would happen again and again.
+        for job in last or list(self._jobs):
+            self._end(job, error)
+        for job in reversed(self._jobs):
+            if job.taken > len(job.outputs):
+                self._queue.put_back(job)
+
+    def rebuild(self) -> None:
+        """See `supervised.Core`."""
+
+    def end_all(self, error: str) -> None:
+        """End every job."""
+        for job in list(self._jobs):
+            self._end(job, error)
 
     def stats(self) -> EncoderStats:
         """A snapshot; safe to take from another thread."""
@@ -96,16 +128,27 @@ class EncoderCore:
             tokens_per_second=self._rate.per_second(time.perf_counter()),
         )
 
-    def _ended(self, jobs: Iterable[Job], broken: set[Job], now: float) -> list[Outcome]:
-        outcomes = []
-        for job in jobs:
-            if job in broken:
-                self._drop(job)
-                outcomes.append(Outcome(job, error="The model's output was not a number."))
-            elif len(job.outputs) == len(job.inputs):
-                self._jobs.remove(job)
-                outcomes.append(Outcome(job, usage=job.usage(now)))
-        return outcomes
+    def _run(self, items: list[Item]) -> tuple[list[Item], EncoderStep]:
+        return items, self._runner.run([item.tokens for item in items])
+
+    def _take_up(self, items: Sequence[Item], result: EncoderStep) -> None:
+        """Charge for what was computed and give it to its jobs; those that have all of it end."""
+        self._charge(items, result.busy_seconds)
+        now = time.perf_counter()
+        self._rate.add(now, sum(len(item.tokens) for item in items))
+        for item, output in zip(items, result.outputs, strict=True):
+            job = item.job
+            if job not in self._jobs:
+                # Another of its inputs has failed: nobody will pay for this one either.
+                self._forget(job)
+            elif not np.isfinite(output).all():
+                self._end(job, _NOT_A_NUMBER)
+            else:
+                # A job's inputs are taken in order, and all that a step takes are done with it.
+                job.outputs.append(output)
+                if len(job.outputs) == len(job.inputs):
+                    del self._jobs[job]
+                    self._outcomes.append(Outcome(job, usage=job.usage(now)))
 
     def _charge(self, items: Sequence[Item], busy_seconds: float) -> None:
         """Split a step's time by the operations of each input: the shares sum to the step."""
@@ -117,22 +160,19 @@ class EncoderCore:
         for item, share in zip(items, (busy_seconds * costs / costs.sum()).tolist(), strict=True):
             item.job.device_seconds += share
 
-    def _fail(self, items: Sequence[Item], busy_seconds: float) -> list[Outcome]:
-        """End the requests of a step that raised; the others never notice."""
-        self._failed_steps += 1
-        self._busy_seconds += busy_seconds
-        self._operator_seconds += busy_seconds
-        jobs = dict.fromkeys(item.job for item in items)
-        for job in jobs:
-            self._drop(job)
-        return [Outcome(job, error="The model failed while computing this request.") for job in jobs]
+    def _end(self, job: Job, error: str) -> None:
+        """End a job that nobody will pay for, if it has not ended."""
+        if job in self._jobs:
+            self._forget(job)
+            self._outcomes.append(Outcome(job, error=error))
 
-    def _drop(self, job: Job) -> None:
-        """Forget a job that nobody will pay for."""
-        self._jobs.remove(job)
+    def _forget(self, job: Job) -> None:
+        self._jobs.pop(job, None)
         self._queue.remove(job)
-        self._write_off(job)
-
-    def _write_off(self, job: Job) -> None:
         self._operator_seconds += job.device_seconds
         job.device_seconds = 0.0
+
+    def _write_off(self, busy_seconds: float) -> None:
+        """The time of a failed attempt is the operator's."""
+        self._busy_seconds += busy_seconds
+        self._operator_seconds += busy_seconds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from farebox_engine.encoders.config import Task
@@ -21,14 +22,15 @@ from farebox_engine.encoders.outputs import (
 )
 from farebox_engine.encoders.preparing import EncoderRequest, Preparing, Result, reranks
 from farebox_engine.encoders.tokenizer import Text
-from farebox_engine.engine_thread import EngineThread
 from farebox_engine.errors import ClosedError, ComputeError
-from farebox_engine.mailbox import Mail
 from farebox_engine.options import EngineConfig
+from farebox_engine.supervisor import Supervisor
 
 
 class EncoderEngine:
     """Serves one encoder: takes requests on an event loop, computes them in a thread of its own.
+
+    When a step hangs, another thread takes over.
 
     The methods of `prepare` check and tokenise, which takes a while: call them in a thread. `compute`
     then runs what they made. `embed`, `classify`, `label_tokens` and `rerank` do both.
@@ -37,8 +39,11 @@ class EncoderEngine:
     def __init__(self, loaded: LoadedEncoder, config: EngineConfig) -> None:
         self._loaded = loaded
         self.prepare = Preparing(loaded)
-        self._work = _Work(EncoderCore(loaded, config.tokens_per_step(loaded.device)))
-        self._thread = EngineThread(self._work, config.cpu_threads())
+        self._core = EncoderCore(loaded, config.tokens_per_step(loaded.device))
+        self._waiting: dict[Job, asyncio.Future[EncoderUsage]] = {}
+        self._supervisor: Supervisor[Job, Outcome] = Supervisor(
+            self._core, config, deliver=self._deliver, end_all=self._end_all
+        )
 
     @classmethod
     def load(cls, path: str | Path, config: EngineConfig | None = None) -> EncoderEngine:
@@ -58,15 +63,18 @@ class EncoderEngine:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the engine's thread; results are delivered on ``loop``."""
-        self._thread.start(loop)
+        self._supervisor.start(loop)
 
     def close(self) -> None:
-        """End what is under way with `ClosedError` and wait for the thread; further calls do nothing."""
-        self._thread.close()
+        """End what is under way with `ClosedError` and wait for the thread; further calls do nothing.
+
+        A step that hangs is waited for no longer than `EngineConfig.step_timeout`.
+        """
+        self._supervisor.close()
 
     def stats(self) -> EncoderStats:
         """What the engine is doing now."""
-        return self._work.core.stats()
+        return replace(self._core.stats(), restarts=self._supervisor.restarts, failed=self._supervisor.failed)
 
     @property
     def task(self) -> Task:
@@ -121,7 +129,7 @@ class EncoderEngine:
             usage = await self._usage(job)
             return await asyncio.to_thread(request.finish, job.outputs, usage)
         except asyncio.CancelledError:
-            self._thread.cancel(job)
+            self._supervisor.cancel(job)
             raise
 
     async def embed(
@@ -162,35 +170,17 @@ class EncoderEngine:
 
     async def _usage(self, job: Job) -> EncoderUsage:
         ended: asyncio.Future[EncoderUsage] = asyncio.get_running_loop().create_future()
-        self._thread.submit(job)
+        self._supervisor.submit(job)
         # Deliveries run on this very loop, so that none can come before this line.
-        self._work.waiting[job] = ended
+        self._waiting[job] = ended
         try:
             return await ended
         finally:
-            self._work.waiting.pop(job, None)
+            self._waiting.pop(job, None)
 
-
-class _Work:
-    """What the engine's thread does with a core, and who hears of it."""
-
-    def __init__(self, core: EncoderCore) -> None:
-        self.core = core
-        self.waiting: dict[Job, asyncio.Future[EncoderUsage]] = {}
-
-    def idle(self) -> bool:
-        return self.core.idle
-
-    def turn(self, mail: Mail[Job]) -> list[Outcome]:
-        for job in mail.submitted:
-            self.core.add(job)
-        for job in mail.cancelled:
-            self.core.cancel(job)
-        return [] if self.core.idle else self.core.step()
-
-    def deliver(self, outcomes: list[Outcome]) -> None:
+    def _deliver(self, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
-            ended = self.waiting.get(outcome.job)
+            ended = self._waiting.get(outcome.job)
             # Its reader may have gone in the meantime.
             if ended is None or ended.done():
                 continue
@@ -199,8 +189,8 @@ class _Work:
             else:
                 ended.set_exception(ComputeError(outcome.error))
 
-    def end(self) -> None:
-        """Whatever ends the engine's thread, nobody waits for it for ever."""
-        for ended in self.waiting.values():
+    def _end_all(self, error: str) -> None:
+        """Whatever ends the computing, nobody waits for it for ever."""
+        for ended in self._waiting.values():
             if not ended.done():
-                ended.set_exception(ClosedError("The engine was closed."))
+                ended.set_exception(ClosedError(error))

@@ -69,6 +69,14 @@ class JobQueue:
             if not jobs:
                 del self._tenants[job.tenant]
 
+    def put_back(self, job: Job) -> None:
+        """Have what a job's steps were given and did not bring back computed once more."""
+        job.taken = len(job.outputs)
+        jobs = self._tenants.setdefault(job.tenant, deque())
+        if job not in jobs:
+            # It was before whatever waits now.
+            jobs.appendleft(job)
+
     def take(self, budget: int) -> list[Item]:
         """The next step's inputs: at most ``budget`` tokens, or one input if it alone is longer."""
         items: list[Item] = []

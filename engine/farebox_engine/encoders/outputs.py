@@ -85,7 +85,8 @@ class EncoderStats:
     """A snapshot of the engine. Counters run from the start; ``tokens_per_second`` is of the last seconds.
 
     Of ``busy_seconds``, ``operator_seconds`` were not charged to any request: steps that failed, and
-    work for requests that were cancelled.
+    work for requests that were cancelled. `restarts` counts how often the engine replaced a thread that
+    hung or broke. A `failed` engine has given up, and takes no more requests.
     """
 
     waiting_requests: int
@@ -95,3 +96,5 @@ class EncoderStats:
     busy_seconds: float
     operator_seconds: float
     tokens_per_second: float
+    restarts: int = 0
+    failed: bool = False

@@ -55,23 +55,30 @@ class DeviceLedger:
         self._model = model
 
     def charge_encoding(self, decodings: Seq[Decoding], busy_ns: int) -> None:
-        self._charge(decodings, [self._model.encoding(each, len(decodings)) for each in decodings], busy_ns)
+        costs = [self._model.encoding(each, len(decodings)) for each in decodings]
+        self._charge(decodings, costs, busy_ns, [each.encoded for each in decodings])
 
     def charge_decoding(self, decodings: Seq[Decoding], busy_ns: int) -> None:
-        """To be called before the hypotheses grow."""
+        """To be called before the step is committed."""
         hypotheses = sum(len(each.rows) for each in decodings)
-        self._charge(decodings, [self._model.decoding(each, hypotheses) for each in decodings], busy_ns)
+        costs = [self._model.decoding(each, hypotheses) for each in decodings]
+        self._charge(decodings, costs, busy_ns, [each.computed < each.furthest for each in decodings])
 
     def write_off(self, busy_ns: int) -> None:
         """A failed call is the operator's."""
         self.busy_ns += busy_ns
         self.operator_ns += busy_ns
 
-    def _charge(self, decodings: Seq[Decoding], costs: Seq[float], busy_ns: int) -> None:
+    def _charge(self, decodings: Seq[Decoding], costs: Seq[float], busy_ns: int, repeated: Seq[bool]) -> None:
+        """Split `busy_ns`; the shares of what is done a second time are the operator's."""
         self.busy_ns += busy_ns
         past = list(itertools.accumulate(costs))
         charged = 0
-        for each, cost in zip(decodings, past, strict=True):
+        for each, cost, again in zip(decodings, past, repeated, strict=True):
             # Running sums are rounded, not shares: the last is the whole, so nothing remains.
-            each.device_ns += round(busy_ns * (cost / past[-1])) - charged
-            charged = round(busy_ns * (cost / past[-1]))
+            share = round(busy_ns * (cost / past[-1])) - charged
+            charged += share
+            if again:
+                self.operator_ns += share
+            else:
+                each.device_ns += share

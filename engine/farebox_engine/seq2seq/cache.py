@@ -110,10 +110,8 @@ class CachedAttention:
         """`decodings` come by number of hypotheses, then by source length, longest first."""
         self._cache = cache
         self._form = form
-        rows = [row for decoding in decodings for row in decoding.rows]
-        self._slots = cache.tensor(
-            [cache.slots(row.blocks, len(row.tokens) - 1, len(row.tokens))[0] for row in rows]
-        )
+        rows = [(row, each.target_length) for each in decodings for row in each.rows]
+        self._slots = cache.tensor([cache.slots(row.blocks, length - 1, length)[0] for row, length in rows])
         self._own = list(self._own_groups(rows))
         self._source = list(self._source_groups(decodings))
 
@@ -133,11 +131,11 @@ class CachedAttention:
             output[group.rows] = group.attend(query[group.rows], keys, values)
         return output
 
-    def _own_groups(self, rows: list[Hypothesis]) -> Iterator[_Group]:
-        order = sorted(range(len(rows)), key=lambda index: -len(rows[index].tokens))
-        for members in _alike(order, lambda index: len(rows[index].tokens)):
-            lengths = [len(rows[index].tokens) for index in members]
-            table, length = self._table([rows[index].blocks for index in members], lengths)
+    def _own_groups(self, rows: list[tuple[Hypothesis, int]]) -> Iterator[_Group]:
+        order = sorted(range(len(rows)), key=lambda index: -rows[index][1])
+        for members in _alike(order, lambda index: rows[index][1]):
+            lengths = [rows[index][1] for index in members]
+            table, length = self._table([rows[index][0].blocks for index in members], lengths)
             seen = self._seen(lengths, length)
             if self._form.bias is not None:
                 queries = self._cache.tensor(lengths)[:, None] - 1

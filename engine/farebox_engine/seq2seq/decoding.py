@@ -11,7 +11,7 @@ from farebox_engine.sequence import Sequence
 
 @dataclass(slots=True, eq=False)
 class Hypothesis:
-    """Decoder tokens, the start token first. `blocks` hold the keys and values of all but the last."""
+    """Decoder tokens, the start token first. `blocks` hold the keys and values of those computed."""
 
     tokens: list[int]
     blocks: list[int] = field(default_factory=list)
@@ -22,7 +22,11 @@ class Decoding:
     """A request whose source is, or is about to be, encoded into `source_blocks`.
 
     `reserved` is how many blocks it may come to need, `device_ns` its share of the device
-    so far. Without `beams` there is one hypothesis, the sequence's own.
+    so far. Without `beams` there is one hypothesis, the sequence's own. The keys and values
+    of the first `computed` tokens of each hypothesis are in its blocks: all but the last, or
+    fewer after the cache was lost. `furthest` is the highest that ever was, and `encoded`
+    tells whether the source ever was: below and after it, work is done a second time.
+    `copies` are blocks to be copied before the next step, to be written to.
     """
 
     sequence: Sequence
@@ -32,6 +36,10 @@ class Decoding:
     reserved: int
     source_blocks: list[int] = field(default_factory=list)
     device_ns: int = 0
+    computed: int = 0
+    furthest: int = 0
+    encoded: bool = False
+    copies: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def source_length(self) -> int:
@@ -43,5 +51,10 @@ class Decoding:
 
     @property
     def target_length(self) -> int:
-        """Tokens of each hypothesis, all of one length."""
-        return len(self.rows[0].tokens)
+        """How many tokens of each hypothesis the next step attends to, the one it computes included."""
+        return self.computed + 1
+
+    @property
+    def lags(self) -> bool:
+        """Whether the next step computes a token whose successor is known: its outcome is of no interest."""
+        return self.target_length < len(self.rows[0].tokens)

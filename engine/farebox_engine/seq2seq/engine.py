@@ -6,37 +6,31 @@ import asyncio
 import time
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
+from dataclasses import replace
 from pathlib import Path
 
 from farebox_engine.answer_format import AnswerFormat
-from farebox_engine.blocks import BlockPool
 from farebox_engine.core import Update
-from farebox_engine.engine_thread import EngineThread
 from farebox_engine.errors import RequestError, TemplateError
-from farebox_engine.generation import Generation
+from farebox_engine.generation import Generation, Generations
 from farebox_engine.generation_defaults import GenerationDefaults as SamplingDefaults
 from farebox_engine.grammar import Grammar, GrammarSpec
-from farebox_engine.mailbox import Mail
 from farebox_engine.options import EngineConfig
-from farebox_engine.outputs import EngineStats, FinishReason
+from farebox_engine.outputs import EngineStats
 from farebox_engine.params import GenerationRequest
 from farebox_engine.penalties import TokenCounts
-from farebox_engine.seq2seq.accounting import CostModel, DeviceLedger
-from farebox_engine.seq2seq.beam import BeamSearch
-from farebox_engine.seq2seq.cache import BlockCache
-from farebox_engine.seq2seq.constraints import Constraints
-from farebox_engine.seq2seq.core import Seq2SeqCore
-from farebox_engine.seq2seq.decoding import Decoding, Hypothesis
+from farebox_engine.seq2seq.assembly import build_core
 from farebox_engine.seq2seq.loader import LoadedSeq2Seq, load_seq2seq
-from farebox_engine.seq2seq.runner import Seq2SeqRunner
-from farebox_engine.seq2seq.scheduler import Seq2SeqScheduler
-from farebox_engine.seq2seq.sizing import Sizes, fit
+from farebox_engine.seq2seq.sizing import fit
 from farebox_engine.sequence import Sequence
-from farebox_engine.transcript import EMPTY_DELTA, Transcript
+from farebox_engine.supervisor import Supervisor
+from farebox_engine.transcript import Transcript
 
 
 class Seq2SeqEngine:
     """Serves one encoder-decoder as `Engine` serves a decoder; a request's prompt is the source.
+
+    When a step hangs, another thread takes over.
 
     The answer is streamed token by token, that of a beam search as a whole at the end. In
     a request's usage `prefill_seconds` is the encoding with the first token (for beams:
@@ -48,8 +42,11 @@ class Seq2SeqEngine:
         self.model_hash = loaded.model_hash
         self._loaded = loaded
         self._sizes = fit(loaded, config)
-        self._work = _Work(_build_core(loaded, config, self._sizes))
-        self._thread = EngineThread(self._work, config.cpu_threads())
+        self._core = build_core(loaded, config, self._sizes)
+        self._generations = Generations()
+        self._supervisor: Supervisor[Sequence, Update] = Supervisor(
+            self._core, config, deliver=self._generations.deliver, end_all=self._generations.end_all
+        )
 
     @classmethod
     def load(cls, path: str | Path, config: EngineConfig | None = None) -> Seq2SeqEngine:
@@ -71,11 +68,14 @@ class Seq2SeqEngine:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the engine's thread; generations are delivered on `loop`."""
-        self._thread.start(loop)
+        self._supervisor.start(loop)
 
     def close(self) -> None:
-        """End running generations with an error and wait for the thread; further calls do nothing."""
-        self._thread.close()
+        """End running generations with an error and wait for the thread; further calls do nothing.
+
+        A step that hangs is waited for no longer than `EngineConfig.step_timeout`.
+        """
+        self._supervisor.close()
 
     def generate(self, request: GenerationRequest) -> Generation:
         """Begin a generation; to be called on the event loop given to `start`.
@@ -86,16 +86,7 @@ class Seq2SeqEngine:
             RequestError: the request does not fit this model.
             ClosedError: the engine is not running.
         """
-        sequence = self._sequence(request)
-        generation = Generation(
-            request.request_id,
-            lambda: self._thread.cancel(sequence),
-            with_logprobs=request.params.logprobs is not None,
-        )
-        self._thread.submit(sequence)
-        # Deliveries run on this very loop, so that none can come before this line.
-        self._work.generations[sequence] = generation
-        return generation
+        return self._generations.begin(request, self._sequence(request), self._supervisor)
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a source text; control tokens spelled in it are encoded as text."""
@@ -146,7 +137,7 @@ class Seq2SeqEngine:
 
     def stats(self) -> EngineStats:
         """What the engine is doing now."""
-        return self._work.core.stats()
+        return replace(self._core.stats(), restarts=self._supervisor.restarts, failed=self._supervisor.failed)
 
     def _sequence(self, request: GenerationRequest) -> Sequence:
         """Check a request against the model and make it ready to be scheduled."""
@@ -205,98 +196,3 @@ class Seq2SeqEngine:
                 f"num_beams is {params.num_beams}; this engine has room for {self._sizes.max_hypotheses}.",
                 "num_beams",
             )
-
-
-class _Work:
-    """What the engine's thread does with a core, and who hears of it."""
-
-    def __init__(self, core: Seq2SeqCore) -> None:
-        self.core = core
-        self.generations: dict[Sequence, Generation] = {}
-
-    def idle(self) -> bool:
-        return self.core.idle
-
-    def turn(self, mail: Mail[Sequence]) -> list[Update]:
-        for sequence in mail.submitted:
-            self.core.add(sequence)
-        # A sequence may have ended while its cancellation was under way.
-        updates = [self.core.cancel(sequence) for sequence in mail.cancelled if self.core.has(sequence)]
-        if not self.core.idle:
-            updates += self.core.step()
-        return updates
-
-    def deliver(self, updates: list[Update]) -> None:
-        for update in updates:
-            self.generations[update.sequence].push(update)
-            if update.finish_reason is not None:
-                del self.generations[update.sequence]
-
-    def end(self) -> None:
-        """Whatever ends the engine's thread, nobody waits for it for ever."""
-        now = time.perf_counter()
-        self.deliver(
-            [
-                Update(
-                    sequence, EMPTY_DELTA, FinishReason.ERROR, sequence.usage(now), "The engine was closed."
-                )
-                for sequence in self.generations
-            ]
-        )
-
-
-def _build_core(loaded: LoadedSeq2Seq, config: EngineConfig, sizes: Sizes) -> Seq2SeqCore:
-    device, dimensions = loaded.device, loaded.model.dimensions
-    cache = BlockCache(
-        dimensions,
-        num_blocks=sizes.num_blocks,
-        block_size=sizes.block_size,
-        dtype=loaded.dtype,
-        device=device,
-    )
-    pool = BlockPool(sizes.num_blocks)
-
-    def plan(sequence: Sequence) -> Decoding:
-        return _plan(loaded, sizes, sequence)
-
-    scheduler = Seq2SeqScheduler(
-        pool,
-        plan,
-        block_size=sizes.block_size,
-        token_budget=config.tokens_per_step(device),
-        max_hypotheses=sizes.max_hypotheses,
-    )
-    cost = CostModel(
-        encoder_parameters=loaded.encoder_parameters,
-        decoder_parameters=loaded.decoder_parameters,
-        encoder_attention_width=dimensions.encoder_layers * dimensions.encoder_width,
-        decoder_attention_width=dimensions.decoder_layers * dimensions.decoder_width,
-        item_bytes=loaded.dtype.itemsize,
-        # As in `accounting.CostModel`.
-        operations_per_byte=200.0 if device.type == "cuda" else 10.0,
-    )
-    return Seq2SeqCore(scheduler, pool, Seq2SeqRunner(loaded.model, cache), DeviceLedger(cost))
-
-
-def _plan(loaded: LoadedSeq2Seq, sizes: Sizes, sequence: Sequence) -> Decoding:
-    """The hypotheses a request begins with, and how they are to be searched."""
-    params, defaults = sequence.request.params, loaded.defaults
-    num_beams = defaults.beams_for(params)
-    beams = None
-    if num_beams > 1:
-        beams = BeamSearch(
-            num_beams,
-            limit=sequence.token_limit,
-            end_token_ids=sequence.end_token_ids,
-            length_penalty=(
-                defaults.length_penalty if params.length_penalty is None else params.length_penalty
-            ),
-            early_stopping=defaults.early_stopping,
-        )
-    return Decoding(
-        sequence=sequence,
-        constraints=Constraints(defaults, sequence),
-        beams=beams,
-        rows=[Hypothesis([defaults.start_token_id]) for _ in range(num_beams)],
-        reserved=sizes.blocks(sequence, num_beams),
-    )

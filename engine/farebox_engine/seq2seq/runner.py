@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Seq
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,6 +22,22 @@ from farebox_engine.seq2seq.model import EncoderDecoder
 Outcome = Sampled | list[Candidate] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Whose sources were encoded, and the time taken."""
+
+    decodings: Seq[Decoding]
+    busy_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a step brought each request, and the time taken."""
+
+    outcomes: list[tuple[Decoding, Outcome]]
+    busy_ns: int
+
+
 class Seq2SeqRunner:
     """Computes with a model and its cache; every call waits for the device."""
 
@@ -33,8 +51,9 @@ class Seq2SeqRunner:
         self._cache.clear(blocks)
 
     @torch.inference_mode()
-    def encode(self, decodings: Seq[Decoding]) -> None:
+    def encode(self, decodings: Seq[Decoding]) -> Encoded:
         """Encode sources and keep their keys and values for every decoder layer in their blocks."""
+        started = time.perf_counter_ns()
         decodings = sorted(decodings, key=lambda each: each.source_length)
         lengths = [each.source_length for each in decodings]
         tensor = self._cache.tensor
@@ -54,26 +73,27 @@ class Seq2SeqRunner:
             self._cache.write(layer, slots, key, value)
         if self._cache.device.type == "cuda":
             torch.cuda.synchronize(self._cache.device)
+        return Encoded(decodings, time.perf_counter_ns() - started)
 
     @torch.inference_mode()
-    def decode(
-        self, decodings: Seq[Decoding], copies: Seq[tuple[int, int]]
-    ) -> list[tuple[Decoding, Outcome]]:
-        """One token for every hypothesis; `copies` are blocks to be copied before, to be written to."""
-        self._cache.copy(copies)
+    def decode(self, decodings: Seq[Decoding]) -> Decoded:
+        """The next position of every hypothesis."""
+        started = time.perf_counter_ns()
+        # Safe to do twice: whatever may have been written to the first since is overwritten in the second.
+        self._cache.copy([pair for each in decodings for pair in each.copies])
         decodings = sorted(decodings, key=lambda each: (len(each.rows), -each.source_length))
-        rows = [row for each in decodings for row in each.rows]
+        rows = [(row, each.computed) for each in decodings for row in each.rows]
         tensor = self._cache.tensor
         states = self._model.decode(
-            tensor([row.tokens[-1] for row in rows]),
-            tensor([len(row.tokens) - 1 for row in rows]),
+            tensor([row.tokens[position] for row, position in rows]),
+            tensor([position for _, position in rows]),
             CachedAttention(self._cache, decodings, self._model.decoder_attention),
         )
         logits = self._model.logits(states)
         singles = sum(each.beams is None for each in decodings)
         outcomes: list[Outcome] = list(_sample(logits[:singles], decodings[:singles]))
         outcomes += _search(logits[singles:], decodings[singles:])
-        return list(zip(decodings, outcomes, strict=True))
+        return Decoded(list(zip(decodings, outcomes, strict=True)), time.perf_counter_ns() - started)
 
 
 def _sample(logits: Tensor, decodings: Seq[Decoding]) -> list[Sampled]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence as Seq
 from farebox_engine.blocks import BlockPool
 from farebox_engine.seq2seq.decoding import Decoding, Hypothesis
 from farebox_engine.sequence import Sequence
+from farebox_engine.step_limit import StepLimit
 
 
 class Seq2SeqScheduler:
@@ -31,7 +32,7 @@ class Seq2SeqScheduler:
         self._pool = pool
         self._plan = plan
         self._block_size = block_size
-        self._token_budget = token_budget
+        self.limit = StepLimit(token_budget)
         self._max_hypotheses = max_hypotheses
         # Dicts, for their order and for removal from the middle.
         self._waiting: dict[Sequence, Decoding] = {}
@@ -64,13 +65,13 @@ class Seq2SeqScheduler:
         admitted: list[Decoding] = []
         hypotheses = sum(len(each.rows) for each in self._running.values())
         blocks = sum(each.reserved for each in self._running.values())
-        tokens = 0
+        tokens, budget = 0, self.limit.next()
         for decoding in self._waiting.values():
             tokens += decoding.source_length
             hypotheses += len(decoding.rows)
             blocks += decoding.reserved
             # A source longer than the budget is encoded alone: it cannot be cut.
-            if admitted and tokens > self._token_budget:
+            if admitted and tokens > budget:
                 break
             if hypotheses > self._max_hypotheses or blocks > self._pool.num_blocks:
                 break
@@ -81,20 +82,25 @@ class Seq2SeqScheduler:
             decoding.source_blocks = self._pool.allocate(-(-decoding.source_length // self._block_size))
         return admitted
 
-    def make_room(self, decodings: Seq[Decoding]) -> list[tuple[int, int]]:
-        """See to it that every hypothesis' last position has a block of its own; returns blocks to copy."""
-        copies = []
-        for row in (row for decoding in decodings for row in decoding.rows):
-            index = (len(row.tokens) - 1) // self._block_size
-            last = row.blocks[-1] if row.blocks else None
-            if index == len(row.blocks):
-                row.blocks += self._pool.allocate(1, after=last)
-            elif self._pool.holders(row.blocks[index]) > 1:
-                shared = row.blocks[index]
-                (row.blocks[index],) = self._pool.allocate(1)
-                self._pool.release([shared])
-                copies.append((shared, row.blocks[index]))
-        return copies
+    def make_room(self, decodings: Seq[Decoding]) -> None:
+        """See to it that every hypothesis' next position has a block of its own."""
+        for decoding in decodings:
+            index = decoding.computed // self._block_size
+            for row in decoding.rows:
+                last = row.blocks[-1] if row.blocks else None
+                if index == len(row.blocks):
+                    row.blocks += self._pool.allocate(1, after=last)
+                elif self._pool.holders(row.blocks[index]) > 1:
+                    shared = row.blocks[index]
+                    (row.blocks[index],) = self._pool.allocate(1)
+                    self._pool.release([shared])
+                    decoding.copies.append((shared, row.blocks[index]))
+
+    def commit(self, decoding: Decoding) -> None:
+        """Record that a step has computed one position of every hypothesis."""
+        decoding.computed += 1
+        decoding.furthest = max(decoding.furthest, decoding.computed)
+        decoding.copies.clear()
 
     def replace_rows(self, decoding: Decoding, rows: list[Hypothesis]) -> None:
         """Go on with `rows`, whose blocks are those of present ones."""
@@ -105,11 +111,33 @@ class Seq2SeqScheduler:
         decoding.rows = rows
 
     def remove(self, sequence: Sequence) -> Decoding | None:
-        """Forget a request and free its blocks; returns it if it was running."""
-        self._waiting.pop(sequence, None)
+        """Forget a request and free its blocks; returns it if it was there."""
         decoding = self._running.pop(sequence, None)
-        if decoding is not None:
-            for row in decoding.rows:
-                self._pool.release(row.blocks)
-            self._pool.release(decoding.source_blocks)
+        if decoding is None:
+            return self._waiting.pop(sequence, None)
+        self._release(decoding)
         return decoding
+
+    def requeue(self) -> None:
+        """Send the running requests back to the head of the queue, to be computed again from their tokens."""
+        for decoding in self._running.values():
+            self._release(decoding)
+        self._waiting = self._running | self._waiting
+        self._running = {}
+
+    def use(self, pool: BlockPool) -> None:
+        """Go on with other blocks; none of the old ones may be in use."""
+        self._pool = pool
+
+    def sequences(self) -> list[Sequence]:
+        """All that run, then all that wait."""
+        return [*self._running, *self._waiting]
+
+    def _release(self, decoding: Decoding) -> None:
+        for row in decoding.rows:
+            self._pool.release(row.blocks)
+            row.blocks = []
+        self._pool.release(decoding.source_blocks)
+        decoding.source_blocks = []
+        decoding.copies.clear()
+        decoding.computed = 0

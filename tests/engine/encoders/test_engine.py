@@ -194,28 +194,6 @@ async def test_what_ended_unread_is_charged_to_nobody(
     assert stats.operator_seconds + usage.device_seconds == pytest.approx(stats.busy_seconds, rel=1e-9)
 
 
-async def test_a_failing_step_fails_only_the_requests_in_it(
-    start_encoder: StartEncoder, embedder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = start_encoder(embedder, step_tokens=60)
-    forward = PostNormEncoder.forward
-
-    def failing(model: PostNormEncoder, batch: Any) -> torch.Tensor:
-        if 59 in batch.lengths.tolist():
-            raise RuntimeError("out of memory")
-        return forward(model, batch)
-
-    monkeypatch.setattr(PostNormEncoder, "forward", failing)
-    requests = [token_ids(1, 59), token_ids(2, 30, 31, 59, 32), token_ids(3, 40)]
-    found = await asyncio.gather(*[engine.embed(each) for each in requests], return_exceptions=True)
-    assert [type(each) for each in found[:2]] == [ComputeError, ComputeError]
-    assert not isinstance(found[2], BaseException)
-    stats = engine.stats()
-    assert stats.failed_steps == 2
-    charged = found[2].usage.device_seconds + stats.operator_seconds
-    assert charged == pytest.approx(stats.busy_seconds, rel=1e-9)
-
-
 async def test_a_result_that_is_no_number_fails_only_its_request(
     start_encoder: StartEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,4 +12,5 @@ def make_decoding(source: Seq[int], rows: Seq[list[int]]) -> Decoding:
     """A request with hypotheses of these tokens, without a beam search to choose among them."""
     sequence = make_sequence(source)
     constraints = Constraints(GenerationDefaults(start_token_id=0), sequence)
-    return Decoding(sequence, constraints, None, [Hypothesis(list(tokens)) for tokens in rows], 0)
+    hypotheses = [Hypothesis(list(tokens)) for tokens in rows]
+    return Decoding(sequence, constraints, None, hypotheses, 0, computed=len(rows[0]) - 1)

@@ -156,48 +156,6 @@ async def test_shares_of_the_device_sum_to_its_busy_time(marian: Path, start_seq
         assert min(usage.queue_seconds, usage.prefill_seconds, usage.decode_seconds) >= 0
 
 
-@pytest.mark.parametrize("method", ["encode", "decode"])
-async def test_a_failing_step_ends_its_requests_and_nothing_else(
-    method: str,
-    marian: Path,
-    marian_reference: PreTrainedModel,
-    start_seq2seq: StartSeq2Seq,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    engine = start_seq2seq(marian)
-    healthy = translate(engine, SOURCE, max_tokens=60)
-    await anext(healthy)
-    intact = getattr(Marian, method)
-    failures = 0
-
-    def failing(self: Marian, tokens: torch.Tensor, *rest: Any) -> torch.Tensor:
-        nonlocal failures
-        # 399 in a source; when decoding, whatever is there the second time a source was encoded.
-        if (method == "encode" and (tokens == 399).any()) or (method == "decode" and len(tokens) == 4):
-            failures += 1
-            raise RuntimeError("out of memory")
-        found: torch.Tensor = intact(self, tokens, *rest)
-        return found
-
-    monkeypatch.setattr(Marian, method, failing)
-    doomed = translate(engine, [399, 1, 2], num_beams=3)
-    failed = await collect(doomed)
-    assert failed.finish_reason == "error"
-    assert failed.chunks[-1].error == "The model failed while computing this request."
-    rest = await collect(healthy)
-    if method == "encode":
-        assert rest.finish_reason in {"stop", "length"}
-    else:
-        # It was in the failing step.
-        assert rest.finish_reason == "error"
-    assert failures == 1
-    again = await target(engine, SOURCE, max_tokens=20)
-    assert again.tokens == expected(marian_reference, SOURCE, 20)
-    stats = engine.stats()
-    assert stats.failed_steps == 1
-    assert stats.operator_seconds > 0
-
-
 @pytest.mark.parametrize("num_beams", [1, 3])
 async def test_not_a_number_ends_one_request_and_leaves_no_trace(
     num_beams: int,

@@ -49,6 +49,7 @@ def cached_logits(
         )
         for (index, each), row in zip(running, loaded.model.logits(states), strict=True):
             logits[index].append(row)
+            each.computed += 1
             each.rows[0].tokens.append(wanted[index][min(len(logits[index]), len(wanted[index]) - 1)])
         running = [(index, each) for index, each in running if len(logits[index]) < len(wanted[index])]
     return [torch.stack(rows) for rows in logits]

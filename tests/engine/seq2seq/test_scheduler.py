@@ -42,27 +42,31 @@ class Rig:
         admitted = self.scheduler.admit()
         assert len(admitted) <= 1 or sum(each.source_length for each in admitted) <= 20
         running = self.scheduler.decodings()
-        copies = self.scheduler.make_room(running)
-        self._check(running, copies)
+        self.scheduler.make_room(running)
+        self._check(running)
         choice = iter(parents)
         for each in running:
-            if each.target_length == self.shapes[each.sequence][2]:
+            lagged = each.lags
+            self.scheduler.commit(each)
+            if lagged:
+                continue
+            if each.computed == self.shapes[each.sequence][2]:
                 self.scheduler.remove(each.sequence)
                 continue
             chosen = [each.rows[next(choice, 0) % len(each.rows)] for _ in each.rows]
             rows = [Hypothesis([*row.tokens, 7], list(row.blocks)) for row in chosen]
             self.scheduler.replace_rows(each, rows)
 
-    def _check(self, running: list[Decoding], copies: list[tuple[int, int]]) -> None:
+    def _check(self, running: list[Decoding]) -> None:
         assert sum(len(each.rows) for each in running) <= HYPOTHESES
-        targets = [target for _, target in copies]
+        targets = [target for each in running for _, target in each.copies]
         assert len(targets) == len(set(targets))
         written = [row.blocks[-1] for each in running for row in each.rows]
         assert all(self.pool.holders(block) == 1 for block in written)
         for each in running:
             assert len(each.source_blocks) == math.ceil(each.source_length / BLOCK)
             for row in each.rows:
-                assert len(row.blocks) == math.ceil(len(row.tokens) / BLOCK)
+                assert len(row.blocks) == math.ceil(each.target_length / BLOCK)
         held = {block for each in running for block in each.source_blocks}
         held |= {block for each in running for row in each.rows for block in row.blocks}
         assert self.pool.free == BLOCKS - len(held)
@@ -90,6 +94,11 @@ def test_no_order_of_events_runs_out_of_blocks_or_loses_one(
         elif event is not None and event < len(begun):
             # Cancelled, wherever it is; nothing if it has ended.
             rig.scheduler.remove(begun[event])
+        elif event is not None:
+            # The cache was lost.
+            rig.pool = BlockPool(BLOCKS)
+            rig.scheduler.requeue()
+            rig.scheduler.use(rig.pool)
         rig.step(parents[number:])
     for _ in range(25 * len(begun)):
         rig.step(parents)

@@ -1,8 +1,11 @@
 """From a request body to what the engine and the meter are asked for."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import msgspec
 
 from farebox.gateway.backend import GenerationDefaults, InferenceBackend
 from farebox.gateway.catalog import ServedModel
@@ -29,8 +32,7 @@ DEFAULT_MAX_TOKENS = 1024
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """Answers to generate: `n` for each prompt. Choice i*n + j is the j-th answer to prompt i.
 
     `max_tokens` bounds each answer. `prompts` are token ids. `priority` is the engine's class: 0, or -1
@@ -197,30 +199,38 @@ def _sampling_params(
     defaults: GenerationDefaults,
     bad_words: tuple[tuple[int, ...], ...],
 ) -> SamplingParams:
+    echoes = _echoes(request)
+    fields: dict[str, Any] = {
+        "max_tokens": max_tokens,
+        "temperature": _or(request.temperature, defaults.temperature),
+        "top_p": _or(request.top_p, defaults.top_p),
+        "top_k": max(_or(request.top_k, defaults.top_k), 0),
+        "min_p": _or(request.min_p, defaults.min_p),
+        "seed": request.seed,
+        "presence_penalty": _or(request.presence_penalty, 0.0),
+        "frequency_penalty": _or(request.frequency_penalty, 0.0),
+        "repetition_penalty": _or(request.repetition_penalty, defaults.repetition_penalty),
+        "stop": _stops(request),
+        "logprobs": _logprobs(request),
+        "min_tokens": _or(request.min_tokens, 0),
+        "ignore_eos": bool(request.ignore_eos),
+        "bad_words": bad_words,
+        "echo": echoes,
+    }
+    if request.logit_bias:
+        fields["logit_bias"] = _logit_bias(request.logit_bias)
+    if echoes:
+        fields["prompt_logprobs"] = fields["logprobs"]
+    if isinstance(request, CompletionRequest):
+        fields |= {"num_beams": request.num_beams, "length_penalty": request.length_penalty}
     try:
-        return SamplingParams(
-            max_tokens=max_tokens,
-            temperature=_or(request.temperature, defaults.temperature),
-            top_p=_or(request.top_p, defaults.top_p),
-            top_k=max(_or(request.top_k, defaults.top_k), 0),
-            min_p=_or(request.min_p, defaults.min_p),
-            seed=request.seed,
-            presence_penalty=_or(request.presence_penalty, 0.0),
-            frequency_penalty=_or(request.frequency_penalty, 0.0),
-            repetition_penalty=_or(request.repetition_penalty, defaults.repetition_penalty),
-            logit_bias=_logit_bias(request.logit_bias),
-            stop=_stops(request),
-            logprobs=_logprobs(request),
-            min_tokens=_or(request.min_tokens, 0),
-            ignore_eos=bool(request.ignore_eos),
-            bad_words=bad_words,
-            echo=_echoes(request),
-            prompt_logprobs=_logprobs(request) if _echoes(request) else None,
-            num_beams=request.num_beams if isinstance(request, CompletionRequest) else None,
-            length_penalty=request.length_penalty if isinstance(request, CompletionRequest) else None,
-        )
+        return SamplingParams(**fields) if request.logit_bias else _known_params(**fields)
     except RequestError as error:
         raise InvalidParameter(str(error), error.param) from None
+
+
+# Most requests ask for what others did. Parameters are immutable, and checking them costs 5 µs.
+_known_params = lru_cache(maxsize=1024)(SamplingParams)
 
 
 def _or(value: T | None, default: T) -> T:
@@ -241,9 +251,9 @@ def _logprobs(request: Sampling) -> int | None:
     return request.logprobs if isinstance(request, CompletionRequest) else None
 
 
-def _logit_bias(bias: dict[str, float] | None) -> dict[int, float]:
+def _logit_bias(bias: dict[str, float]) -> dict[int, float]:
     try:
-        return {int(token): value for token, value in (bias or {}).items() if _is_token_id(token)}
+        return {int(token): value for token, value in bias.items() if _is_token_id(token)}
     except ValueError:
         raise InvalidParameter("The keys of `logit_bias` are token ids.", "logit_bias") from None
 

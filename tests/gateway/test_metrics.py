@@ -74,8 +74,9 @@ async def test_gauges_show_an_answer_under_way(http: httpx.AsyncClient) -> None:
     # 0 would end it; eight answers, so that some are still under way when a slow machine looks.
     long = question(max_tokens=1900, n=8, temperature=1.5, stream=True, logit_bias={"0": -100})
     async with http.stream("POST", "/v1/chat/completions", json=long) as answer:
-        pieces = answer.aiter_bytes()  # dropped, it would close the connection
-        await anext(pieces)
+        # Kept: an iterator that is let go of closes the connection.
+        chunks = answer.aiter_bytes()
+        await anext(chunks)
         busy = await scrape(http)
     assert busy["farebox_live_requests"] == idle["farebox_live_requests"] + 1
     assert busy["farebox_engine_running_requests"] > idle["farebox_engine_running_requests"]

@@ -19,15 +19,15 @@ from farebox_engine.sequence import Span
 
 _BLOCK = 16
 # Start and length of each span: whole prompts, rests of longer ones, and what follows a shared prefix.
-MIXED_SPANS = ((0, 1024), (0, 512), (0, 96), (1024, 1024), (512, 256), (2048, 64), (0, 17), (4000, 20))
+MIXED_SPANS = 2 * ((0, 1024), (0, 512), (0, 96), (1024, 1024), (512, 256), (2048, 64), (0, 17), (4000, 20))
 
 
 @dataclass(frozen=True, slots=True)
 class PrefillRow:
     """A step of `spans` spans with `tokens` tokens over `keys` keys; rates in tokens/s.
 
-    `error` is the largest difference between what attention computes in both ways from numbers
-    of unit variance.
+    `error` is how far attention's results x and y of both ways, from numbers of unit variance,
+    are apart at most: |x - y| / (1 + |y|).
     """
 
     shape: str
@@ -43,8 +43,8 @@ class PrefillRow:
 
     def as_line(self) -> str:
         return (
-            f"prefill of {self.shape}: {self.spans} spans, {self.tokens} tokens over {self.keys} keys: packed "
-            f"{self.packed:,.0f} tokens/s, one by one {self.per_sequence:,.0f} "
+            f"prefill of {self.shape}: {self.spans} spans, {self.tokens} tokens over {self.keys} keys: "
+            f"packed {self.packed:,.0f} tokens/s, one by one {self.per_sequence:,.0f} "
             f"({self.packed / self.per_sequence:.2f}x as fast), off by up to {self.error:.1e}"
         )
 
@@ -83,9 +83,7 @@ class PrefillStep:
         for states in (self._cache.keys[0], self._cache.values[0]):
             states.normal_(generator=generator)
         query, key, value = (
-            torch.randn(
-                self.tokens, heads, config.head_dim, generator=generator, dtype=dtype, device=device
-            )
+            torch.randn(self.tokens, heads, config.head_dim, generator=generator, dtype=dtype, device=device)
             for heads in (config.num_heads, config.num_kv_heads, config.num_kv_heads)
         )
         return PagedAttention(self._cache, self._spans, packed).attend(0, query, key, value)
@@ -106,7 +104,8 @@ def measure_prefill(
 ) -> PrefillRow:
     """Check and time one step in both ways in turn, each at its best of about `seconds` in all."""
     step = PrefillStep(loaded, spans)
-    error = float((step.attend(packed).float() - step.attend(None).float()).abs().max())
+    found, expected = step.attend(packed).float(), step.attend(None).float()
+    error = float(((found - expected).abs() / (1 + expected.abs())).max())
     ways = (packed, None)
     for way in ways:
         step.run(way)

@@ -209,6 +209,7 @@ def test_the_reference_knows_windows_as_torch_documents_them() -> None:
     distance = torch.arange(6)[:, None] - torch.arange(6)
     for window, seen in {(-1, -1): distance > -9, (2, 0): (distance >= 0) & (distance <= 2)}.items():
         found = plain.varlen_attn(query, key, value, starts, starts, 6, 6, window_size=window)
-        states = (each.transpose(0, 1) for each in (query, key, value))
-        expected = torch.nn.functional.scaled_dot_product_attention(*states, attn_mask=seen)
+        expected = torch.nn.functional.scaled_dot_product_attention(
+            query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1), attn_mask=seen
+        )
         torch.testing.assert_close(found, expected.transpose(0, 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence as Seq
 from dataclasses import asdict, dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -57,17 +58,17 @@ class PrefillStep:
         generator = torch.Generator().manual_seed(0)
         self._loaded = loaded
         self._spans: list[Span] = []
-        free = 0
+        num_blocks = sum(-(-sum(span) // _BLOCK) for span in spans)
+        # Scattered, as they are in service after a while.
+        free = iter(torch.randperm(num_blocks, generator=generator).tolist())
         for start, length in spans:
             shape = (start + length,)
             tokens = torch.randint(loaded.config.vocab_size, shape, generator=generator).tolist()
-            sequence = intake.sequence(GenerationRequest(f"bench-{free}", tokens))
-            blocks = -(-len(tokens) // _BLOCK)
-            sequence.blocks = list(range(free, free + blocks))
+            sequence = intake.sequence(GenerationRequest("bench", tokens))
+            sequence.blocks = list(islice(free, -(-len(tokens) // _BLOCK)))
             self._spans.append(Span(sequence, start, length))
-            free += blocks
         self._cache = KVCache(
-            loaded.config, num_blocks=free, block_size=_BLOCK, dtype=loaded.dtype, device=loaded.device
+            loaded.config, num_blocks=num_blocks, block_size=_BLOCK, dtype=loaded.dtype, device=loaded.device
         )
         ids = [token for span in self._spans for token in span.tokens]
         places = [place for span in self._spans for place in range(span.start, span.stop)]
@@ -113,5 +114,5 @@ def measure_prefill(
     until = time.perf_counter() + seconds
     while best[0] == float("inf") or time.perf_counter() < until:
         best = [min(taken, step.run(way)) for taken, way in zip(best, ways, strict=True)]
-    rates = (step.tokens / taken for taken in best)
-    return PrefillRow(name, len(spans), step.tokens, step.keys, *rates, error)
+    rates = [step.tokens / taken for taken in best]
+    return PrefillRow(name, len(spans), step.tokens, step.keys, rates[0], rates[1], error)

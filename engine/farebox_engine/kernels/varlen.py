@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from farebox_engine.kernels import plain
 from farebox_engine.packed_prefill import PackedAttention
@@ -19,7 +19,7 @@ class UnusableAttentionError(RuntimeError):
     """The attention fails on this device, or computes something else."""
 
 
-def causal(varlen_attn: Callable[..., Tensor]) -> PackedAttention:
+def causal(varlen_attn: Callable[..., Any]) -> PackedAttention:
     """A function with the signature of `torch.nn.attention.varlen.varlen_attn` as `PackedAttention`.
 
     In torch 2.11 query heads share key heads unasked; later versions want to be asked.
@@ -30,7 +30,7 @@ def causal(varlen_attn: Callable[..., Tensor]) -> PackedAttention:
 
 
 def try_out(
-    varlen_attn: Callable[..., Tensor], head_dim: int, dtype: torch.dtype, device: torch.device
+    varlen_attn: Callable[..., Any], head_dim: int, dtype: torch.dtype, device: torch.device
 ) -> PackedAttention:
     """`causal(varlen_attn)`, once it has computed a small case right.
 
@@ -45,8 +45,10 @@ def try_out(
     # A whole prompt of 3 tokens, then 2 tokens after 5; two query heads to a key head.
     shapes = ((5, 4, head_dim), (10, 2, head_dim), (10, 2, head_dim))
     query, key, value = (torch.randn(shape, generator=generator).to(device, dtype) for shape in shapes)
-    starts = (torch.tensor(counts, dtype=torch.int32, device=device) for counts in ([0, 3, 5], [0, 3, 10]))
-    arguments = (query, key, value, *starts, 3, 7)
+    starts_q, starts_k = (
+        torch.tensor(starts, dtype=torch.int32, device=device) for starts in ([0, 3, 5], [0, 3, 10])
+    )
+    arguments = query, key, value, starts_q, starts_k, 3, 7
     try:
         with torch.inference_mode():
             found = attention(*arguments, scale=0.25)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 from typing import cast
 
 import torch
+from torch.nn.attention.varlen import varlen_attn
 
 from farebox_engine.decode_graph import CudaCapture, DecodeKernels
 from farebox_engine.device_runner import DeviceRunner
+from farebox_engine.kernels.varlen import UnusableAttentionError, try_out
 from farebox_engine.kv_cache import KVCache
+from farebox_engine.packed_prefill import PackedAttention
 from farebox_engine.registry import CausalLM
 from farebox_engine.runner import ModelRunner, Runner
+
+_log = logging.getLogger(__name__)
 
 
 def build_runner(model: CausalLM, cache: KVCache, *, capacity: int, max_blocks: int) -> Runner:
@@ -23,8 +29,11 @@ def build_runner(model: CausalLM, cache: KVCache, *, capacity: int, max_blocks: 
     blocks of the longest.
     """
     device = cache.keys[0].device
-    if device.type != "cuda" or model.lengths_matter or importlib.util.find_spec("triton") is None:
+    if device.type != "cuda":
         return ModelRunner(model, cache)
+    packed = packed_attention(cache)
+    if model.lengths_matter or importlib.util.find_spec("triton") is None:
+        return ModelRunner(model, cache, packed)
     # By name, because only a machine with a GPU need have triton.
     kernels = importlib.import_module("farebox_engine.kernels.paged_decode")
     processors = torch.cuda.get_device_properties(device).multi_processor_count
@@ -37,4 +46,15 @@ def build_runner(model: CausalLM, cache: KVCache, *, capacity: int, max_blocks: 
         kernels=cast(DecodeKernels, kernels),
         splits=lambda bucket: kernels.choose_splits(bucket, kv_heads, processors),
         capture=CudaCapture(device),
+        packed=packed,
     )
+
+
+def packed_attention(cache: KVCache) -> PackedAttention | None:
+    """torch's attention over packed prompts, ``None`` where it does not serve such a cache."""
+    keys = cache.keys[0]
+    try:
+        return try_out(varlen_attn, keys.shape[-1], keys.dtype, keys.device)
+    except UnusableAttentionError as error:
+        _log.info("Prompts are computed one at a time, without packed attention: %s", error)
+        return None

@@ -14,6 +14,7 @@ from farebox_engine.decode_graph import Capture, DecodeGraphs, DecodeKernels
 from farebox_engine.device_batch import DecodeRow, DeviceBatch
 from farebox_engine.device_sampler import least_mode, runs_on_device
 from farebox_engine.kv_cache import KVCache
+from farebox_engine.packed_prefill import PackedAttention
 from farebox_engine.registry import CausalLM
 from farebox_engine.runner import ModelRunner, StepResult
 from farebox_engine.sampler import Sampled
@@ -64,9 +65,10 @@ class DeviceRunner:
         kernels: DecodeKernels,
         splits: Callable[[int], int],
         capture: Capture,
+        packed: PackedAttention | None = None,
     ) -> None:
         device = cache.keys[0].device
-        self._host = ModelRunner(model, cache)
+        self._host = ModelRunner(model, cache, packed)
         self._block_size = cache.block_size
         self._max_blocks = max_blocks
         self._batch = DeviceBatch(capacity, max_blocks, cache.block_size, device)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from farebox_engine.config import DecoderConfig
 from farebox_engine.layers.attention import CAUSAL, AttentionRule, attend_where, causal_mask
+from farebox_engine.packed_prefill import PackedAttention, PackedSpans, pack_spans
 from farebox_engine.sequence import Span
 
 
@@ -118,10 +119,10 @@ class _FreshPrompt:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """How a step's rows are computed in layers of one window."""
+    """How a step's rows are computed in layers of one window: from their own keys, or the cache's."""
 
-    fresh: list[_FreshPrompt]
-    groups: list[_DecodeGroup | _PrefillGroup]
+    fresh: list[_FreshPrompt | PackedSpans]
+    groups: list[_DecodeGroup | _PrefillGroup | PackedSpans]
 
 
 class PagedAttention:
@@ -131,15 +132,20 @@ class PagedAttention:
     per window that the layers have. Decoding sequences are grouped so that no block table
     is padded to more than twice its length, and each group is one batched call. Blocks
     that a window has left behind are not read.
+
+    Prompts are computed span by span, or in one call of `packed` where that is given and the
+    layer's attention is plainly causal; spans of one token should come first, so that the rest
+    lies together.
     """
 
-    def __init__(self, cache: KVCache, spans: Seq[Span]) -> None:
+    def __init__(self, cache: KVCache, spans: Seq[Span], packed: PackedAttention | None = None) -> None:
         self._cache = cache
+        self._packed = packed
         self._device = cache.keys[0].device
         self._slots = self._tensor([slot for span in spans for slot in self._span_slots(span)])
         self._spans: list[tuple[slice, Span]] = []
         self._longest = 0
-        self._plans: dict[int | None, _Plan] = {}
+        self._plans: dict[tuple[int | None, bool], _Plan] = {}
         row = 0
         for span in spans:
             self._spans.append((slice(row, row + span.length), span))
@@ -152,7 +158,7 @@ class PagedAttention:
         """See `AttentionBackend.attend`; also stores `key` and `value`."""
         self._cache.write(layer, self._slots, key, value)
         keys, values = self._cache.keys[layer], self._cache.values[layer]
-        plan = self._plan(rule.window)
+        plan = self._plan(rule)
         if len(plan.groups) == 1 and not plan.fresh:
             return plan.groups[0].attend(query, keys, values, rule)
         output = torch.empty_like(query)
@@ -163,21 +169,25 @@ class PagedAttention:
             output[group.rows] = group.attend(query[group.rows], keys, values, rule)
         return output
 
-    def _plan(self, window: int | None) -> _Plan:
-        if window is not None and window >= self._longest:
-            window = None
-        plan = self._plans.get(window)
+    def _plan(self, rule: AttentionRule) -> _Plan:
+        window = None if rule.window is None or rule.window >= self._longest else rule.window
+        packed = self._packed if window is None and rule.softcap is None else None
+        key = window, packed is not None
+        plan = self._plans.get(key)
         if plan is None:
-            plan = self._plans[window] = self._make_plan(window)
+            plan = self._plans[key] = self._make_plan(window, packed)
         return plan
 
-    def _make_plan(self, window: int | None) -> _Plan:
+    def _make_plan(self, window: int | None, packed: PackedAttention | None) -> _Plan:
         plan = _Plan([], [])
-        decoding = []
-        for rows, span in self._spans:
-            if span.length == 1:
-                decoding.append((rows, span))
-            elif span.start == 0:
+        decoding = [(rows, span) for rows, span in self._spans if span.length == 1]
+        prompts = [(rows, span) for rows, span in self._spans if span.length > 1]
+        if packed is not None:
+            for pack in pack_spans(prompts, self._cache.block_size, self._device, packed):
+                (plan.fresh if pack.slots is None else plan.groups).append(pack)
+            prompts = []
+        for rows, span in prompts:
+            if span.start == 0:
                 plan.fresh.append(_FreshPrompt(rows, causal_mask(span.stop, window, self._device)))
             else:
                 plan.groups.append(self._prefill_group(rows, span, window))

@@ -15,6 +15,7 @@ from farebox_engine.kv_cache import KVCache, PagedAttention
 from farebox_engine.lora.adapter import Adapter
 from farebox_engine.lora.batch import Group, adapted
 from farebox_engine.outputs import RawLogprobs
+from farebox_engine.packed_prefill import PackedAttention
 from farebox_engine.prompt_scores import score_prompts
 from farebox_engine.registry import CausalLM
 from farebox_engine.sampler import Sampled, sample
@@ -51,12 +52,13 @@ class Runner(Protocol):
 
 
 class ModelRunner:
-    """Computes spans with a model and its KV cache."""
+    """Computes spans with a model and its KV cache, prompts in one call of `packed` where it can."""
 
     lookahead = 0
 
-    def __init__(self, model: CausalLM, cache: KVCache) -> None:
+    def __init__(self, model: CausalLM, cache: KVCache, packed: PackedAttention | None = None) -> None:
         self._cache = cache
+        self._packed = packed
         self._model = model
         self._device = cache.keys[0].device
 
@@ -75,7 +77,7 @@ class ModelRunner:
             hidden = self._model(
                 self._tensor([token for span in spans for token in span.tokens]),
                 self._tensor([position for span in spans for position in range(span.start, span.stop)]),
-                PagedAttention(self._cache, spans),
+                PagedAttention(self._cache, spans, self._packed),
                 self._lengths(spans),
             )
         scores = score_prompts(self._model, hidden, spans)

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,12 @@ from farebox_engine.bench import __main__ as bench
 from farebox_engine.bench import gpu, shapes
 from farebox_engine.bench.floor import Floor, Machine
 from farebox_engine.bench.measure import seconds_per_step
-from farebox_engine.bench.shapes import describe
+from farebox_engine.bench.prefill import measure_prefill
+from farebox_engine.bench.shapes import build_model, describe
 from farebox_engine.bench.workload import Answer, Workload
+from farebox_engine.kernels import plain
+from farebox_engine.kernels.varlen import causal
+from farebox_engine.packed_prefill import PackedAttention
 
 TINY = shapes.SHAPES["smollm-135m"] | {"num_hidden_layers": 2, "vocab_size": 500, "hidden_size": 192}
 TINY |= {"num_attention_heads": 3, "num_key_value_heads": 1, "intermediate_size": 64}
@@ -61,3 +66,31 @@ def test_a_wrong_kernel_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib, "import_module", lambda name: Wrong)
     with pytest.raises(gpu.WrongResultError, match="paged_decode"):
         gpu.check_kernels(torch.device("cpu"))
+
+
+def no_numbers(query: torch.Tensor, *_: object, scale: float | None) -> torch.Tensor:
+    return torch.full_like(query, torch.nan)
+
+
+@pytest.mark.parametrize(("packed", "wrong"), [(causal(plain.varlen_attn), False), (no_numbers, True)])
+def test_the_prefill_row_times_both_ways_and_tells_how_far_apart_they_are(
+    packed: PackedAttention, wrong: bool
+) -> None:
+    loaded = build_model(TINY, torch.device("cpu"), torch.float32)
+    row = measure_prefill("tiny", loaded, packed, [(0, 20), (16, 9), (32, 1)], seconds=0.0)
+    assert (row.spans, row.tokens, row.keys) == (3, 30, 20 + 25 + 33)
+    assert min(row.packed, row.per_sequence) > 0
+    with pytest.raises(gpu.WrongResultError, match="packed") if wrong else nullcontext():
+        gpu.check_prefill(row, torch.float32)
+    assert "30 tokens over 78 keys" in row.as_line()
+
+
+def test_a_row_that_fails_is_told_and_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> int:
+        raise gpu.WrongResultError("off by up to 3")
+
+    failures: list[str] = []
+    assert gpu.attempt("prefill", fail, failures) is None
+    assert gpu.attempt("qwen3-0.6b", lambda: 7, failures) == 7
+    assert failures == ["prefill: WrongResultError: off by up to 3"]
+    assert "FAILED prefill: WrongResultError" in capsys.readouterr().out

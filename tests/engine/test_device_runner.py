@@ -1,4 +1,7 @@
-"""Decoding one step ahead in captured steps, on a CPU: steps run eagerly, kernels are plain torch."""
+"""Decoding one step ahead in captured steps, on a CPU: steps run eagerly, kernels are plain torch.
+
+Prompts are computed by packed attention in plain torch, too.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from farebox_engine.device_batch import LENGTH, POSITION, SLOT, SOURCE, DecodeRo
 from farebox_engine.device_runner import DeviceRunner
 from farebox_engine.device_sampler import Mode, choose
 from farebox_engine.kernels import plain
+from farebox_engine.kernels.varlen import causal
 from farebox_engine.kv_cache import KVCache
 from farebox_engine.registry import CausalLM
 from farebox_engine.sampler import sample
@@ -50,7 +54,7 @@ class EagerCapture:
 
 @pytest.fixture
 def capture(monkeypatch: pytest.MonkeyPatch) -> EagerCapture:
-    """Engines started after this decode by a `DeviceRunner`."""
+    """Engines started after this compute prompts packed, and decode by a `DeviceRunner`."""
     capture = EagerCapture()
 
     def build(model: CausalLM, cache: KVCache, *, capacity: int, max_blocks: int) -> DeviceRunner:
@@ -62,6 +66,7 @@ def capture(monkeypatch: pytest.MonkeyPatch) -> EagerCapture:
             kernels=plain,
             splits=lambda bucket: 1,
             capture=capture,
+            packed=causal(plain.varlen_attn),
         )
 
     monkeypatch.setattr(assembly, "build_runner", build)

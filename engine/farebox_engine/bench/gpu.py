@@ -1,6 +1,8 @@
 """Everything that only a GPU can show, in one go: right results first, then speed.
 
-python -m farebox_engine.bench gpu        stops at the first wrong result, with exit status 1
+python -m farebox_engine.bench gpu        stops at a wrong kernel or answer, with exit status 1
+
+A measurement that fails is reported, and the others go on; the exit status is 1 then too.
 """
 
 from __future__ import annotations
@@ -11,15 +13,18 @@ import itertools
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
 
 from farebox_engine.bench.floor import Machine
 from farebox_engine.bench.ours import EngineContender
+from farebox_engine.bench.prefill import MIXED_SPANS, PrefillRow, measure_prefill
 from farebox_engine.bench.report import machine_line, table, write_json
 from farebox_engine.bench.rows import Row, measure_shape
 from farebox_engine.bench.seat import Setting, usable_systems
@@ -27,6 +32,7 @@ from farebox_engine.bench.shapes import SHAPES, build_model, move
 from farebox_engine.bench.workload import Workload
 from farebox_engine.decode_graph import DecodeKernels
 from farebox_engine.kernels import plain
+from farebox_engine.kernels.varlen import try_out
 from farebox_engine.layers.attention import AttentionRule
 from farebox_engine.options import EngineConfig
 
@@ -35,6 +41,9 @@ _BATCHES = (1, 64, 256)
 # Small, and drawn wide: at the usual width of 0.02 a fault in attention hardly shows.
 _SMALL = SHAPES["smollm-135m"] | {"num_hidden_layers": 4, "vocab_size": 2000}
 _SMALL_DEVIATION = 0.1
+_PREFILL_SHAPE, _PREFILL_SECONDS = "qwen3-0.6b", 10.0
+
+_Found = TypeVar("_Found")
 
 
 class WrongResultError(RuntimeError):
@@ -66,18 +75,30 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     machine = Machine.measure(device, torch.bfloat16)
     _say(machine_line(machine, torch.get_num_threads()))
+    failures: list[str] = []
+    prefill = attempt("prefill", lambda: _measure_prefill(device), failures)
     torch.cuda.empty_cache()
     rows: list[Row] = []
     for shape in options.shapes:
         if time.perf_counter() - started > 0.6 * options.seconds:
             _say(f"{shape}: skipped, no time left")
             continue
-        rows.extend(_measure(shape, machine, device))
+        rows.extend(attempt(shape, partial(_measure, shape, machine, device), failures) or [])
         _say(table(rows))
         command = shlex.join(["python", "-m", "farebox_engine.bench", "gpu", *arguments])
-        write_json(options.json, machine, rows, command)
+        write_json(options.json, machine, rows, command, prefill, failures)
     _say(f"done in {time.perf_counter() - started:.0f} s; written to {options.json}")
-    return 0
+    return 1 if failures else 0
+
+
+def attempt(name: str, measure: Callable[[], _Found], failures: list[str]) -> _Found | None:
+    """What `measure` finds; if it fails, `None`, and a line for the reader and in `failures`."""
+    try:
+        return measure()
+    except Exception as error:
+        failures.append(f"{name}: {type(error).__name__}: {error}")
+        _say(f"FAILED {failures[-1]}")
+        return None
 
 
 def check_kernels(device: torch.device) -> None:
@@ -141,6 +162,26 @@ def check_engine(device: torch.device) -> None:
     if same < len(prompts) - 1:
         raise WrongResultError(f"the engine gave {same} of {len(prompts)} answers as on the CPU")
     _say(f"the engine's graphs gave {same} of {len(prompts)} answers as on the CPU, to the token")
+
+
+def _measure_prefill(device: torch.device) -> PrefillRow:
+    loaded = build_model(SHAPES[_PREFILL_SHAPE], device, torch.bfloat16)
+    packed = try_out(varlen_attn, loaded.config.head_dim, loaded.dtype, device)
+    row = measure_prefill(_PREFILL_SHAPE, loaded, packed, MIXED_SPANS, _PREFILL_SECONDS)
+    _say(row.as_line())
+    check_prefill(row, loaded.dtype)
+    return row
+
+
+def check_prefill(row: PrefillRow, dtype: torch.dtype) -> None:
+    """Let a row pass whose two ways agree.
+
+    Raises:
+        WrongResultError: they do not.
+    """
+    # Written so that no number at all is wrong too.
+    if not row.error <= _TOLERANCE[dtype]:
+        raise WrongResultError(f"packed attention is off by up to {row.error:g}")
 
 
 def _measure(shape: str, machine: Machine, device: torch.device) -> list[Row]:

@@ -13,6 +13,7 @@ import torch
 
 from farebox_engine.bench.floor import Machine
 from farebox_engine.bench.measure import Reading
+from farebox_engine.bench.prefill import PrefillRow
 from farebox_engine.bench.rows import Row
 
 
@@ -47,13 +48,23 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def write_json(path: Path, machine: Machine, rows: Sequence[Row], command: str) -> None:
+def write_json(
+    path: Path,
+    machine: Machine,
+    rows: Sequence[Row],
+    command: str,
+    prefill: PrefillRow | None = None,
+    failures: Sequence[str] = (),
+) -> None:
+    """Write what was measured; `failures` tell of what could not be, a sentence each."""
     document = {
         "command": command,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": asdict(machine),
         "rows": [row.as_json() for row in rows],
+        "prefill": None if prefill is None else prefill.as_json(),
+        "failures": list(failures),
     }
     path.write_text(json.dumps(document, indent=1) + "\n")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -41,3 +43,52 @@ def paged_decode(
             scores = rule.softcap * torch.tanh(scores / rule.softcap)
         output[row] = torch.einsum("hl,lhd->hd", scores.softmax(-1), value).to(query.dtype)
     return output
+
+
+def varlen_attn(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cu_seq_q: Tensor,
+    cu_seq_k: Tensor,
+    max_q: int,
+    max_k: int,
+    *,
+    scale: float | None = None,
+    window_size: tuple[int, int] = (-1, -1),
+    enable_gqa: bool = False,
+) -> Tensor:
+    """See `torch.nn.attention.varlen.varlen_attn`; computed in fp32, one sequence after the other.
+
+    Raises:
+        ValueError: query and key heads differ in number, but ``enable_gqa`` is not set.
+    """
+    del max_q, max_k
+    if not enable_gqa and query.shape[1] != key.shape[1]:
+        raise ValueError(f"{query.shape[1]} query heads and {key.shape[1]} key heads without enable_gqa.")
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    group = query.shape[1] // key.shape[1]
+    output = torch.empty_like(query)
+    bounds = zip(cu_seq_q.tolist(), cu_seq_k.tolist(), strict=True)
+    for (first_q, first_k), (stop_q, stop_k) in itertools.pairwise(bounds):
+        queries = query[first_q:stop_q].float()
+        keys, values = (
+            states[first_k:stop_k].float().repeat_interleave(group, dim=1) for states in (key, value)
+        )
+        scores = scale * torch.einsum("qhd,khd->hqk", queries, keys)
+        scores.masked_fill_(~_seen(stop_q - first_q, stop_k - first_k, window_size, query.device), -torch.inf)
+        output[first_q:stop_q] = torch.einsum("hqk,khd->qhd", scores.softmax(-1), values).to(query.dtype)
+    return output
+
+
+def _seen(queries: int, keys: int, window_size: tuple[int, int], device: torch.device) -> Tensor:
+    """Who sees whom, bool [queries, keys]; the last query stands at the last key."""
+    positions = torch.arange(keys, device=device)
+    behind = positions[keys - queries :, None] - positions
+    left, right = window_size
+    seen = torch.ones_like(behind, dtype=torch.bool)
+    if left >= 0:
+        seen &= behind <= left
+    if right >= 0:
+        seen &= behind >= -right
+    return seen

@@ -25,7 +25,10 @@ _GAUGES = {
 _COUNTERS = {
     "steps": ("farebox_engine_steps", "Batches computed."),
     "failed_steps": ("farebox_engine_failed_steps", "Batches that failed."),
-    "restarts": ("farebox_engine_restarts", "Times that another thread took over from one that hung."),
+    "restarts": (
+        "farebox_engine_restarts",
+        "Times that another thread took over from one that hung or broke.",
+    ),
     "preemptions": ("farebox_engine_preemptions", "Answers put back because KV blocks ran out."),
     "busy_seconds": ("farebox_engine_busy_seconds", "Seconds the device computed."),
     "operator_seconds": ("farebox_engine_operator_seconds", "Of these, seconds charged to no request."),

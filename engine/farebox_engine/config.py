@@ -154,7 +154,7 @@ def refuse_other_models(fields: Fields, model_type: str, architecture: str) -> N
     """Refuse what would load but compute something else.
 
     Raises:
-        ConfigError: another model type, a head of another kind, or quantized weights.
+        ConfigError: another model type, or a head of another kind.
     """
     found = fields.text("model_type", default=model_type)
     if found != model_type:
@@ -162,8 +162,6 @@ def refuse_other_models(fields: Fields, model_type: str, architecture: str) -> N
     architectures = fields.values.get("architectures")
     if architectures and architectures != [architecture]:
         raise ConfigError(f"architectures {architectures!r} are not supported; only {architecture!r} is.")
-    if fields.values.get("quantization_config") is not None:
-        raise ConfigError("config.json has a quantization_config; quantized checkpoints are not supported.")
 
 
 def refuse_other_activations(fields: Fields, name: str, known: Collection[str]) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from farebox_engine.errors import LoadError
+from farebox_engine.own_file import refuse_foreign
 
 _MAX_BYTES = 256 << 20  # the largest tokenizer.json known is a tenth of this
 
@@ -14,7 +15,7 @@ def read_json(path: Path) -> dict[str, object]:
     """The object in a JSON file.
 
     Raises:
-        LoadError: the file is missing, too large, or holds no JSON object.
+        LoadError: the file is missing, too large, not the folder's own, or holds no JSON object.
     """
     content = _parse(path)
     if not isinstance(content, dict):
@@ -31,9 +32,12 @@ def read_json_objects(path: Path) -> list[dict[str, object]]:
 
 
 def _parse(path: Path) -> object:
+    refuse_foreign(path)
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise LoadError(f"{path} is larger than {_MAX_BYTES >> 20} MiB; that cannot be right.")
+            raise LoadError(
+                f"{path} is larger than {_MAX_BYTES >> 20} MiB, which cannot be right; export it again."
+            )
         content: object = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise LoadError(f"{path.parent} has no {path.name}; give a whole Hugging Face checkpoint.") from None

@@ -7,6 +7,7 @@ import torch
 from farebox_engine.errors import LoadError
 from farebox_engine.kv_cache import KVCache
 from farebox_engine.loader import LoadedModel
+from farebox_engine.memory import check_context
 from farebox_engine.options import EngineConfig
 
 _CPU_CACHE_BYTES = 1 << 30
@@ -34,10 +35,11 @@ def num_blocks(loaded: LoadedModel, config: EngineConfig, context: int) -> int:
     """KV blocks that fit into the memory meant for them; at least enough for one full context.
 
     Raises:
-        LoadError: `kv_cache_bytes` is set and holds less than one context.
+        LoadError: `kv_cache_bytes`, or all memory there is, holds less than one context.
     """
     block_bytes = KVCache.bytes_per_token(loaded.config, loaded.dtype) * config.block_size
     least = -(-context // config.block_size)
+    check_context(loaded.device, tokens=context, needed=least * block_bytes)
     if config.kv_cache_bytes is not None:
         blocks = config.kv_cache_bytes // block_bytes
         if blocks < least:

@@ -14,9 +14,11 @@ from farebox_engine.answer_format import OPEN_REASONING, AnswerFormat
 from farebox_engine.chat_template import ChatTemplate
 from farebox_engine.errors import LoadError, TemplateError
 from farebox_engine.json_file import read_json, read_optional_json
+from farebox_engine.own_file import refuse_foreign
 from farebox_engine.vocabulary import Vocabulary
 
 _PRIVATE_USE = range(0x100000, 0x10FFFE)
+_LARGEST_TEMPLATE = 1 << 20
 _ROLE = re.compile(r"[a-z_]{1,32}")
 
 
@@ -264,6 +266,9 @@ def _alternation(controls: Mapping[str, int]) -> re.Pattern[str]:
 def _template_source(folder: Path, settings: Mapping[str, object]) -> str | None:
     file = folder / "chat_template.jinja"
     if file.exists():
+        refuse_foreign(file)
+        if file.stat().st_size > _LARGEST_TEMPLATE:
+            raise LoadError(f"chat_template.jinja is larger than {_LARGEST_TEMPLATE >> 20} MiB; shorten it.")
         try:
             return file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

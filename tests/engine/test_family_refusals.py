@@ -30,7 +30,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "activation": ({"model_type": "mistral", "hidden_act": "relu"}, "hidden_act 'relu'"),
     "gemma activation": ({"model_type": "gemma2", "hidden_activation": "gelu"}, "hidden_activation 'gelu'"),
     "gpt2 activation": ({"model_type": "gpt2", "activation_function": "relu"}, "activation_function 'relu'"),
-    "quantized": ({"model_type": "qwen3", "quantization_config": {"bits": 4}}, "quantized"),
+    "quantized": ({"model_type": "qwen3", "quantization_config": {"bits": 4}}, "quantised"),
     "no language model": ({"model_type": "qwen2", "architectures": ["Qwen2ForReward"]}, "Qwen2ForReward"),
     "own layer types": ({"model_type": "mistral", "layer_types": ["full_attention"] * 4}, "layer_types"),
     "other layer types": ({"model_type": "qwen3", "layer_types": ["chunked_attention"] * 4}, "chunked"),
@@ -93,7 +93,9 @@ def test_what_would_compute_something_else_is_refused_by_name(case: str, tmp_pat
     if change["model_type"] == "qwen2":
         del config["head_dim"]
     (tmp_path / "config.json").write_text(json.dumps(config))
-    save_file({}, tmp_path / WEIGHTS)
+    # As many tensors as layers, none of them a weight.
+    ignored = {f"model.layers.{layer}.self_attn.rotary_emb.inv_freq": torch.zeros(1) for layer in range(4)}
+    save_file(ignored, tmp_path / WEIGHTS)
     with pytest.raises(LoadError, match=message) as failure:
         load_model(tmp_path, device=CPU, dtype=torch.float32)
     assert str(failure.value).endswith(".")

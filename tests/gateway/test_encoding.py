@@ -10,7 +10,9 @@ import httpx
 import numpy as np
 import openai
 import pytest
+import torch
 from openai import AsyncOpenAI
+from safetensors.torch import load_file, save_file
 from sqlalchemy import text
 
 from farebox.core.database import Database
@@ -35,12 +37,16 @@ HEADS = {
 async def folders(
     server: RunningServer, database: Database, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
-    """An encoder of each kind and an encoder-decoder, on offer under these names."""
+    """An encoder of each kind, one that fails over token 60, and an encoder-decoder, on offer by name."""
     root = tmp_path_factory.mktemp("encoders")
     made = {
         name: build_encoder(root / name, "Bert", head, **overrides)
         for name, (head, overrides) in HEADS.items()
     }
+    made["broken"] = build_encoder(root / "broken", "Bert")
+    tensors = load_file(made["broken"] / "model.safetensors")
+    tensors["embeddings.word_embeddings.weight"][60] = torch.nan
+    save_file(tensors, made["broken"] / "model.safetensors", metadata={"format": "pt"})
     made["translator"] = build_seq2seq(root / "translator", "marian")
     for name, folder in made.items():
         await offer(database, name, folder)
@@ -70,6 +76,22 @@ async def test_embeddings_are_the_engines_and_are_billed_by_the_token(
     assert event.amount == answer.usage.prompt_tokens * Decimal("0.000001")
     assert event.device_seconds is not None
     assert not (await read_books(database, tenant.organization_id)).holds
+
+
+async def test_a_request_that_the_model_fails_costs_nothing_and_is_counted(
+    http: httpx.AsyncClient, folders: dict[str, Path], database: Database, tenant: Tenant
+) -> None:
+    assert "broken" in folders
+    answer = await http.post("/v1/embeddings", json={"model": "broken", "input": [[2, 50, 3], [2, 60, 3]]})
+    assert answer.status_code == 500
+    books = await read_books(database, tenant.organization_id)
+    assert not books.events
+    assert not books.holds
+    counted = (await http.get("/metrics")).text
+    assert 'farebox_engine_restarts_total{model="broken"} 0.0' in counted
+    assert 'farebox_engine_failed_steps_total{model="broken"} 0.0' in counted
+    wasted = next(line for line in counted.splitlines() if 'operator_seconds_total{model="broken"}' in line)
+    assert float(wasted.split()[-1]) > 0
 
 
 @pytest.mark.usefixtures("folders")

@@ -34,7 +34,7 @@ def read_config(fields: Fields) -> EncoderConfig:
         vocab_size=fields.integer("vocab_size", minimum=1),
         hidden_size=fields.integer("hidden_size", minimum=1),
         intermediate_size=fields.integer("intermediate_size", minimum=1),
-        num_layers=fields.integer("num_hidden_layers", minimum=1),
+        num_layers=fields.layers("num_hidden_layers"),
         num_heads=fields.integer("num_attention_heads", minimum=1),
         activation=fields.text("hidden_act", default="gelu"),
         norm_eps=fields.number("layer_norm_eps", default=1e-12, above=0.0),

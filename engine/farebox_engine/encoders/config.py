@@ -9,6 +9,8 @@ from enum import StrEnum
 from farebox_engine.config_fields import ConfigError, Fields
 from farebox_engine.encoders.activations import ACTIVATIONS
 
+_MOST_LABELS = 1 << 16
+
 
 class Task(StrEnum):
     """What a checkpoint's head computes."""
@@ -99,6 +101,8 @@ def read_labels(fields: Fields) -> tuple[str, ...]:
     names = fields.mapping("id2label")
     if names is None:
         count = fields.integer("num_labels", minimum=1, default=2)
+        if count > _MOST_LABELS:
+            raise ConfigError(f"config.json: num_labels is {count}; at most {_MOST_LABELS} are supported.")
         return tuple(f"LABEL_{number}" for number in range(count))
     found = {key: value for key, value in names.values.items() if isinstance(value, str)}
     expected = [str(number) for number in range(len(names.values))]

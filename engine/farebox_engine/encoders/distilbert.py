@@ -30,7 +30,7 @@ def read_config(fields: Fields) -> EncoderConfig:
         vocab_size=fields.integer("vocab_size", minimum=1),
         hidden_size=fields.integer("dim", minimum=1),
         intermediate_size=fields.integer("hidden_dim", minimum=1),
-        num_layers=fields.integer("n_layers", minimum=1),
+        num_layers=fields.layers("n_layers"),
         num_heads=fields.integer("n_heads", minimum=1),
         activation=fields.text("activation", default="gelu"),
         norm_eps=1e-12,

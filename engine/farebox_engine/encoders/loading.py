@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import torch
 
+from farebox_engine.checkpoint_files import hash_files, weight_files
 from farebox_engine.config_fields import ConfigError, Fields
 from farebox_engine.encoders.config import EncoderConfig, Task, read_task
 from farebox_engine.encoders.pooling import SentenceHead
@@ -18,7 +20,8 @@ from farebox_engine.encoders.tokenizer import EncoderTokenizer
 from farebox_engine.encoders.weights import load_encoder_weights
 from farebox_engine.errors import LoadError
 from farebox_engine.json_file import read_json
-from farebox_engine.loader import Tensors, allocate_module, hash_files, weight_files
+from farebox_engine.quantised import refuse_quantised
+from farebox_engine.tensor_files import Tensors, load_module
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +59,25 @@ def load_encoder(
         raise LoadError(f"There is no folder {folder}; give the path of a Hugging Face checkpoint.")
     description = read_json(folder / "config.json")
     family = encoder_family(description)
+    refuse_quantised(folder, description)
     files = weight_files(folder)
     try:
         task = read_task(description)
         config = family.read_config(Fields(description, "config.json"))
         settings = read_settings(folder, description)
         pooler = read_head(folder, config.hidden_size) if task is Task.EMBED else None
-        model = cast(EncoderModel, allocate_module(lambda: family.build(config, task), device, dtype))
         with Tensors(files) as tensors:
-            load_encoder_weights(model, family.names, tensors, labels_tokens=task is Task.LABEL_TOKENS)
+            module = load_module(
+                lambda: family.build(config, task),
+                partial(load_encoder_weights, names=family.names, labels_tokens=task is Task.LABEL_TOKENS),
+                tensors,
+                layers=config.num_layers,
+                device=device,
+                dtype=dtype,
+            )
     except ConfigError as error:
         raise LoadError(f"{folder} cannot be loaded: {error}") from error
+    model = cast(EncoderModel, module)
     return LoadedEncoder(
         model=model.eval(),
         pooler=None if pooler is None else pooler.to(device).eval(),

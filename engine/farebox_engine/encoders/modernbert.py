@@ -59,7 +59,7 @@ class ModernBertConfig(EncoderConfig):
 def read_config(fields: Fields) -> ModernBertConfig:
     """Read config.json as transformers 4 or 5 writes it; raises `ConfigError`."""
     labels = read_labels(fields)
-    layers = fields.integer("num_hidden_layers", minimum=1)
+    layers = fields.layers("num_hidden_layers")
     pooling = fields.text("classifier_pooling", default="cls")
     if pooling not in {"cls", "mean"}:
         raise ConfigError(f"config.json: classifier_pooling must be 'cls' or 'mean', not {pooling!r}.")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from farebox_engine.checkpoint_files import weight_files
 from farebox_engine.config_fields import ConfigError, Fields
 from farebox_engine.encoders.pooling import Dense, Normalize, Pooling, SentenceHead
 from farebox_engine.json_file import read_json_objects, read_optional_json
-from farebox_engine.loader import Tensors, weight_files
+from farebox_engine.own_file import refuse_astray
+from farebox_engine.tensor_files import Tensors, load_module
 
 # The flags of older files, in the order in which their vectors stand side by side.
 _FLAGS = {
@@ -121,6 +125,7 @@ def _modules(path: Path) -> list[tuple[str, Path]]:
             raise ConfigError(f"modules.json: {kind} is code of its own, which is never run.")
         if where and (Path(where).name != where or where == ".."):
             raise ConfigError(f"modules.json: {where!r} is no folder beside it.")
+        refuse_astray(path.parent / where)
         found.append((kind.rpartition(".")[2], path.parent / where))
     return found
 
@@ -144,25 +149,32 @@ def _dense(where: Path, settings: Fields, width: int) -> Dense:
     other = settings.text("module_input_name", default="sentence_embedding") != "sentence_embedding"
     if other or settings.boolean("use_residual", default=False):
         raise ConfigError(f"{where.name}: only a plain dense layer on the pooled vector is supported.")
-    layer = Dense(
-        width,
-        settings.integer("out_features", minimum=1),
-        bias=settings.boolean("bias", default=True),
-        activation=_activation(
-            settings.text("activation_function", default="torch.nn.modules.activation.Tanh")
-        ),
-    )
+    activation = _activation(settings.text("activation_function", default="torch.nn.modules.activation.Tanh"))
+    size, bias = settings.integer("out_features", minimum=1), settings.boolean("bias", default=True)
     with Tensors(weight_files(where)) as tensors:
-        parameters = dict(layer.named_parameters())
-        if tensors.keys() != parameters.keys():
-            raise ConfigError(f"{where.name} must hold exactly {', '.join(parameters)}.")
-        for name, parameter in parameters.items():
-            tensor = tensors[name]
-            if tensor.shape != parameter.shape:
-                raise ConfigError(f"{where.name}: {name} has shape {list(tensor.shape)}.")
-            parameter.detach().copy_(tensor)
-            parameter.requires_grad_(False)
-    return layer
+        layer = load_module(
+            lambda: Dense(width, size, bias=bias, activation=activation),
+            partial(_fill, where.name),
+            tensors,
+            layers=1,
+            device=torch.device("cpu"),
+            dtype=torch.float32,
+        )
+    return cast(Dense, layer)
+
+
+def _fill(where: str, layer: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    parameters = dict(layer.named_parameters())
+    if tensors.keys() != parameters.keys():
+        raise ConfigError(f"{where} must hold exactly {', '.join(parameters)}.")
+    for name, parameter in parameters.items():
+        tensor = tensors[name]
+        if tensor.shape != parameter.shape:
+            raise ConfigError(
+                f"{where}: {name} has shape {list(tensor.shape)}, "
+                f"but its config.json implies {list(parameter.shape)}."
+            )
+        parameter.detach().copy_(tensor)
 
 
 def _score_activation(model: Fields, config: Fields) -> Callable[[Tensor], Tensor]:

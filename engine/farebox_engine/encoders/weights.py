@@ -44,9 +44,9 @@ class NameMap:
 
 def load_encoder_weights(
     model: nn.Module,
-    names: NameMap,
     tensors: Mapping[str, Tensor],
     *,
+    names: NameMap,
     labels_tokens: bool = False,
     new_head: bool = False,
 ) -> None:

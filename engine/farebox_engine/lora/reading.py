@@ -8,16 +8,19 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
+from farebox_engine.checkpoint_files import hash_files
 from farebox_engine.config_fields import ConfigError
 from farebox_engine.errors import LoadError
 from farebox_engine.json_file import read_json
-from farebox_engine.loader import LoadedModel, Tensors, hash_files
+from farebox_engine.loader import LoadedModel
 from farebox_engine.lora.adapter import Adapter, LowRank
 from farebox_engine.lora.config import FILE_NAME, LoraConfig, read_lora
 from farebox_engine.models.weights import Slot, weight_slots
+from farebox_engine.own_file import refuse_foreign
+from farebox_engine.shortage import is_shortage
+from farebox_engine.tensor_files import Tensors
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -47,12 +50,13 @@ def adapter_files(folder: Path) -> list[Path]:
     """The files that decide what an adapter computes.
 
     Raises:
-        LoadError: one is missing.
+        LoadError: one is missing, or lies outside of the folder.
     """
     if not folder.is_dir():
         raise LoadError(f"There is no folder {folder}; give the path of an adapter as peft saves it.")
     files = [folder / FILE_NAME, folder / WEIGHTS_NAME]
     for path in files:
+        refuse_foreign(path)
         if not path.is_file():
             pickled = " (a *.bin is a pickle and is never opened)" if any(folder.glob("*.bin")) else ""
             raise LoadError(f"{folder} has no {path.name}{pickled}; save the adapter with peft again.")
@@ -80,7 +84,9 @@ def read_adapter(name: str, folder: str | Path, loaded: LoadedModel, places: Seq
             matrices = _place(config, tensors, loaded, places)
     except ConfigError as error:
         raise LoadError(f"{folder} cannot be loaded: {error}") from error
-    except torch.OutOfMemoryError as error:
+    except Exception as error:
+        if not is_shortage(error):
+            raise
         raise LoadError(f"There is no memory left for {folder}; unload an adapter first.") from error
     return Adapter(name, hash_files(files), config.rank, matrices)
 
@@ -96,7 +102,7 @@ def adaptable(module: nn.Module, naming_slots: Mapping[str, Slot]) -> Iterator[P
 
 
 def _place(
-    config: LoraConfig, tensors: Mapping[str, Tensor], loaded: LoadedModel, places: Seq[Place]
+    config: LoraConfig, tensors: Tensors, loaded: LoadedModel, places: Seq[Place]
 ) -> dict[str, tuple[LowRank, ...]]:
     if not isinstance(loaded.model, nn.Module):
         raise ConfigError("this model takes no adapters.")
@@ -143,19 +149,17 @@ def _refuse_strangers(found: set[str], known: set[str]) -> None:
         raise ConfigError(f"it adapts {min(strange)}, which this model does not have or cannot adapt.")
 
 
-def _low_rank(
-    config: LoraConfig, tensors: Mapping[str, Tensor], place: Place, loaded: LoadedModel
-) -> LowRank:
+def _low_rank(config: LoraConfig, tensors: Tensors, place: Place, loaded: LoadedModel) -> LowRank:
     source, slot = place.source, place.slot
-    down, up = (tensors[f"{PREFIX}{source}.lora_{half}.weight"] for half in "AB")
+    names = [f"{PREFIX}{source}.lora_{half}.weight" for half in "AB"]
     expected = ([config.rank, place.columns], [slot.stop - slot.start, config.rank])
-    for half, tensor, shape in zip("AB", (down, up), expected, strict=True):
-        if list(tensor.shape) != shape:
+    for half, name, shape in zip("AB", names, expected, strict=True):
+        found = list(tensors.outline(name).shape)
+        if found != shape:
             raise ConfigError(
-                f"lora_{half} of {source} has shape {list(tensor.shape)}, but r and the model imply {shape}."
+                f"lora_{half} of {source} has shape {found}, but r and the model imply {shape}."
             )
-        if not tensor.is_floating_point():
-            raise ConfigError(f"lora_{half} of {source} is quantised; save it as floating-point numbers.")
+    down, up = (tensors[name] for name in names)
     scaled = up.float() * config.scale
     return LowRank(
         down.to(device=loaded.device, dtype=loaded.dtype),

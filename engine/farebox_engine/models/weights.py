@@ -135,6 +135,11 @@ def _expert_slots(
     together = naming.of(name)
     if together in present:
         return {together: Slot(name, 0, experts.num_experts)}
+    if present and experts.num_experts > len(present):
+        raise ConfigError(
+            f"config.json asks for {experts.num_experts} experts, but the checkpoint has only "
+            f"{len(present)} tensors."
+        )
     return {
         naming.of(f"{path}.{expert}.{part}.weight"): Slot(name, start, stop, expert)
         for expert in range(experts.num_experts)

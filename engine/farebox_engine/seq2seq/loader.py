@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from farebox_engine.checkpoint_files import hash_files, weight_files
 from farebox_engine.config_fields import ConfigError
 from farebox_engine.errors import LoadError
 from farebox_engine.json_file import read_json
-from farebox_engine.loader import Tensors, allocate_module, hash_files, weight_files
+from farebox_engine.quantised import refuse_quantised
 from farebox_engine.seq2seq.defaults import GenerationDefaults
 from farebox_engine.seq2seq.model import EncoderDecoder
 from farebox_engine.seq2seq.registry import FAMILIES, Family
+from farebox_engine.tensor_files import Tensors, load_module
 from farebox_engine.tokenizer import ChatTokenizer
 
 
@@ -51,11 +54,19 @@ def load_seq2seq(folder: str | Path, *, device: torch.device, dtype: torch.dtype
         raise LoadError(f"There is no folder {folder}; give the path of a Hugging Face checkpoint.")
     description = read_json(folder / "config.json")
     family = _family(description)
+    refuse_quantised(folder, description)
     files = weight_files(folder)
     try:
         with Tensors(files) as tensors:
-            module = allocate_module(family.plan(description, tensors.keys()), device, dtype)
-            load_weights(module, family, tensors)
+            blueprint = family.plan(description, tensors.keys())
+            module = load_module(
+                blueprint.build,
+                partial(load_weights, family=family),
+                tensors,
+                layers=blueprint.layers,
+                device=device,
+                dtype=dtype,
+            )
         model = cast(EncoderDecoder, module.eval())
         defaults = GenerationDefaults.load(folder, description, model.dimensions.vocab_size)
     except ConfigError as error:
@@ -73,7 +84,7 @@ def load_seq2seq(folder: str | Path, *, device: torch.device, dtype: torch.dtype
     )
 
 
-def load_weights(module: nn.Module, family: Family, tensors: Mapping[str, Tensor]) -> None:
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], family: Family) -> None:
     """Copy a checkpoint's tensors into `module`, cast to its dtype.
 
     Raises:
@@ -113,8 +124,6 @@ def _family(description: Mapping[str, object]) -> Family:
         raise LoadError(
             f"Encoder-decoders of type {model_type!r} are not supported; supported are: {known}.{code}"
         )
-    if "quantization_config" in description:
-        raise LoadError("config.json has a quantization_config; quantized checkpoints are not supported.")
     return family
 
 

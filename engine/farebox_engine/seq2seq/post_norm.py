@@ -66,10 +66,10 @@ class PostNormConfig:
         return cls(
             vocab_size=fields.integer("vocab_size", minimum=1),
             hidden_size=hidden_size,
-            encoder_layers=fields.integer("encoder_layers", minimum=1),
+            encoder_layers=fields.layers("encoder_layers"),
             encoder_heads=heads["encoder"],
             encoder_feed_forward=fields.integer("encoder_ffn_dim", minimum=1),
-            decoder_layers=fields.integer("decoder_layers", minimum=1),
+            decoder_layers=fields.layers("decoder_layers"),
             decoder_heads=heads["decoder"],
             decoder_feed_forward=fields.integer("decoder_ffn_dim", minimum=1),
             activation=fields.text("activation_function", default="gelu"),

@@ -14,8 +14,17 @@ from farebox_engine.seq2seq.marian import Marian
 from farebox_engine.seq2seq.post_norm import PostNormConfig
 from farebox_engine.seq2seq.t5 import T5, T5_ALIASES, T5_IGNORED, T5Config
 
-# Reads a config.json, given the names of the checkpoint's tensors, and returns what builds the module.
-Plan = Callable[[Mapping[str, object], Collection[str]], Callable[[], nn.Module]]
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """What builds a module, and how many layers it will have."""
+
+    build: Callable[[], nn.Module]
+    layers: int
+
+
+# Reads a config.json, given the names of the checkpoint's tensors.
+Plan = Callable[[Mapping[str, object], Collection[str]], Blueprint]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +42,24 @@ class Family:
     optional: tuple[str, ...] = ()
 
 
-def _plan_t5(description: Mapping[str, object], tensors: Collection[str]) -> Callable[[], nn.Module]:
-    return partial(T5, T5Config.read(description, tensors))
+def _plan_t5(description: Mapping[str, object], tensors: Collection[str]) -> Blueprint:
+    config = T5Config.read(description, tensors)
+    return Blueprint(partial(T5, config), config.encoder_layers + config.decoder_layers)
 
 
-def _plan_bart(description: Mapping[str, object], tensors: Collection[str]) -> Callable[[], nn.Module]:
+def _plan_bart(description: Mapping[str, object], tensors: Collection[str]) -> Blueprint:
     del tensors
-    return partial(Bart, PostNormConfig.read(description))
+    config = PostNormConfig.read(description)
+    return Blueprint(partial(Bart, config), config.encoder_layers + config.decoder_layers)
 
 
-def _plan_marian(description: Mapping[str, object], tensors: Collection[str]) -> Callable[[], nn.Module]:
+def _plan_marian(description: Mapping[str, object], tensors: Collection[str]) -> Blueprint:
     del tensors
     separate = description.get("share_encoder_decoder_embeddings") is False
     if separate or description.get("decoder_vocab_size") not in (None, description.get("vocab_size")):
         raise ConfigError("models with separate vocabularies for source and target are not supported.")
-    return partial(Marian, PostNormConfig.read(description))
+    config = PostNormConfig.read(description)
+    return Blueprint(partial(Marian, config), config.encoder_layers + config.decoder_layers)
 
 
 _SHARED = {"model.shared.weight": ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight")}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from farebox_engine.errors import LoadError
+from farebox_engine.memory import check_context
 from farebox_engine.options import EngineConfig
 from farebox_engine.seq2seq.cache import BlockCache
 from farebox_engine.seq2seq.loader import LoadedSeq2Seq
@@ -39,7 +40,7 @@ def fit(loaded: LoadedSeq2Seq, config: EngineConfig) -> Sizes:
 
     Raises:
         LoadError: `context_length` is longer than the model's positions reach, or
-            `kv_cache_bytes` holds less than the longest request.
+            `kv_cache_bytes`, or all memory there is, holds less than the longest request.
     """
     source, target = _lengths(loaded, config)
     size, limit = config.block_size, config.running_limit(loaded.device)
@@ -51,6 +52,7 @@ def fit(loaded: LoadedSeq2Seq, config: EngineConfig) -> Sizes:
         )
     block_bytes = BlockCache.bytes_per_token(loaded.model.dimensions, loaded.dtype) * size
     least = -(-source // size) + num_beams * -(-target // size)
+    check_context(loaded.device, tokens=source + target, needed=least * block_bytes)
     # More than every hypothesis and its own source at full length can never be used.
     most = limit * (-(-source // size) + -(-target // size))
     blocks = _budget(loaded, config) // block_bytes

@@ -64,7 +64,7 @@ class T5Config:
         if feed_forward not in _ACTIVATIONS:
             known = ", ".join(_ACTIVATIONS)
             raise ConfigError(f"feed_forward_proj {feed_forward!r} is not supported; supported are: {known}.")
-        layers = fields.integer("num_layers", minimum=1)
+        layers = fields.layers("num_layers")
         buckets = fields.integer("relative_attention_num_buckets", default=32, minimum=4)
         max_distance = fields.integer("relative_attention_max_distance", default=128, minimum=2)
         if max_distance <= buckets // 2:
@@ -78,7 +78,7 @@ class T5Config:
             num_heads=fields.integer("num_heads", minimum=1),
             feed_forward_size=fields.integer("d_ff", minimum=1),
             encoder_layers=layers,
-            decoder_layers=fields.optional_integer("num_decoder_layers", minimum=1) or layers,
+            decoder_layers=fields.layers("num_decoder_layers", default=layers),
             feed_forward=feed_forward,
             buckets=buckets,
             max_distance=max_distance,

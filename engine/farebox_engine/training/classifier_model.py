@@ -10,6 +10,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from farebox_engine.checkpoint_files import weight_files
 from farebox_engine.config_fields import Fields
 from farebox_engine.encoders.config import Task
 from farebox_engine.encoders.loading import encoder_family
@@ -17,7 +18,7 @@ from farebox_engine.encoders.registry import EncoderFamily, EncoderModel
 from farebox_engine.encoders.tokenizer import EncoderTokenizer
 from farebox_engine.encoders.weights import initialise, load_encoder_weights, named_encoder_weights
 from farebox_engine.json_file import read_json, read_optional_json
-from farebox_engine.loader import Tensors, weight_files
+from farebox_engine.tensor_files import Tensors
 
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _ARCHITECTURES = {
@@ -61,7 +62,7 @@ def from_encoder(folder: Path, labels: Sequence[str], max_length: int, dropout: 
     }
     made = _build(read_json(folder / "config.json"), tokenizer_files, labels, max_length, dropout)
     with Tensors(weight_files(folder)) as tensors:
-        load_encoder_weights(made.model, made.family.names, tensors, new_head=True)
+        load_encoder_weights(made.model, tensors, names=made.family.names, new_head=True)
     return made
 
 

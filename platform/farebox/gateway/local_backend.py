@@ -90,6 +90,7 @@ def local_backends(settings: Settings) -> BackendFactory:
         device=None if settings.engine_device == "auto" else settings.engine_device,
         threads=settings.engine_threads,
         speculative_tokens=settings.engine_speculative_tokens,
+        step_timeout=settings.engine_step_seconds,
     )
     return partial(_load, config)
 

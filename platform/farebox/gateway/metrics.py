@@ -25,7 +25,10 @@ _GAUGES = {
 _COUNTERS = {
     "steps": ("farebox_engine_steps", "Batches computed."),
     "failed_steps": ("farebox_engine_failed_steps", "Batches that failed."),
-    "restarts": ("farebox_engine_restarts", "Times that another thread took over from one that hung."),
+    "restarts": (
+        "farebox_engine_restarts",
+        "Times that another thread took over from one that hung or broke.",
+    ),
     "preemptions": ("farebox_engine_preemptions", "Answers put back because KV blocks ran out."),
     "draft_tokens": ("farebox_engine_draft_tokens", "Tokens guessed and computed to be verified."),
     "accepted_draft_tokens": ("farebox_engine_accepted_draft_tokens", "Of these, tokens that proved right."),

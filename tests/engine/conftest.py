@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from farebox_engine import Engine, EngineConfig
+from tests.engine.bad_folders import build_folders
 from tests.engine.checkpoints import build_checkpoint
 from tests.engine.generating import load_reference
 from tests.engine.saboteur import Hang
@@ -56,3 +57,9 @@ def hang() -> Iterator[Hang]:
     hang = Hang()
     yield hang
     hang.release()
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A sound folder of each kind of model, not to be changed."""
+    return build_folders(tmp_path_factory.mktemp("sound"))

@@ -51,6 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     demo_model: bool = True
     engine_threads: Annotated[int, Meta(ge=1, le=1024)] | None = None
     engine_device: Literal["auto", "cpu", "cuda"] = "auto"
+    engine_quantization: Literal["none", "int8", "fp8"] = "none"
     stalled_reader_seconds: Annotated[float, Meta(gt=0, le=3600)] = 30.0
     trusted_proxies: str = "127.0.0.1"
 

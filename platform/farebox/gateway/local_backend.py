@@ -86,6 +86,7 @@ def local_backends(settings: Settings) -> BackendFactory:
     config = EngineConfig(
         device=None if settings.engine_device == "auto" else settings.engine_device,
         threads=settings.engine_threads,
+        quantization=None if settings.engine_quantization == "none" else settings.engine_quantization,
     )
     return partial(_load, config)
 

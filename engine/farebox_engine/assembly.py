@@ -9,11 +9,10 @@ from farebox_engine.blocks import BlockPool
 from farebox_engine.cache_seat import CacheSeat
 from farebox_engine.choose_runner import build_runner
 from farebox_engine.core import EngineCore
-from farebox_engine.errors import LoadError
 from farebox_engine.kv_cache import KVCache
-from farebox_engine.layers.packed import pack_linears
 from farebox_engine.loader import LoadedModel
 from farebox_engine.options import EngineConfig
+from farebox_engine.quantising import prepare_linears
 from farebox_engine.runner import Runner
 from farebox_engine.scheduler import Scheduler
 from farebox_engine.sizing import num_blocks
@@ -72,8 +71,5 @@ def build_core(loaded: LoadedModel, config: EngineConfig, context: int) -> Engin
 
 def _prepare(loaded: LoadedModel, config: EngineConfig) -> None:
     """Lay the weights out for the device; once, since the packed model outlives its caches."""
-    if loaded.device.type != "cpu":
-        if config.quantization is not None:
-            raise LoadError("The engine setting quantization is for CPUs; leave it out on a GPU.")
-    elif isinstance(loaded.model, nn.Module):
-        pack_linears(loaded.model, config.quantization)
+    if isinstance(loaded.model, nn.Module):
+        prepare_linears(loaded.model, config.quantization, loaded.device)

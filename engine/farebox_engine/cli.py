@@ -58,11 +58,18 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-tokens", type=_count, default=200)
     parser.add_argument("--temperature", type=float, help="0 is greedy; default: the model's own")
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--quantization", choices=["int8", "fp8"], help="of a decoder; fp8 needs a GPU")
 
 
 def _generate(options: argparse.Namespace, _: Sequence[str]) -> int:
     look = Look(
-        options.model, options.prompt, options.chat, options.max_tokens, options.temperature, options.seed
+        options.model,
+        options.prompt,
+        options.chat,
+        options.max_tokens,
+        options.temperature,
+        options.seed,
+        options.quantization,
     )
     generate(look, sys.stdout)
     return 0

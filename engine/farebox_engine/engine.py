@@ -21,6 +21,7 @@ from farebox_engine.lora.store import AdapterStore
 from farebox_engine.options import EngineConfig
 from farebox_engine.outputs import EngineStats
 from farebox_engine.params import GenerationRequest
+from farebox_engine.quantising import check_quantization
 from farebox_engine.sequence import Sequence
 from farebox_engine.sizing import context_length
 from farebox_engine.supervisor import Supervisor
@@ -65,6 +66,7 @@ class Engine:
         """
         config = config or EngineConfig()
         device = config.torch_device()
+        check_quantization(config.quantization, device)
         with single_threaded():
             loaded = load_model(path, device=device, dtype=config.torch_dtype(device))
         return cls(loaded, config)

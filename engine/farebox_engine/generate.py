@@ -10,6 +10,7 @@ from typing import TextIO
 
 from farebox_engine.engine import Engine
 from farebox_engine.json_file import read_optional_json
+from farebox_engine.options import EngineConfig
 from farebox_engine.params import GenerationRequest, SamplingParams
 from farebox_engine.seq2seq.engine import Seq2SeqEngine
 from farebox_engine.seq2seq.loader import is_seq2seq
@@ -25,6 +26,7 @@ class Look:
     max_tokens: int
     temperature: float | None = None
     seed: int | None = None
+    quantization: str | None = None
 
 
 def generate(look: Look, output: TextIO) -> None:
@@ -33,13 +35,13 @@ def generate(look: Look, output: TextIO) -> None:
     Raises:
         EngineError: the model cannot be loaded or the prompt does not fit it.
     """
-    engine = _load(look.model)
+    engine = _load(look.model, EngineConfig(quantization=look.quantization))
     asyncio.run(_stream(engine, look, output))
 
 
-def _load(model: Path) -> Engine | Seq2SeqEngine:
+def _load(model: Path, config: EngineConfig) -> Engine | Seq2SeqEngine:
     description = read_optional_json(model / "config.json")
-    return Seq2SeqEngine.load(model) if is_seq2seq(description) else Engine.load(model)
+    return Seq2SeqEngine.load(model, config) if is_seq2seq(description) else Engine.load(model, config)
 
 
 async def _stream(engine: Engine | Seq2SeqEngine, look: Look, output: TextIO) -> None:

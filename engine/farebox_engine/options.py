@@ -23,7 +23,9 @@ class EngineConfig:
     context). `step_tokens` bounds the tokens computed in one step, and with them how long
     a long prompt holds up the others. `threads` is the number of CPU threads per step, by
     default the number of physical cores. `quantization` "int8" computes linear layers on
-    a CPU in int8: several times as fast as fp32, at a small cost in accuracy.
+    a CPU in int8, and keeps their weights in int8 on a GPU; "fp8" computes them in fp8
+    (e4m3) on a GPU that can (Ada, Hopper and newer). Both are faster than the model's own
+    precision, at a small cost in accuracy; encoders and encoder-decoders keep theirs.
 
     `speculative_tokens` is how many tokens at most a sequence may guess in a step from what
     its text has said before, to be verified at once (by default 8; 0 for none). It changes
@@ -70,9 +72,9 @@ class EngineConfig:
             raise LoadError(f"The engine setting step_timeout is {self.step_timeout}; use seconds, or 0.")
         if self.dtype is not None and self.dtype not in _DTYPES:
             raise LoadError(f"The engine setting dtype is {self.dtype!r}; use one of {', '.join(_DTYPES)}.")
-        if self.quantization not in (None, "int8"):
+        if self.quantization not in (None, "int8", "fp8"):
             raise LoadError(
-                f"The engine setting quantization is {self.quantization!r}; use int8 or leave it out."
+                f"The engine setting quantization is {self.quantization!r}; use int8, fp8 or leave it out."
             )
 
     def torch_device(self) -> torch.device:

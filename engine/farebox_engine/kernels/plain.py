@@ -6,8 +6,12 @@ import itertools
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from farebox_engine.layers.attention import CAUSAL, AttentionRule
+
+# The largest finite number of e4m3 (Micikevicius et al. 2022, arXiv 2209.05433).
+FP8_PEAK = 448.0
 
 
 def store_kv(keys: Tensor, values: Tensor, slots: Tensor, key: Tensor, value: Tensor) -> None:
@@ -43,6 +47,22 @@ def paged_decode(
             scores = rule.softcap * torch.tanh(scores / rule.softcap)
         output[row] = torch.einsum("hl,lhd->hd", scores.softmax(-1), value).to(query.dtype)
     return output
+
+
+def int8_linear(
+    rows: Tensor, weight: Tensor, scales: Tensor, bias: Tensor | None = None, processors: int = 1
+) -> Tensor:
+    """See `farebox_engine.kernels.narrow.int8_linear`; summed in fp32."""
+    del processors
+    output = functional.linear(rows.float(), weight.float()) * scales
+    return (output if bias is None else output + bias.float()).to(rows.dtype)
+
+
+def quantise_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """See `farebox_engine.kernels.narrow.quantise_rows`."""
+    wide = rows.float()
+    scales = wide.abs().amax(dim=1, keepdim=True).clamp_min(1e-30) / FP8_PEAK
+    return (wide / scales).clamp(-FP8_PEAK, FP8_PEAK).to(torch.float8_e4m3fn), scales
 
 
 def varlen_attn(

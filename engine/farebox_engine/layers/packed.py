@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from farebox_engine.layers.replacing import replace_linears
+
 # A layout made for 32 rows is as fast as any from 1 row to 256; one made for 1 row is not.
 _ROWS = 32
 _STEPS = 127
@@ -72,11 +74,7 @@ def pack_linears(model: nn.Module, quantization: str | None) -> None:
     kind = _kind(model, quantization)
     if kind is None:
         return
-    with torch.no_grad():
-        for parent in list(model.modules()):
-            for name, child in list(parent.named_children()):
-                if isinstance(child, nn.Linear):
-                    setattr(parent, name, kind(child))
+    replace_linears(model, kind)
 
 
 def _kind(model: nn.Module, quantization: str | None) -> Callable[[nn.Linear], nn.Module] | None:

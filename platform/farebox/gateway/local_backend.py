@@ -91,6 +91,7 @@ def local_backends(settings: Settings) -> BackendFactory:
         threads=settings.engine_threads,
         speculative_tokens=settings.engine_speculative_tokens,
         step_timeout=settings.engine_step_seconds,
+        quantization=None if settings.engine_quantization == "none" else settings.engine_quantization,
     )
     return partial(_load, config)
 

@@ -1,7 +1,6 @@
 """What a line of the log says, and what it must not."""
 
 import json
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,20 +10,14 @@ import pytest
 import structlog
 
 from farebox.core.logs import REQUEST_ID, configure_logs
+from tests.cli.commands import logs_kept
 
 
 @contextmanager
 def logging_to_stderr(*, as_json: bool) -> Iterator[None]:
-    before, root = structlog.get_config(), logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers.clear()  # else they would be closed
-    configure_logs("INFO", as_json=as_json)
-    try:
+    with logs_kept():
+        configure_logs("INFO", as_json=as_json)
         yield
-    finally:
-        structlog.configure(**before)
-        root.handlers[:] = handlers
-        root.setLevel(level)
 
 
 @pytest.fixture

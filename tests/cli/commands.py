@@ -1,4 +1,4 @@
-"""The real `farebox` command, run as a process of its own."""
+"""The real `farebox` command, called in this process or as one of its own."""
 
 import contextlib
 import json
@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,22 @@ class Farebox:
         return replace(self, settings={name: value for name, value in merged.items() if value is not None})
 
     def run(self, *arguments: str | Path) -> Answer:
+        """Call a command in this process, which spares the start of another: that takes seconds."""
+        environment = dict.fromkeys(name for name in os.environ if name.startswith("FAREBOX_"))
+        with logs_kept(), contextlib.chdir(self.directory), ThreadPoolExecutor(1) as thread:
+            # In a thread, since a command runs an event loop of its own, and the test may, too.
+            done = thread.submit(
+                CliRunner().invoke,
+                farebox,
+                [*map(str, arguments)],
+                prog_name="farebox",
+                env=environment | self.environment(),
+                catch_exceptions=False,
+            ).result()
+        return Answer(done.exit_code, done.stdout, done.stderr)
+
+    def spawn(self, *arguments: str | Path) -> Answer:
+        """Call a command as an operator does, as a process of its own."""
         done = subprocess.run(
             [sys.executable, "-m", "farebox.cli", *map(str, arguments)],
             cwd=self.directory,
@@ -67,19 +84,6 @@ class Farebox:
             check=False,
         )
         return Answer(done.returncode, done.stdout, done.stderr)
-
-    def call(self, *arguments: str | Path) -> Answer:
-        """As `run`, in this process, which spares the start of another; not where a loop runs."""
-        environment = dict.fromkeys(name for name in os.environ if name.startswith("FAREBOX_"))
-        with logs_kept(), contextlib.chdir(self.directory):
-            done = CliRunner().invoke(
-                farebox,
-                [*map(str, arguments)],
-                prog_name="farebox",
-                env=environment | self.environment(),
-                catch_exceptions=False,
-            )
-        return Answer(done.exit_code, done.stdout, done.stderr)
 
     def json(self, *arguments: str | Path) -> Any:
         """What the command answers with `--json`."""

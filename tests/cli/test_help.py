@@ -50,7 +50,7 @@ def test_the_tree_has_the_commands_of_the_manual() -> None:
 def test_the_command_itself_answers(tmp_path: Path) -> None:
     there = shell(tmp_path)
     for words in ((), ("--help",), ("-h",)):
-        answer = there.run(*words)
+        answer = there.spawn(*words)
         assert all(name in answer.out for name in TOP), answer
-    assert there.run("--version").out.startswith("farebox, version ")
-    assert "No such command 'sell'" in there.run("sell").refusal
+    assert there.spawn("--version").out.startswith("farebox, version ")
+    assert "No such command 'sell'" in there.spawn("sell").refusal

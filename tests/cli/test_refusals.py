@@ -58,7 +58,7 @@ ORG, KEY = "org_0199d3f04a7c7b52a6e1c4d2f8b09a31", "key_0199d3f04a7c7b52a6e1c4d2
     ),
 )
 def test_bad_arguments(arguments: tuple[str, ...], sentence: str, shop: Farebox) -> None:
-    answer = shop.call(*arguments)
+    answer = shop.run(*arguments)
     assert sentence in answer.refusal
     assert answer.status in (1, 2)
 
@@ -82,7 +82,7 @@ def test_bad_arguments(arguments: tuple[str, ...], sentence: str, shop: Farebox)
 )
 def test_bad_settings(settings: dict[str, str], sentence: str, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
-    assert sentence in shell(tmp_path).set(**settings).call("org", "list").refusal
+    assert sentence in shell(tmp_path).set(**settings).run("org", "list").refusal
 
 
 @pytest.mark.parametrize("command", [("migrate",), ("org", "list"), ("serve",), ("worker",), ("up",)])

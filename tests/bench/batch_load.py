@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from functools import partial
 
 import msgspec
 import uvloop
@@ -72,7 +73,7 @@ class Clients:
         """Connect all, then send all requests, then read all answers."""
         loop = asyncio.get_running_loop()
         for client in self._clients:
-            await loop.create_connection(lambda client=client: client, "127.0.0.1", self._job.port)
+            await loop.create_connection(partial(_same, client), "127.0.0.1", self._job.port)
         for client in self._clients:
             client.send()
         await self._finished
@@ -87,6 +88,10 @@ class Clients:
         self._reading -= 1
         if not self._reading:
             self._finished.set_result(None)
+
+
+def _same(client: Client) -> Client:
+    return client
 
 
 async def main() -> Steady:

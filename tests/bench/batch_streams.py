@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -115,18 +115,17 @@ def describe(title: str, rounds: list[tuple[Steady, Steady]]) -> str:
         f"{statistics.median(a.rate for a in alone):,.0f}",
         f"{statistics.median(b.rate for b in ours):,.0f}",
         f"{loss:.1%}",
-        *(
-            f"{_microseconds(alone, field):.1f} → {_microseconds(ours, field):.1f}"
-            for field in ("loop_cpu", "other_cpu")
-        ),
-        f"{_microseconds(ours, 'reader_cpu'):.1f}",
+        " → ".join(f"{_microseconds((r.loop_cpu, r.tokens) for r in side):.1f}" for side in (alone, ours)),
+        " → ".join(f"{_microseconds((r.other_cpu, r.tokens) for r in side):.1f}" for side in (alone, ours)),
+        f"{_microseconds((r.reader_cpu, r.tokens) for r in ours):.1f}",
         f"{statistics.median(b.tokens / b.events for b in ours):.2f}",
     ]
     return row(cells)
 
 
-def _microseconds(rounds: tuple[Steady, ...], field: str) -> float:
-    return 1e6 * statistics.median(getattr(each, field) / each.tokens for each in rounds)
+def _microseconds(rounds: Iterable[tuple[float, float]]) -> float:
+    """CPU time for each token, from pairs of seconds and tokens."""
+    return 1e6 * statistics.median(seconds / tokens for seconds, tokens in rounds)
 
 
 def row(cells: list[str]) -> str:

@@ -1,7 +1,7 @@
 """The servers that are compared: `python -m tests.bench.servers farebox|streams|bare ...`."""
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
@@ -87,4 +87,5 @@ def encode_events(stream: bytes) -> list[str]:
 
 if __name__ == "__main__":
     kind, *arguments = sys.argv[1:]
-    uvicorn.Server({"farebox": farebox, "streams": streams, "bare": bare}[kind](*arguments)).run()
+    kinds: dict[str, Callable[..., uvicorn.Config]] = {"farebox": farebox, "streams": streams, "bare": bare}
+    uvicorn.Server(kinds[kind](*arguments)).run()

@@ -229,7 +229,7 @@ def _event(chunk: Event) -> bytes:
 
 
 def _frame(bare: Event, empty: bytes) -> Frame:
-    """Cut an event open at its `empty` text; no string can hold that: its quotes are escaped."""
+    """Cut an event open at its `empty` text, which no string can hold: its quotes would be escaped."""
     before, found, after = _event(bare).partition(empty)
     return before + found[:-2], after
 

@@ -12,7 +12,7 @@ from torch import nn
 from farebox_engine.errors import LoadError
 from farebox_engine.kernels import plain
 from farebox_engine.layers.experts import SparseMLP
-from farebox_engine.layers.narrow import Fp8Linear, Int8WeightLinear, NarrowKernels
+from farebox_engine.layers.narrow import EmulatedFp8Linear, Fp8Linear, Int8WeightLinear, NarrowKernels
 from farebox_engine.layers.packed import pack_linears
 from farebox_engine.layers.replacing import replace_linears
 
@@ -50,34 +50,45 @@ def prepare_linears(model: nn.Module, quantization: str | None, device: torch.de
         pack_linears(model, quantization)
     elif quantization is not None:
         processors = torch.cuda.get_device_properties(device).multi_processor_count
-        inside = torch.cuda.get_device_capability(device) >= _INSIDE_CAPABILITY
-        narrow_linears(model, quantization, _kernels(), processors=processors, scales_inside=inside)
+        narrow_linears(model, quantization, _kernels(), processors)
         # What the wide weights took is the device's again: the KV cache is sized by its free memory.
         torch.cuda.empty_cache()
 
 
-def narrow_linears(
-    model: nn.Module,
-    quantization: str,
-    kernels: NarrowKernels,
-    *,
-    processors: int = 1,
-    scales_inside: bool = False,
-) -> None:
+def narrow_linears(model: nn.Module, quantization: str, kernels: NarrowKernels, processors: int = 1) -> None:
     """Quantise a model's linear layers to "int8" weights or to "fp8", as a GPU computes them, in place.
 
     Experts stay as they are, and so does what chooses among them: a router that errs asks the wrong
-    ones. A layer of a shape that fp8 products do not take stays, too.
+    ones. A layer of a shape that fp8 products do not take stays, too. `processors` is how many the
+    GPU has.
     """
 
     def fp8(linear: nn.Linear) -> nn.Module:
-        inside = scales_inside and linear.weight.dtype == torch.bfloat16
+        inside = scales_inside(linear.weight.device, linear.weight.dtype)
         return Fp8Linear(linear, kernels, scales_inside=inside) if Fp8Linear.fits(linear) else linear
 
     def int8(linear: nn.Linear) -> nn.Module:
         return Int8WeightLinear(linear, kernels, processors)
 
     replace_linears(model, fp8 if quantization == "fp8" else int8, sparing=(SparseMLP,))
+
+
+def scales_inside(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether `device` scales rows and outputs within an fp8 product of results in `dtype`."""
+    return (
+        device.type == "cuda"
+        and dtype == torch.bfloat16
+        and torch.cuda.get_device_capability(device) >= _INSIDE_CAPABILITY
+    )
+
+
+def emulate_fp8(model: nn.Module, kernels: NarrowKernels) -> None:
+    """As `narrow_linears` to "fp8", computed in fp32 on any device: to measure what fp8 costs."""
+
+    def emulated(linear: nn.Linear) -> nn.Module:
+        return EmulatedFp8Linear(linear, kernels) if Fp8Linear.fits(linear) else linear
+
+    replace_linears(model, emulated, sparing=(SparseMLP,))
 
 
 def _kernels() -> NarrowKernels:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -9,10 +10,13 @@ import pytest
 import torch
 
 from farebox_engine.bench import __main__ as bench
-from farebox_engine.bench import gpu, shapes
+from farebox_engine.bench import gpu_checks, shapes
+from farebox_engine.bench.bounded import Bounded
 from farebox_engine.bench.floor import Floor, Machine
 from farebox_engine.bench.measure import seconds_per_step
 from farebox_engine.bench.prefill import measure_prefill
+from farebox_engine.bench.rows import measure_alone
+from farebox_engine.bench.seat import Place, Setting
 from farebox_engine.bench.shapes import build_model, describe
 from farebox_engine.bench.workload import Answer, Workload
 from farebox_engine.kernels import plain
@@ -44,8 +48,8 @@ def test_the_floor_counts_weights_once_and_keys_per_sequence() -> None:
 def test_a_run_prints_a_table_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "bench.json"
     size = ["--batches", "1", "--context", "8", "--new-tokens", "4", "--rounds", "1", "--threads", "1"]
-    assert bench.main([*size, "--systems", "engine-int8", "--json", str(path)]) == 0
-    assert "| smollm-135m | 1 | 8 | engine-int8 |" in capsys.readouterr().out
+    assert bench.main([*size, "--shapes", "tiny", "--systems", "engine-int8", "--json", str(path)]) == 0
+    assert "| tiny | 1 | 8 | engine-int8 |" in capsys.readouterr().out
     (row,) = json.loads(path.read_text())["rows"]
     assert row["readings"][0]["step"][0] > 0
     assert row["floor"]["seconds"] > 0
@@ -64,8 +68,20 @@ def test_a_wrong_kernel_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
             return torch.zeros_like(query)
 
     monkeypatch.setattr(importlib, "import_module", lambda name: Wrong)
-    with pytest.raises(gpu.WrongResultError, match="paged_decode"):
-        gpu.check_kernels(torch.device("cpu"))
+    said: list[str] = []
+    with pytest.raises(gpu_checks.WrongResultError, match="39 of 39"):
+        gpu_checks.check_paged_kernels(said.append, torch.device("cpu"))
+    assert said[0].startswith("WRONG: paged_decode")
+
+
+def test_right_kernels_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib, "import_module", lambda name: plain)
+    said: list[str] = []
+    gpu_checks.check_paged_kernels(said.append, torch.device("cpu"))
+    gpu_checks.check_narrow_kernels(said.append, torch.device("cpu"))
+    assert said[0] == "39 kernel cases of decoding are right"
+    assert said[-1] == "12 cases of narrow products and of prompts are right"
+    assert any("no fp8 here" in line for line in said)
 
 
 def no_numbers(query: torch.Tensor, *_: object, scale: float | None) -> torch.Tensor:
@@ -80,17 +96,65 @@ def test_the_prefill_row_times_both_ways_and_tells_how_far_apart_they_are(
     row = measure_prefill("tiny", loaded, packed, [(0, 20), (16, 9), (32, 1)], seconds=0.0)
     assert (row.spans, row.tokens, row.keys) == (3, 30, 20 + 25 + 33)
     assert min(row.packed, row.per_sequence) > 0
-    with pytest.raises(gpu.WrongResultError, match="packed") if wrong else nullcontext():
-        gpu.check_prefill(row, torch.float32)
+    with pytest.raises(gpu_checks.WrongResultError, match="packed") if wrong else nullcontext():
+        gpu_checks.check_prefill(row, torch.float32)
     assert "30 tokens over 78 keys" in row.as_line()
 
 
-def test_a_row_that_fails_is_told_and_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]) -> None:
-    def fail() -> int:
-        raise gpu.WrongResultError("off by up to 3")
+def test_accuracy_is_told_beside_fp32(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.main(["accuracy", "--pieces", "1"]) == 0
+    names, *rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in capsys.readouterr().out.splitlines()
+        if "---" not in line
+    ]
+    assert names[:2] == ["computed as", "perplexity"]
+    assert [row[0] for row in rows] == [
+        "fp32",
+        "bf16",
+        "int8 of a CPU",
+        "int8 weights of a GPU, emulated",
+        "fp8 of a GPU, emulated",
+    ]
+    perplexities = [float(row[1]) for row in rows]
+    assert 1 < perplexities[0] < 2
+    assert perplexities == pytest.approx([perplexities[0]] * 5, rel=0.03)
+    assert len(set(perplexities)) > 1
+    assert all(float(row[3].split()[0]) > 90 for row in rows[1:])
 
-    failures: list[str] = []
-    assert gpu.attempt("prefill", fail, failures) is None
-    assert gpu.attempt("qwen3-0.6b", lambda: 7, failures) == 7
-    assert failures == ["prefill: WrongResultError: off by up to 3"]
-    assert "FAILED prefill: WrongResultError" in capsys.readouterr().out
+
+def test_accuracy_of_too_short_a_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "short.txt"
+    path.write_text("once")
+    assert bench.main(["accuracy", "--text", str(path)]) == 2
+    assert "at least 257 are needed" in capsys.readouterr().err
+
+
+def test_work_that_hangs_is_stopped_and_what_it_returns_is_kept() -> None:
+    slow, quick = Bounded("slow", print), Bounded("quick", isinstance, object)
+    assert slow.finish(time.perf_counter(), print) == "it took too long and was stopped"
+    assert quick.finish(time.perf_counter() + 60, print) is None
+    assert quick.result is True
+
+
+def test_a_system_that_is_late_counts_as_failed() -> None:
+    setting = Setting(torch.device("cpu"), torch.float32, rounds=1, threads=1)
+    place = Place("engine", "tiny", (Workload(1, 8, 4),), setting)
+    with pytest.raises(RuntimeError, match="engine took too long"):
+        next(measure_alone(place, 512, time.perf_counter()))
+
+
+@pytest.mark.slow
+def test_a_row_that_fails_does_not_stop_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "gpu.json"
+    size = ["--shapes", "tiny", "--batches", "1", "2", "--context", "8", "--new-tokens", "6"]
+    assert bench.main(["gpu", "--device", "cpu", "--parts", "speed", *size, "--json", str(path)]) == 1
+    said = capsys.readouterr().out
+    assert "FAILED tiny engine-fp8" in said
+    assert "| tiny | 2 | 8 | engine-int8 |" in said
+    document = json.loads(path.read_text())
+    assert len(document["failures"]) == 1
+    names = [[reading["name"] for reading in row["readings"]] for row in document["rows"]]
+    assert all({"engine", "engine-int8"} <= set(row) for row in names)

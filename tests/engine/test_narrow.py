@@ -17,8 +17,7 @@ from farebox_engine.kernels import plain
 from farebox_engine.kv_cache import KVCache
 from farebox_engine.layers.experts import Experts, SparseMLP
 from farebox_engine.layers.narrow import EmulatedFp8Linear, Fp8Linear, Int8WeightLinear
-from farebox_engine.layers.replacing import replace_linears
-from farebox_engine.quantising import narrow_linears
+from farebox_engine.quantising import emulate_fp8, narrow_linears
 from farebox_engine.registry import CausalLM
 from tests.engine.conftest import StartEngine
 from tests.engine.generating import answers, random_prompts
@@ -139,9 +138,7 @@ def _narrowing(quantization: str) -> Callable[[nn.Module, str | None, torch.devi
 
 
 def _emulating(model: nn.Module, _setting: str | None, _device: torch.device) -> None:
-    replace_linears(
-        model, lambda linear: EmulatedFp8Linear(linear, plain) if Fp8Linear.fits(linear) else linear
-    )
+    emulate_fp8(model, plain)
 
 
 def _device_runner(model: CausalLM, cache: KVCache, *, capacity: int, max_blocks: int) -> DeviceRunner:

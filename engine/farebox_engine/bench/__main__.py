@@ -2,7 +2,7 @@
 
 python -m farebox_engine.bench                          a 135M Llama on the CPU, batches 1 and 8
 python -m farebox_engine.bench --shapes qwen3-0.6b --batches 1 8 --device cuda --dtype bfloat16
-python -m farebox_engine.bench perplexity               what int8 costs the demo model
+python -m farebox_engine.bench accuracy                 what int8 and fp8 cost the demo model
 python -m farebox_engine.bench gpu                      all that needs a GPU: checks first, then speed
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from farebox_engine.bench import gpu, perplexity
+from farebox_engine.bench import accuracy, gpu
 from farebox_engine.bench.floor import Machine
 from farebox_engine.bench.report import machine_line, table, write_json
 from farebox_engine.bench.rows import measure_shape
@@ -29,7 +29,7 @@ from farebox_engine.options import EngineConfig
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table and write the JSON; return 0."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    commands = {"perplexity": perplexity.main, "gpu": gpu.main}
+    commands = {"accuracy": accuracy.main, "gpu": gpu.main}
     if arguments and arguments[0] in commands:
         return commands[arguments[0]](arguments[1:])
     options = _parser().parse_args(arguments)

@@ -1,212 +1,195 @@
-"""Everything that only a GPU can show, in one go: right results first, then speed.
+"""Everything that only a GPU can show, in one go: right results, what narrow numbers cost, then speed.
 
-python -m farebox_engine.bench gpu        stops at a wrong kernel or answer, with exit status 1
+python -m farebox_engine.bench gpu                 exit status 1 if a row was wrong or failed
+python -m farebox_engine.bench gpu --device cpu    a rehearsal: what needs a GPU fails and is reported
 
-A measurement that fails is reported, and the others go on; the exit status is 1 then too.
+Each row has a process of its own and a time limit, so that one that fails or hangs is reported and
+the others go on. Rows for which no time is left are skipped.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import itertools
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypeVar, cast
 
 import torch
-from torch import Tensor
-from torch.nn.attention.varlen import varlen_attn
 
-from farebox_engine.bench.floor import Machine
-from farebox_engine.bench.ours import EngineContender
-from farebox_engine.bench.prefill import MIXED_SPANS, PrefillRow, measure_prefill
+from farebox_engine import demo
+from farebox_engine.bench import accuracy
+from farebox_engine.bench.bounded import Bounded, Say
+from farebox_engine.bench.floor import Floor, Machine
+from farebox_engine.bench.gpu_checks import (
+    check_engine,
+    check_narrow_kernels,
+    check_paged_kernels,
+    measure_prefill_row,
+)
+from farebox_engine.bench.prefill import PrefillRow
 from farebox_engine.bench.report import machine_line, table, write_json
-from farebox_engine.bench.rows import Row, measure_shape
-from farebox_engine.bench.seat import Setting, usable_systems
-from farebox_engine.bench.shapes import SHAPES, build_model, move
+from farebox_engine.bench.rows import Row, measure_alone
+from farebox_engine.bench.seat import Place, Setting, usable_systems
+from farebox_engine.bench.shapes import SHAPES, describe
 from farebox_engine.bench.workload import Workload
-from farebox_engine.decode_graph import DecodeKernels
-from farebox_engine.kernels import plain
-from farebox_engine.kernels.varlen import try_out
-from farebox_engine.layers.attention import AttentionRule
-from farebox_engine.options import EngineConfig
 
-_TOLERANCE = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
-_BATCHES = (1, 64, 256)
-# Small, and drawn wide: at the usual width of 0.02 a fault in attention hardly shows.
-_SMALL = SHAPES["smollm-135m"] | {"num_hidden_layers": 4, "vocab_size": 2000}
-_SMALL_DEVIATION = 0.1
-_PREFILL_SHAPE, _PREFILL_SECONDS = "qwen3-0.6b", 10.0
-
-_Found = TypeVar("_Found")
+# The rows that the targets are about come first, for all shapes.
+_SYSTEMS = (("engine", "continuous-batching"), ("engine-int8", "engine-fp8"))
+_PARTS = ("checks", "accuracy", "prefill", "speed")
+_CHECK_SECONDS, _ROW_SECONDS, _LEAST_SECONDS = 150.0, 80.0, 15.0
+_PIECES = 40
 
 
-class WrongResultError(RuntimeError):
-    """The GPU's results are not those of the reference."""
+@dataclass(slots=True)
+class _Run:
+    """What has come of a run so far; `end` is when it must be over, by `time.perf_counter`."""
+
+    device: torch.device
+    end: float
+    rows: list[Row] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    costs: list[accuracy.Accuracy] = field(default_factory=list)
+    prefill: PrefillRow | None = None
+
+    def fail(self, name: str, why: str) -> None:
+        self.failures.append(f"{name}: {why}")
+        _say(f"FAILED {name}: {why}")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Check, measure, print and write; return 0, 1 on a wrong result, 2 without a GPU."""
+    """Check, measure, print and write; return 0, 1 if a row was wrong or failed, 2 without a GPU."""
+    options = _parser().parse_args(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        sys.stderr.write("There is no GPU that torch can use here.\n")
+        return 2
+    started = time.perf_counter()
+    run = _Run(torch.device(options.device), started + options.seconds)
+    _check(run, options.parts)
+    if "prefill" in options.parts:
+        _prefill(run)
+    command = shlex.join(["python", "-m", "farebox_engine.bench", "gpu", *arguments])
+    _time(run, options, command)
+    for line in (*(f"FAILED {why}" for why in run.failures), *(f"skipped {why}" for why in run.skipped)):
+        _say(line)
+    _say(f"done in {time.perf_counter() - started:.0f} s; written to {options.json}")
+    return 1 if run.failures else 0
+
+
+def _time(run: _Run, options: argparse.Namespace, command: str) -> None:
+    """The systems' speed, one after the other; the file is whole after each."""
+    cuda = run.device.type == "cuda"
+    dtype = torch.bfloat16 if cuda else torch.float32
+    machine = Machine.measure(run.device, dtype)
+    _say(machine_line(machine, torch.get_num_threads()))
+    if cuda:
+        torch.cuda.empty_cache()
+    setting = Setting(run.device, dtype, rounds=1, threads=torch.get_num_threads())
+    workloads = tuple(Workload(batch, options.context, options.new_tokens) for batch in options.batches)
+    if "speed" in options.parts:
+        run.rows = [
+            Row(shape, workload, Floor.of(*describe(SHAPES[shape]), dtype, machine, workload), [])
+            for shape in options.shapes
+            for workload in workloads
+        ]
+    for place in _places(options.shapes, workloads, setting) if run.rows else ():
+        _measure(run, place)
+        _write(run, options.json, machine, command)
+    _write(run, options.json, machine, command)
+    _say(table(run.rows))
+
+
+def _write(run: _Run, path: Path, machine: Machine, command: str) -> None:
+    costs = [asdict(cost) for cost in run.costs]
+    write_json(
+        path,
+        machine,
+        run.rows,
+        command,
+        failures=run.failures,
+        skipped=run.skipped,
+        accuracy=costs,
+        prefill=None if run.prefill is None else asdict(run.prefill),
+    )
+
+
+def _check(run: _Run, parts: Sequence[str]) -> None:
+    """The checks and the accuracy, side by side: none of them is timed."""
+    works: list[tuple[str, str, Callable[..., object]]] = [
+        ("checks", "kernels of decoding", check_paged_kernels),
+        ("checks", "kernels of narrow products", check_narrow_kernels),
+        ("checks", "engine", check_engine),
+        ("accuracy", "accuracy", _accuracy),
+    ]
+    tasks = [Bounded(name, work, run.device) for part, name, work in works if part in parts]
+    deadline = min(time.perf_counter() + _CHECK_SECONDS, run.end)
+    for task in tasks:
+        why = task.finish(deadline, _say)
+        if why is not None:
+            run.fail(task.name, why)
+        elif task.name == "accuracy":
+            run.costs = task.result
+
+
+def _prefill(run: _Run) -> None:
+    """Prompts of many lengths in one step; by itself, since it is timed."""
+    task = Bounded("prefill", measure_prefill_row, run.device)
+    why = task.finish(min(time.perf_counter() + _ROW_SECONDS, run.end), _say)
+    if why is not None:
+        run.fail(task.name, why)
+    else:
+        run.prefill = task.result
+
+
+def _accuracy(say: Say, device: torch.device) -> list[accuracy.Accuracy]:
+    readings = list(accuracy.measure(demo.path(), accuracy.held_out_text(), device, _PIECES))
+    say(accuracy.table(readings))
+    return readings
+
+
+def _places(shapes: Sequence[str], workloads: tuple[Workload, ...], setting: Setting) -> Iterator[Place]:
+    for systems in _SYSTEMS:
+        for shape in shapes:
+            for system in usable_systems(systems):
+                yield Place(system, shape, workloads, setting)
+
+
+def _measure(run: _Run, place: Place) -> None:
+    """One system on one shape: its readings join the rows as they come."""
+    name = f"{place.shape} {place.system}"
+    started = time.perf_counter()
+    if run.end - started < _LEAST_SECONDS:
+        run.skipped.append(f"{name}: no time left")
+        return
+    vocab_size = int(SHAPES[place.shape]["vocab_size"])
+    try:
+        for workload, reading in measure_alone(place, vocab_size, min(started + _ROW_SECONDS, run.end)):
+            (row,) = (each for each in run.rows if (each.shape, each.workload) == (place.shape, workload))
+            row.readings.append(reading)
+            _say(f"{name}, batch {workload.batch}: {1e3 * reading.step_median:.2f} ms/step")
+    except (RuntimeError, ValueError) as error:
+        run.fail(name, str(error))
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m farebox_engine.bench gpu",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     shapes = ["qwen3-0.6b", "llama-3.1-8b", "qwen3-1.7b"]
+    parser.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS))
     parser.add_argument("--shapes", nargs="+", choices=sorted(SHAPES), default=shapes)
-    parser.add_argument("--seconds", type=float, default=470, help="no shape is begun after 60 % of this")
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 64, 256])
+    parser.add_argument("--context", type=int, default=1024, help="tokens of each prompt")
+    parser.add_argument("--new-tokens", type=int, default=96)
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--seconds", type=float, default=470, help="all rows are over by then")
     parser.add_argument("--json", type=Path, default=Path("engine-bench-gpu.json"), metavar="FILE")
-    options = parser.parse_args(arguments)
-    if not torch.cuda.is_available():
-        sys.stderr.write("There is no GPU that torch can use here.\n")
-        return 2
-    started = time.perf_counter()
-    device = torch.device("cuda")
-    try:
-        check_kernels(device)
-        check_engine(device)
-    except WrongResultError as error:
-        sys.stderr.write(f"WRONG RESULT: {error}\n")
-        return 1
-    machine = Machine.measure(device, torch.bfloat16)
-    _say(machine_line(machine, torch.get_num_threads()))
-    failures: list[str] = []
-    prefill = attempt("prefill", lambda: _measure_prefill(device), failures)
-    torch.cuda.empty_cache()
-    rows: list[Row] = []
-    for shape in options.shapes:
-        if time.perf_counter() - started > 0.6 * options.seconds:
-            _say(f"{shape}: skipped, no time left")
-            continue
-        rows.extend(attempt(shape, partial(_measure, shape, machine, device), failures) or [])
-        _say(table(rows))
-        command = shlex.join(["python", "-m", "farebox_engine.bench", "gpu", *arguments])
-        write_json(options.json, machine, rows, command, prefill, failures)
-    _say(f"done in {time.perf_counter() - started:.0f} s; written to {options.json}")
-    return 1 if failures else 0
-
-
-def attempt(name: str, measure: Callable[[], _Found], failures: list[str]) -> _Found | None:
-    """What `measure` finds; if it fails, `None`, and a line for the reader and in `failures`."""
-    try:
-        return measure()
-    except Exception as error:
-        failures.append(f"{name}: {type(error).__name__}: {error}")
-        _say(f"FAILED {failures[-1]}")
-        return None
-
-
-def check_kernels(device: torch.device) -> None:
-    """Compare the kernels with plain torch over shapes, rules, dtypes and splits.
-
-    Raises:
-        WrongResultError: they differ; names the case.
-    """
-    kernels = cast(DecodeKernels, importlib.import_module("farebox_engine.kernels.paged_decode"))
-    lengths = [1, 15, 16, 17, 0, 64, 65, 1000, 1024]
-    # Each case is compiled for itself: all pairs with all would take longer than the measurements.
-    variants = (
-        ((8, 8), AttentionRule(), 16),
-        ((8, 2), AttentionRule(window=100), 1),
-        ((8, 1), AttentionRule(softcap=20.0, scale=0.1), 5),
-    )
-    cases = itertools.product(_TOLERANCE, (64, 96, 128, 256), variants)
-    count = 0
-    for dtype, head_dim, ((heads, kv_heads), rule, splits) in cases:
-        inputs = _paged_inputs(lengths, heads, kv_heads, head_dim, dtype, device)
-        found = kernels.paged_decode(*inputs, rule, splits)
-        _compare(
-            found,
-            plain.paged_decode(*inputs, rule),
-            _TOLERANCE[dtype],
-            f"paged_decode {dtype} {heads}/{kv_heads} heads of {head_dim}, {rule}, {splits} splits",
-        )
-        count += 1
-    for dtype in _TOLERANCE:
-        found, expected = (torch.zeros(8, 16, 4, 64, dtype=dtype, device=device) for _ in range(2))
-        states = torch.randn(3, 12, 64, device=device).to(dtype)
-        slots = torch.tensor([5, -1, 99], device=device)
-        kernels.store_kv(found, found.clone(), slots, states[:, 4:8], states[:, 8:])
-        plain.store_kv(expected, expected.clone(), slots, states[:, 4:8], states[:, 8:])
-        _compare(found, expected, 0.0, f"store_kv {dtype}")
-        count += 1
-    _say(f"{count} kernel cases equal plain torch")
-
-
-def check_engine(device: torch.device) -> None:
-    """Compare graph-captured greedy answers in fp32 with the same model's on the CPU's path.
-
-    Raises:
-        WrongResultError: more than one of 24 answers differs (a near tie may).
-    """
-    prompts = [
-        torch.randint(
-            _SMALL["vocab_size"], (5 + 9 * row,), generator=torch.Generator().manual_seed(row)
-        ).tolist()
-        for row in range(24)
-    ]
-    answers = []
-    for place in (device, torch.device("cpu")):
-        # Drawn on the CPU: a GPU draws other numbers from the same seed.
-        loaded = build_model(_SMALL, torch.device("cpu"), torch.float32, deviation=_SMALL_DEVIATION)
-        config = EngineConfig(device=str(place), dtype="float32", context_length=320, max_running=16)
-        contender = EngineContender("engine", move(loaded, place), config)
-        answers.append([answer.tokens for answer in contender.answer(prompts, 40)])
-        contender.close()
-    same = sum(ours == theirs for ours, theirs in zip(*answers, strict=True))
-    if same < len(prompts) - 1:
-        raise WrongResultError(f"the engine gave {same} of {len(prompts)} answers as on the CPU")
-    _say(f"the engine's graphs gave {same} of {len(prompts)} answers as on the CPU, to the token")
-
-
-def _measure_prefill(device: torch.device) -> PrefillRow:
-    loaded = build_model(SHAPES[_PREFILL_SHAPE], device, torch.bfloat16)
-    packed = try_out(varlen_attn, loaded.config.head_dim, loaded.dtype, device)
-    row = measure_prefill(_PREFILL_SHAPE, loaded, packed, MIXED_SPANS, _PREFILL_SECONDS)
-    _say(row.as_line())
-    check_prefill(row, loaded.dtype)
-    return row
-
-
-def check_prefill(row: PrefillRow, dtype: torch.dtype) -> None:
-    """Let a row pass whose two ways agree.
-
-    Raises:
-        WrongResultError: they do not.
-    """
-    # Written so that no number at all is wrong too.
-    if not row.error <= _TOLERANCE[dtype]:
-        raise WrongResultError(f"packed attention is off by up to {row.error:g}")
-
-
-def _measure(shape: str, machine: Machine, device: torch.device) -> list[Row]:
-    setting = Setting(device, torch.bfloat16, rounds=1, threads=torch.get_num_threads())
-    workloads = [Workload(batch, context=1024, new_tokens=96) for batch in _BATCHES]
-    return measure_shape(
-        shape, workloads, usable_systems(["engine", "continuous-batching"]), machine, setting
-    )
-
-
-def _paged_inputs(
-    lengths: list[int], heads: int, kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    block, width = 16, 64
-    blocks = len(lengths) * width
-    query = torch.randn(len(lengths), heads, head_dim, device=device).to(dtype)
-    keys, values = (torch.randn(blocks, block, kv_heads, head_dim, device=device).to(dtype) for _ in range(2))
-    tables = torch.randperm(blocks, device=device).view(len(lengths), width).to(torch.int32)
-    return query, keys, values, tables, torch.tensor(lengths, dtype=torch.int32, device=device)
-
-
-def _compare(found: Tensor, expected: Tensor, tolerance: float, case: str) -> None:
-    if not torch.allclose(found, expected, rtol=tolerance, atol=tolerance):
-        worst = float((found.float() - expected.float()).abs().max())
-        raise WrongResultError(f"{case}: off by up to {worst:g}")
+    return parser
 
 
 def _say(line: str) -> None:

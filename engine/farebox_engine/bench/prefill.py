@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence as Seq
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 
 import torch
@@ -38,9 +38,6 @@ class PrefillRow:
     packed: float
     per_sequence: float
     error: float
-
-    def as_json(self) -> dict[str, object]:
-        return asdict(self)
 
     def as_line(self) -> str:
         return (

@@ -13,7 +13,6 @@ import torch
 
 from farebox_engine.bench.floor import Machine
 from farebox_engine.bench.measure import Reading
-from farebox_engine.bench.prefill import PrefillRow
 from farebox_engine.bench.rows import Row
 
 
@@ -48,29 +47,21 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def write_json(
-    path: Path,
-    machine: Machine,
-    rows: Sequence[Row],
-    command: str,
-    prefill: PrefillRow | None = None,
-    failures: Sequence[str] = (),
-) -> None:
-    """Write what was measured; `failures` tell of what could not be, a sentence each."""
+def write_json(path: Path, machine: Machine, rows: Sequence[Row], command: str, **more: object) -> None:
+    """Write what was measured; `more` are further entries."""
     document = {
         "command": command,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": asdict(machine),
         "rows": [row.as_json() for row in rows],
-        "prefill": None if prefill is None else prefill.as_json(),
-        "failures": list(failures),
-    }
+    } | more
     path.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def _ratio(ours: Reading, other: Reading) -> str:
-    if ours is other:
+    # Where the engine itself failed, there is nothing to compare with.
+    if ours is other or not ours.name.startswith("engine"):
         return ""
     ratio = statistics.median(b / a for a, b in zip(ours.step, other.step, strict=True))
     return f"{ratio:.2f}x as fast"

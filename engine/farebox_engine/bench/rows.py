@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from farebox_engine.bench.floor import Floor, Machine
@@ -50,3 +50,19 @@ def measure_shape(
         Row(shape, workload, Floor.of(config, parameters, setting.dtype, machine, workload), found)
         for workload, found in zip(workloads, readings, strict=True)
     ]
+
+
+def measure_alone(place: Place, vocab_size: int, deadline: float) -> Iterator[tuple[Workload, Reading]]:
+    """What one system makes of its workloads, one after the other; it must be done by `deadline`.
+
+    Raises:
+        RuntimeError: it failed or took too long; what it did before has been yielded.
+        ValueError: see `seconds_per_step`.
+    """
+    seat = Seat(place, deadline)
+    try:
+        for workload in place.workloads:
+            (reading,) = compare([seat], workload, vocab_size, place.setting.rounds)
+            yield workload, reading
+    finally:
+        seat.close()

@@ -5,19 +5,22 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import multiprocessing
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 import torch
 
+from farebox_engine.bench.bounded import end_process
 from farebox_engine.bench.ours import EngineContender
 from farebox_engine.bench.shapes import SHAPES, build_model
 from farebox_engine.bench.workload import Answer, Contender, Workload
 from farebox_engine.options import EngineConfig
 from farebox_engine.threads import single_threaded
 
-SYSTEMS = ("engine", "engine-int8", "generate", "continuous-batching")
+SYSTEMS = ("engine", "engine-int8", "engine-fp8", "generate", "continuous-batching")
+_OURS: dict[str, str | None] = {"engine": None, "engine-int8": "int8", "engine-fp8": "fp8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +44,25 @@ class Place:
 
 
 class Seat:
-    """A contender whose work is done in a child process; opened by the constructor."""
+    """A contender whose work is done in a child process; opened by the constructor.
 
-    def __init__(self, place: Place) -> None:
+    A child that has not answered by `deadline`, by `time.perf_counter`, counts as failed.
+    """
+
+    def __init__(self, place: Place, deadline: float | None = None) -> None:
         self.name = place.system
-        self._process = None
+        self._deadline = deadline
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(place, theirs), daemon=True)
         process.start()
         self._process = process
         theirs.close()
-        self._receive()
+        try:
+            self._receive()
+        except RuntimeError:
+            self.close()
+            raise
 
     def answer(self, prompts: list[list[int]], new_tokens: int) -> list[Answer]:
         """See `Contender.answer`; `time.perf_counter` is the same clock in all processes of a Linux machine.
@@ -64,12 +74,19 @@ class Seat:
         return self._receive()
 
     def close(self) -> None:
-        """Let the child end, and wait for it."""
+        """Let the child end, and wait for it; one that is past its deadline is killed."""
         self._connection.close()
-        if self._process is not None:
+        if self._deadline is None:
             self._process.join()
+        else:
+            end_process(self._process)
 
     def _receive(self) -> list[Answer]:
+        if self._deadline is not None and not self._connection.poll(
+            max(0.0, self._deadline - time.perf_counter())
+        ):
+            self._process.kill()
+            raise RuntimeError(f"{self.name} took too long and was stopped.")
         try:
             found: list[Answer] | str = self._connection.recv()
         except EOFError:
@@ -105,13 +122,13 @@ def build_contender(place: Place) -> Contender:
     length = max(workload.context + workload.new_tokens for workload in place.workloads)
     with single_threaded():
         loaded = build_model(shape, setting.device, setting.dtype)
-    if place.system in {"engine", "engine-int8"}:
+    if place.system in _OURS:
         config = EngineConfig(
             device=str(setting.device),
             context_length=length,
             max_running=batch,
             threads=setting.threads,
-            quantization="int8" if place.system == "engine-int8" else None,
+            quantization=_OURS[place.system],
         )
         return EngineContender(place.system, loaded, config)
     # By name, because transformers is only there where somebody compares.
@@ -128,7 +145,6 @@ def build_contender(place: Place) -> Contender:
 
 def usable_systems(systems: Sequence[str]) -> tuple[str, ...]:
     """Those of `systems` for which everything is installed."""
-    ours = ("engine", "engine-int8")
     if importlib.util.find_spec("transformers") is not None:
         return tuple(systems)
-    return tuple(system for system in systems if system in ours)
+    return tuple(system for system in systems if system in _OURS)

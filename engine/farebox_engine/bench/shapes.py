@@ -18,8 +18,19 @@ from farebox_engine.tokenizer import ChatTokenizer
 _LLAMA = {"model_type": "llama", "hidden_act": "silu", "attention_bias": False}
 _QWEN3 = {"model_type": "qwen3", "hidden_act": "silu", "attention_bias": False, "head_dim": 128}
 
-# From each model's published config.json.
+# From each model's published config.json; "tiny" is nobody's, to try the benchmark itself.
 SHAPES: dict[str, dict[str, Any]] = {
+    "tiny": _LLAMA
+    | {
+        "vocab_size": 512,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 2048,
+        "tie_word_embeddings": True,
+    },
     "smollm-135m": _LLAMA
     | {
         "vocab_size": 49_152,

@@ -63,7 +63,8 @@ def _row_kernel(
     tl.store(output + chosen, total.to(output.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+# Not a variant of the code for every kind of batch: a variant is compiled while requests wait.
+@triton.jit(do_not_specialize=["count"])
 def _tile_kernel(
     rows,
     weight,
@@ -114,7 +115,7 @@ def _tile_kernel(
     tl.store(output + target, sums.to(output.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def _sum_kernel(
     partial,
     scales,
@@ -253,9 +254,9 @@ def choose_tile(count: int) -> Tile:
 
 
 def choose_splits(count: int, outputs: int, columns: int, processors: int) -> int:
-    """How many programs share the columns, so that two fall to each of a GPU's `processors`."""
+    """How many programs share the columns, so that two fall to each of a GPU's `processors`; a power of 2."""
     tile = choose_tile(count)
     tiles = triton.cdiv(outputs, tile.outputs) * triton.cdiv(count, tile.rows)
     steps = triton.cdiv(columns, tile.columns)
-    splits: int = min(_MOST_SPLITS, 2 * processors // tiles, steps // 2)
-    return max(1, splits)
+    splits: int = max(1, min(_MOST_SPLITS, 2 * processors // tiles, steps // 2))
+    return 1 << (splits.bit_length() - 1)

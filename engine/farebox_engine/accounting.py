@@ -32,10 +32,13 @@ class CostModel:
     operations_per_byte: float
 
     @classmethod
-    def of(cls, config: DecoderConfig, *, parameters: int, item_bytes: int, on_gpu: bool) -> CostModel:
+    def of(
+        cls, config: DecoderConfig, *, weight_bytes: int, parameters: int, item_bytes: int, on_gpu: bool
+    ) -> CostModel:
+        """`item_bytes` is the size of a number in the cache; weights may be smaller."""
         windows = Counter(config.window(layer) for layer in range(config.num_layers))
         return cls(
-            weight_bytes=parameters * item_bytes,
+            weight_bytes=weight_bytes,
             active_parameters=parameters - config.idle_parameters,
             layers=tuple(windows.items()),
             kv_bytes_per_token=2 * config.num_kv_heads * config.head_dim * item_bytes,

@@ -62,6 +62,7 @@ def build_core(loaded: LoadedModel, config: EngineConfig, context: int) -> Engin
     )
     cost = CostModel.of(
         loaded.config,
+        weight_bytes=loaded.parameters * (1 if config.quantization else loaded.dtype.itemsize),
         parameters=loaded.parameters,
         item_bytes=loaded.dtype.itemsize,
         on_gpu=device.type == "cuda",

@@ -27,7 +27,7 @@ def config(checkpoint: Path) -> DecoderConfig:
 @pytest.fixture(scope="module")
 def model(config: DecoderConfig) -> CostModel:
     """What the tiny model costs, had it a million parameters."""
-    return CostModel.of(config, parameters=1_000_000, item_bytes=4, on_gpu=False)
+    return CostModel.of(config, weight_bytes=4_000_000, parameters=1_000_000, item_bytes=4, on_gpu=False)
 
 
 async def leave_early(generation: Generation) -> Answer:

@@ -136,7 +136,11 @@ def test_a_token_is_not_charged_for_what_it_does_not_meet() -> None:
 
     def cost(length: int, **changes: Any) -> float:
         model = CostModel.of(
-            DecoderConfig(**(shape | changes)), parameters=10_000, item_bytes=4, on_gpu=False
+            DecoderConfig(**(shape | changes)),
+            weight_bytes=40_000,
+            parameters=10_000,
+            item_bytes=4,
+            on_gpu=False,
         )
         sequence = make_sequence([1] * length)
         return model.cost(Span(sequence, length - 1, 1), 1)

@@ -19,8 +19,9 @@ from farebox_engine.layers.experts import Experts, SparseMLP
 from farebox_engine.layers.narrow import EmulatedFp8Linear, Fp8Linear, Int8WeightLinear
 from farebox_engine.quantising import emulate_fp8, narrow_linears
 from farebox_engine.registry import CausalLM
+from tests.engine.adapters import build_adapter, merged
 from tests.engine.conftest import StartEngine
-from tests.engine.generating import answers, random_prompts
+from tests.engine.generating import answers, greedy, random_prompts
 from tests.engine.kernel_runs import checks_passed
 
 needs_triton = pytest.mark.skipif(
@@ -175,3 +176,23 @@ def test_the_command_says_that_fp8_needs_a_gpu(checkpoint: Path, capsys: pytest.
     assert main([*look, "--quantization", "fp8"]) == 2
     assert "needs a GPU; use int8" in capsys.readouterr().err
     assert main([*look, "--quantization", "int8"]) == 0
+
+
+@pytest.mark.parametrize("quantization", ["int8", "fp8"])
+async def test_adapters_are_added_to_narrow_products(
+    start_engine: StartEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    checkpoint: Path,
+    tmp_path: Path,
+    quantization: str,
+) -> None:
+    adapter = build_adapter(tmp_path / "adapter", checkpoint, ["q_proj", "down_proj"], seed=3)
+    monkeypatch.setattr(assembly, "prepare_linears", _narrowing(quantization))
+    engine = start_engine()
+    engine.load_adapter("a", adapter)
+    prompts = random_prompts(7, [9, 33, 50, 17])
+    found = await answers(engine, prompts, max_tokens=1, adapter="a")
+    model = merged(checkpoint, adapter)
+    same = [each.tokens == greedy(model, prompt, 1) for each, prompt in zip(found, prompts, strict=True)]
+    # By chance one in four hundred would be.
+    assert sum(same) >= 2

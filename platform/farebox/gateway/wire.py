@@ -96,8 +96,7 @@ class Wire:
         Past the server's own `send`, which would check each header for what ours cannot hold: half of
         what a small answer's way out costs.
         """
-        if self._connection.flow.write_paused:
-            await self._connection.flow.drain()
+        await self._drain()
         if self.gone:
             return
         self.started = self.complete = True
@@ -105,7 +104,7 @@ class Wire:
         _finish(self._cycle, [*headers, self.exchange.header], body)
 
     async def start(self, status: int, headers: Headers) -> None:
-        """Send the response's head."""
+        """Send the head. Without a content-length among the headers, the body goes out in chunks."""
         self.started = True
         await self.exchange.send({"type": "http.response.start", "status": status, "headers": headers})
 
@@ -123,10 +122,20 @@ class Wire:
             return False
         if last:
             self._connection.transport.set_write_buffer_limits()
-        await self.exchange.send({"type": "http.response.body", "body": data, "more_body": not last})
-        self.complete = last
-        # A server with `connection: close` closes after the last byte: that is no leaving.
-        return last or not self.gone
+            await self.exchange.send({"type": "http.response.body", "body": data, "more_body": False})
+            self.complete = True
+            # A server with `connection: close` closes after the last byte: that is no leaving.
+            return True
+        # A chunk (RFC 9112, section 7.1), past the server's own `send` as in `answer`: most are a token.
+        await self._drain()
+        if not self.gone:
+            self._connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return not self.gone
+
+    async def _drain(self) -> None:
+        """Wait until the client has read enough of what was written."""
+        if self._connection.flow.write_paused:
+            await self._connection.flow.drain()
 
 
 def _finish(cycle: RequestResponseCycle, headers: Headers, body: bytes) -> None:

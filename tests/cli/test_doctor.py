@@ -207,6 +207,13 @@ def test_a_gpu_that_is_not_there(sound: Farebox) -> None:
         assert findings["GPU"]["state"] == "ok"
 
 
+def test_a_precision_that_the_device_does_not_have(sound: Farebox) -> None:
+    status, findings = examine(sound.set(engine_device="cpu", engine_quantization="fp8"))
+    assert (status, findings["GPU"]["state"]) == (1, "failure")
+    assert "'fp8', which needs a GPU" in findings["GPU"]["detail"]
+    assert "FAREBOX_ENGINE_QUANTIZATION=int8" in findings["GPU"]["mend"]
+
+
 def test_a_data_directory_that_is_a_file(sound: Farebox, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     status, findings = examine(sound.set(data=str(tmp_path / "taken" / "data")))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from farebox_engine import Engine, EngineConfig, LoadError, assembly, quantising
 from farebox_engine.cli import main
@@ -196,3 +197,17 @@ async def test_adapters_are_added_to_narrow_products(
     same = [each.tokens == greedy(model, prompt, 1) for each, prompt in zip(found, prompts, strict=True)]
     # By chance one in four hundred would be.
     assert sum(same) >= 2
+
+
+@pytest.mark.parametrize("rows", [1, 300])
+def test_nothing_depends_on_what_the_numbers_are(rows: int) -> None:
+    """As a captured graph requires: numbers that cannot be read go through every layer."""
+    linear = _linear(64, 48, True, torch.bfloat16)
+    layers = [
+        Int8WeightLinear(linear, plain),
+        *(Fp8Linear(linear, plain, scales_inside=inside) for inside in (True, False)),
+    ]
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        for layer in layers:
+            output = layer(torch.empty(rows, 64, dtype=torch.bfloat16))
+            assert (output.shape, output.dtype) == ((rows, 48), torch.bfloat16)

@@ -170,7 +170,7 @@ def _measure(run: _Run, place: Place) -> None:
             (row,) = (each for each in run.rows if (each.shape, each.workload) == (place.shape, workload))
             row.readings.append(reading)
             _say(f"{name}, batch {workload.batch}: {1e3 * reading.step_median:.2f} ms/step")
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, OSError) as error:
         run.fail(name, str(error))
 
 

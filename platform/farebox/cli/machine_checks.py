@@ -7,17 +7,20 @@ from pathlib import Path
 from farebox.cli.findings import Finding
 from farebox.core.settings import Settings
 from farebox.gateway.checkpoints import describe_device
+from farebox.gateway.local_backend import quantization_refusal
 
 LEAST_FREE_BYTES = 2 << 30
 CLOCK_SECONDS = 2.0
 
 
 def check_device(settings: Settings) -> Finding:
-    """What models run on; a failure when the settings ask for a GPU that is not there."""
+    """What models run on; a failure when the settings ask for a GPU, or a precision, that is not there."""
     detail = describe_device()
     if settings.engine_device == "cuda" and detail.startswith("no GPU"):
         mend = "Install the GPU's driver and a CUDA build of torch, or set FAREBOX_ENGINE_DEVICE=cpu."
         return Finding("GPU", "failure", detail, mend)
+    if refusal := quantization_refusal(settings):
+        return Finding("GPU", "failure", refusal, "Set FAREBOX_ENGINE_QUANTIZATION=int8, or none.")
     return Finding("GPU", "ok", detail)
 
 

@@ -22,6 +22,7 @@ from farebox_engine.lora.adapter import AdapterInfo
 from farebox_engine.options import EngineConfig
 from farebox_engine.outputs import EngineStats
 from farebox_engine.params import GenerationRequest
+from farebox_engine.quantising import check_quantization
 from farebox_engine.seq2seq.engine import Seq2SeqEngine
 
 _loads = itertools.count()
@@ -85,15 +86,28 @@ class LocalBackend:
 
 
 def local_backends(settings: Settings) -> BackendFactory:
-    """Loads offered models with the device, threads and speculation that the settings name."""
-    config = EngineConfig(
+    """Loads offered models with the device, threads, precision and bounds that the settings name."""
+    return partial(_load, _engine_config(settings))
+
+
+def quantization_refusal(settings: Settings) -> str | None:
+    """Why decoders cannot be loaded in the precision that the settings name, if they cannot."""
+    config = _engine_config(settings)
+    try:
+        check_quantization(config.quantization, config.torch_device())
+    except LoadError as error:
+        return str(error)
+    return None
+
+
+def _engine_config(settings: Settings) -> EngineConfig:
+    return EngineConfig(
         device=None if settings.engine_device == "auto" else settings.engine_device,
         threads=settings.engine_threads,
         speculative_tokens=settings.engine_speculative_tokens,
         step_timeout=settings.engine_step_seconds,
         quantization=None if settings.engine_quantization == "none" else settings.engine_quantization,
     )
-    return partial(_load, config)
 
 
 def _load(config: EngineConfig, offer: ModelOffer) -> Backend:

@@ -161,8 +161,6 @@ class PagedAttention:
         plan = self._plan(rule)
         if len(plan.groups) == 1 and not plan.fresh:
             return plan.groups[0].attend(query, keys, values, rule)
-        if varlen is not None and len(plan.packed) == 1 and not plan.groups:
-            return plan.packed[0].attend(varlen, query, (key, value), (keys, values), rule)
         output = torch.empty_like(query)
         for prompt in plan.fresh:
             rows = prompt.rows

@@ -17,6 +17,7 @@ import structlog
 from click.testing import CliRunner
 
 from farebox.cli.main import farebox
+from farebox.core.logs import REQUEST_LOG
 from tests.tenants.factories import SECRET_KEY
 
 SECONDS = 120
@@ -97,13 +98,14 @@ class Farebox:
 @contextlib.contextmanager
 def logs_kept() -> Iterator[None]:
     """Undo what a command does to the logs of its process."""
-    before, root = structlog.get_config(), logging.getLogger()
+    before, lines, root = structlog.get_config(), REQUEST_LOG.lines, logging.getLogger()
     handlers, level = root.handlers[:], root.level
     root.handlers.clear()  # else they would be closed
     try:
         yield
     finally:
         structlog.configure(**before)
+        REQUEST_LOG.lines = lines
         root.handlers[:] = handlers
         root.setLevel(level)
 

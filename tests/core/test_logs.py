@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 import structlog
 
-from farebox.core.logs import REQUEST_ID, configure_logs
+from farebox.core.logs import REQUEST_ID, REQUEST_LOG, configure_logs
 from tests.cli.commands import logs_kept
 
 
@@ -49,6 +49,29 @@ def test_json_lines(capfdbinary: pytest.CaptureFixture[bytes], request_id: str) 
         "request_id": request_id,
     }
     assert (second["level"], second["request_id"]) == ("warning", "req_2")
+
+
+def test_a_line_of_a_request_is_as_any_other(
+    capfdbinary: pytest.CaptureFixture[bytes], request_id: str
+) -> None:
+    facts = {"status": 200, "amount": Decimal("0.5"), "organization": "org_1"}
+    with logging_to_stderr(as_json=True):
+        REQUEST_LOG.write(event="request.completed", **facts)
+        structlog.get_logger("tests").info("request.completed", **facts)
+    first, second = (json.loads(line) for line in capfdbinary.readouterr().err.splitlines())
+    assert first.pop("timestamp") <= second.pop("timestamp")
+    assert first == second
+    assert first["request_id"] == request_id
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_lines_of_requests_obey_the_level(
+    capfdbinary: pytest.CaptureFixture[bytes], *, as_json: bool
+) -> None:
+    with logs_kept():
+        configure_logs("WARNING", as_json=as_json)
+        REQUEST_LOG.write(event="request.completed")
+    assert capfdbinary.readouterr().err == b""
 
 
 @pytest.mark.parametrize("as_json", [True, False])

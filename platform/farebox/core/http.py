@@ -21,7 +21,7 @@ from farebox.core.errors import (
     UnsupportedMediaType,
 )
 from farebox.core.ids import external, new_id
-from farebox.core.logs import REQUEST_ID
+from farebox.core.logs import REQUEST_ID, REQUEST_LOG
 from farebox.core.metrics import HTTP_REQUESTS
 from farebox.core.strict_json import StrictDecoder
 
@@ -162,8 +162,8 @@ class Exchange:
         """Write the access line and count the request."""
         route = scope.get("path_template") or "unmatched"
         _counter(scope["method"] if route != "unmatched" else "", route, self.status).inc()
-        log.info(
-            "request.completed",
+        REQUEST_LOG.write(
+            event="request.completed",
             method=scope["method"],
             route=route,
             status=self.status,

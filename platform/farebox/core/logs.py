@@ -18,6 +18,27 @@ REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
+class RequestLog:
+    """The access lines: `info(…)` of structlog, or, in JSON, past the copies of its keywords that it makes.
+
+    Every request writes one, and this takes half the time.
+    """
+
+    def __init__(self) -> None:
+        self.lines: structlog.BytesLogger | None = None
+
+    def write(self, **facts: Any) -> None:
+        """Write a line; `event` among the facts names it."""
+        if self.lines is None:
+            _log.info(**facts)
+        else:
+            self.lines.msg(_json_line(None, "info", facts))
+
+
+_log = structlog.get_logger(__name__)
+REQUEST_LOG = RequestLog()
+
+
 def configure_logs(level: str = "INFO", *, as_json: bool | None = None) -> None:
     """Set up structlog, and send the standard library's loggers through it.
 
@@ -28,9 +49,12 @@ def configure_logs(level: str = "INFO", *, as_json: bool | None = None) -> None:
     as_json = not sys.stderr.isatty() if as_json is None else as_json
     processors: list[Processor]
     factory: structlog.BytesLoggerFactory | structlog.PrintLoggerFactory
+    REQUEST_LOG.lines = None
     if as_json:
         processors = [_json_line]
         factory = structlog.BytesLoggerFactory(sys.stderr.buffer)
+        if numeric <= logging.INFO:
+            REQUEST_LOG.lines = factory()
     else:
         # Locals hold passwords and prompts: never in a traceback.
         plain = structlog.dev.RichTracebackFormatter(show_locals=False)

@@ -36,7 +36,6 @@ LLAMA: dict[str, Any] = {
         ({"eos_token_id": [2, "3"]}, "eos_token_id must be a token id"),
         ({"model_type": "gpt2"}, "model_type 'gpt2' is not supported"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
-        ({"quantization_config": {"bits": 4}}, "quantized"),
         ({"rope_scaling": "yarn"}, "rope_scaling must be an object"),
         ({"rope_scaling": {"rope_type": "spiral"}}, "rope type 'spiral'"),
         ({"rope_scaling": {"rope_type": "linear"}}, "factor is missing"),

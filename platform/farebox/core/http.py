@@ -126,6 +126,8 @@ class Application(Litestar):
             await super().__call__(scope, receive, exchange.send)
         finally:
             exchange.finish(scope)
+            # It holds what holds the scope: let go, or the ring lives until the collector comes by.
+            del scope["state"]["exchange"]
 
 
 class Exchange:

@@ -8,6 +8,7 @@ for sending a request and one for reading the response, and errors in the API's 
 
 import asyncio
 import http
+import weakref
 from typing import Any
 
 import msgspec
@@ -128,7 +129,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         elif version != "1.0" or hosts > 1 or any(name == b"transfer-encoding" for name, _ in self.headers):
             raise _MALFORMED
         super().on_headers_complete()
-        self.scope["extensions"] = {EXTENSION: (self._connection, self.cycle)}  # type: ignore[dict-item]
+        # Weak, for the cycle holds the scope: a ring of them would live until the collector came by.
+        way = (self._connection, weakref.ref(self.cycle))
+        self.scope["extensions"] = {EXTENSION: way}  # type: ignore[dict-item]
         if 0 < len(self.pipeline) <= MAX_PIPELINED:
             # uvicorn stops reading at the first request that has to queue, and would not see then that
             # the client leaves: the answer under way would be made, and billed, for nobody.

@@ -64,8 +64,8 @@ class Wire:
         self.complete = False
         self._left = False
         self._connection: Connection
-        self._cycle: RequestResponseCycle
-        self._connection, self._cycle = extensions[EXTENSION]
+        self._connection, cycle = extensions[EXTENSION]
+        self._cycle: RequestResponseCycle = cycle()
 
     @property
     def gone(self) -> bool:

@@ -8,7 +8,6 @@ import logging
 from typing import cast
 
 import torch
-from torch.nn.attention.varlen import varlen_attn
 
 from farebox_engine.decode_graph import CudaCapture, DecodeKernels
 from farebox_engine.device_runner import DeviceRunner
@@ -53,8 +52,10 @@ def build_runner(model: CausalLM, cache: KVCache, *, capacity: int, max_blocks: 
 def packed_attention(cache: KVCache) -> PackedAttention | None:
     """torch's attention over packed prompts, ``None`` where it does not serve such a cache."""
     keys = cache.keys[0]
+    # By name and only here, because it brings torch's compiler along: 900 modules, 140 MiB.
+    varlen = importlib.import_module("torch.nn.attention.varlen")
     try:
-        return try_out(varlen_attn, keys.shape[-1], keys.dtype, keys.device)
+        return try_out(varlen.varlen_attn, keys.shape[-1], keys.dtype, keys.device)
     except UnusableAttentionError as error:
         _log.info("Prompts are computed one at a time, without packed attention: %s", error)
         return None

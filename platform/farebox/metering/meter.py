@@ -127,10 +127,11 @@ class Meter:
 
         With Postgres away it is durable in the spool. Raises Unavailable when neither takes it: then
         nothing more may be sent to the client. Once queued, it goes through even if the caller is
-        cancelled, and the lease is renewed until it is through.
+        cancelled.
         """
         grant.settling = True
-        return await self._settlements.submit(make_posting(grant, settlement))
+        # Shielded: the lease must be renewed until the settlement is through, cancelled caller or not.
+        return await asyncio.shield(self._submit(grant, make_posting(grant, settlement)))
 
     async def turn(self) -> None:
         """Renew leases and record deliveries, replay the spool, settle what dead replicas left.
@@ -165,28 +166,22 @@ class Meter:
 
     async def _flush_settlements(self, batch: Sequence[Posting]) -> list[Settled]:
         try:
-            settled = await self._settle_or_spool(batch)
-        except Exception as error:
-            if len(batch) == 1 or isinstance(error, Unavailable):  # else it is tried again by halves
-                self._let_go(batch)
-            raise
-        if not settled[0].spooled:
-            self._let_go(batch)
-        return settled
-
-    async def _settle_or_spool(self, batch: Sequence[Posting]) -> list[Settled]:
-        try:
             amounts = await post(self._settling, batch)
         except Unavailable:
             await self._backlog.add(batch)
             return [Settled(p.charge, p.price.currency, spooled=True) for p in batch]
         return [Settled(amount, p.price.currency) for p, amount in zip(batch, amounts, strict=True)]
 
-    def _let_go(self, batch: Sequence[Posting]) -> None:
-        """Renew these leases no longer, whatever came of the settlement: what could not be settled here,
-        a sweep can. A spooled request is kept until it is replayed."""
-        for posting in batch:
-            self._grants.pop(posting.request_id, None)
+    def _submit(self, grant: Grant, posting: Posting) -> "asyncio.Future[Settled]":
+        future = self._settlements.submit(posting)
+        # Whatever comes of it, this process no longer renews the lease, so that a sweep can settle
+        # what could not be settled here. A spooled request is kept until it is replayed.
+        future.add_done_callback(lambda done: self._let_go(grant, done))
+        return future
+
+    def _let_go(self, grant: Grant, future: "asyncio.Future[Settled]") -> None:
+        if future.exception() or not future.result().spooled:
+            self._grants.pop(grant.request_id, None)
 
     def _disown(self, request_id: UUID) -> None:
         """Void an admission that nobody waits for any more, now or when it comes."""
@@ -198,5 +193,4 @@ class Meter:
     def _void(self, grant: Grant) -> None:
         grant.settling = True
         nothing = Settlement(status="cancelled", input_tokens=0, cached_input_tokens=0, output_tokens=0)
-        future = self._settlements.submit(make_posting(grant, nothing))
-        future.add_done_callback(asyncio.Future.exception)  # nobody waits for it; a sweep tries again
+        self._submit(grant, make_posting(grant, nothing))

@@ -1,6 +1,5 @@
 """A tiny random Llama, and engines that serve it."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from tests.engine.bad_folders import build_folders
 from tests.engine.checkpoints import build_checkpoint
 from tests.engine.generating import load_reference
 from tests.engine.saboteur import Hang
+from tests.engine.started import started
 
 StartEngine = Callable[..., Engine]
 
@@ -36,20 +36,12 @@ def reference(checkpoint: Path) -> PreTrainedModel:
 @pytest.fixture
 async def start_engine(checkpoint: Path) -> AsyncIterator[StartEngine]:
     """Starts engines with given settings; closed afterwards, when none may hold a block."""
-    engines: list[Engine] = []
 
-    def start(path: Path = checkpoint, **settings: object) -> Engine:
-        engine = Engine.load(path, EngineConfig(device="cpu", threads=1, **settings))  # type: ignore[arg-type]
-        engine.start(asyncio.get_running_loop())
-        engines.append(engine)
-        return engine
+    def load(path: Path = checkpoint, **settings: object) -> Engine:
+        return Engine.load(path, EngineConfig(device="cpu", threads=1, **settings))  # type: ignore[arg-type]
 
-    yield start
-    for engine in engines:
-        stats = engine.stats()
-        engine.close()
-        assert (stats.running, stats.waiting) == (0, 0)
-        assert stats.free_blocks == stats.total_blocks
+    with started(load) as start:
+        yield start
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Speculation: the same answers in fewer steps, and no trace of what was guessed wrongly."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tests.engine.checkpoints import FAMILIES, build_checkpoint, build_parrot
 from tests.engine.conftest import StartEngine
 from tests.engine.generating import Answer, answer, answers, collect, random_prompts
 from tests.engine.saboteur import BAD, POISON, sabotaged_engine
+from tests.engine.started import started
 
 PROMPTS = random_prompts(60, (4, 9, 17, 30))
 # Two circles of the parrot, so that there is something to copy from the first token on.
@@ -47,19 +48,8 @@ def parrot(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def sabotaged(parrot: Path) -> AsyncIterator[Callable[..., Engine]]:
     """Starts guessing engines with a parrot that misbehaves; in the end none may hold a block."""
-    engines: list[Engine] = []
-
-    def start(act: Callable[[], None] | None = None) -> Engine:
-        engine = sabotaged_engine(parrot, act, speculative_tokens=5)
-        engine.start(asyncio.get_running_loop())
-        engines.append(engine)
-        return engine
-
-    yield start
-    for engine in engines:
-        stats = engine.stats()
-        engine.close()
-        assert stats.free_blocks == stats.total_blocks
+    with started(partial(sabotaged_engine, parrot, speculative_tokens=5)) as start:
+        yield start
 
 
 def told(found: Answer) -> tuple[object, ...]:

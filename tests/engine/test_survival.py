@@ -5,6 +5,7 @@ import gc
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +18,7 @@ from farebox_engine.fence import Fence
 from farebox_engine.watchdog import Watchdog
 from tests.engine.generating import answer, answers, begin, collect, greedy, random_prompts
 from tests.engine.saboteur import BAD, POISON, Hang, failing, leaving, sabotaged_engine
+from tests.engine.started import started
 
 PROMPTS = random_prompts(30, (25, 9, 14))
 FAILED = "The model failed while computing this request."
@@ -27,20 +29,8 @@ Sabotage = Callable[..., Engine]
 @pytest.fixture
 async def sabotage(checkpoint: Path) -> AsyncIterator[Sabotage]:
     """Starts engines with misbehaving models; when they are closed, none may hold a request or a block."""
-    engines: list[Engine] = []
-
-    def start(*arguments: Any, **settings: Any) -> Engine:
-        engine = sabotaged_engine(checkpoint, *arguments, **settings)
-        engine.start(asyncio.get_running_loop())
-        engines.append(engine)
-        return engine
-
-    yield start
-    for engine in engines:
-        stats = engine.stats()
-        engine.close()
-        assert (stats.running, stats.waiting) == (0, 0)
-        assert stats.free_blocks == stats.total_blocks
+    with started(partial(sabotaged_engine, checkpoint)) as start:
+        yield start
 
 
 @pytest.fixture(scope="module")

@@ -46,8 +46,6 @@ class GroupCommit(Generic[Item, Result]):
         # submission can fall in between and find neither a runner nor a reader.
         try:
             while self._queue:
-                # Whatever else this turn of the loop has to submit comes along.
-                await asyncio.sleep(0)
                 count = min(len(self._queue), self._max_batch)
                 await self._serve([self._queue.popleft() for _ in range(count)])
         finally:

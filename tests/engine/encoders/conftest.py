@@ -1,6 +1,5 @@
 """Engines that serve tiny encoders, and the real MiniLM."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from farebox_engine import EngineConfig
 from farebox_engine.encoders import EncoderEngine
 from tests.engine.encoders.checkpoints import build_encoder
+from tests.engine.started import started
 
 StartEncoder = Callable[..., EncoderEngine]
 
@@ -50,15 +50,9 @@ def labeller(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def start_encoder() -> AsyncIterator[StartEncoder]:
     """Starts engines with given settings; closed afterwards, when none may hold a request."""
-    engines: list[EncoderEngine] = []
 
-    def start(path: Path, **settings: object) -> EncoderEngine:
-        engine = EncoderEngine.load(path, EngineConfig(device="cpu", threads=1, **settings))  # type: ignore[arg-type]
-        engine.start(asyncio.get_running_loop())
-        engines.append(engine)
-        return engine
+    def load(path: Path, **settings: object) -> EncoderEngine:
+        return EncoderEngine.load(path, EngineConfig(device="cpu", threads=1, **settings))  # type: ignore[arg-type]
 
-    yield start
-    for engine in engines:
-        engine.close()
-        assert engine.stats().waiting_requests == 0
+    with started(load) as start:
+        yield start

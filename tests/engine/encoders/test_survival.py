@@ -15,6 +15,7 @@ from farebox_engine import ClosedError, ComputeError, EngineConfig
 from farebox_engine.encoders import Embeddings, EncoderEngine, EncoderStats, load_encoder
 from tests.engine.encoders.reference import random_tokens, relative_error
 from tests.engine.saboteur import BAD, POISON, Hang, Mischief, failing, leaving
+from tests.engine.started import started
 
 FAILED = "The model failed while computing this request."
 HUNG = "The model took too long over this request."
@@ -44,19 +45,12 @@ def sabotaged(path: Path, mischief: Mischief, **settings: Any) -> EncoderEngine:
 @pytest.fixture
 async def sabotage(embedder: Path) -> AsyncIterator[Sabotage]:
     """Starts engines with misbehaving models; when they are closed, none may hold a request."""
-    engines: list[EncoderEngine] = []
 
-    def start(act: Callable[[], None] | None = None, limit: int = 10**6, **settings: Any) -> EncoderEngine:
-        engine = sabotaged(embedder, Mischief(act, limit), **settings)
-        engine.start(asyncio.get_running_loop())
-        engines.append(engine)
-        return engine
+    def build(act: Callable[[], None] | None = None, limit: int = 10**6, **settings: Any) -> EncoderEngine:
+        return sabotaged(embedder, Mischief(act, limit), **settings)
 
-    yield start
-    for engine in engines:
-        stats = engine.stats()
-        engine.close()
-        assert stats.waiting_requests == 0
+    with started(build) as start:
+        yield start
 
 
 def inputs(seed: int, *lengths: int) -> list[list[int]]:

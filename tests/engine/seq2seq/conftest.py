@@ -1,6 +1,5 @@
 """A tiny encoder-decoder of each family, what `transformers` makes of it, and engines that serve it."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from transformers import PreTrainedModel
 from farebox_engine import EngineConfig
 from farebox_engine.seq2seq.engine import Seq2SeqEngine
 from tests.engine.seq2seq.checkpoints import FAMILIES, build_seq2seq, load_reference
+from tests.engine.started import started
 
 StartSeq2Seq = Callable[..., Seq2SeqEngine]
 
@@ -38,18 +38,9 @@ def marian(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def start_seq2seq() -> AsyncIterator[StartSeq2Seq]:
     """Starts engines with given settings; closed afterwards, when none may hold a block."""
-    engines: list[Seq2SeqEngine] = []
 
-    def start(path: Path, **settings: object) -> Seq2SeqEngine:
-        config = EngineConfig(device="cpu", threads=1, **settings)  # type: ignore[arg-type]
-        engine = Seq2SeqEngine.load(path, config)
-        engine.start(asyncio.get_running_loop())
-        engines.append(engine)
-        return engine
+    def load(path: Path, **settings: object) -> Seq2SeqEngine:
+        return Seq2SeqEngine.load(path, EngineConfig(device="cpu", threads=1, **settings))  # type: ignore[arg-type]
 
-    yield start
-    for engine in engines:
-        stats = engine.stats()
-        engine.close()
-        assert (stats.running, stats.waiting) == (0, 0)
-        assert stats.free_blocks == stats.total_blocks
+    with started(load) as start:
+        yield start

@@ -18,6 +18,7 @@ from tests.engine.generating import Answer, collect, random_prompts
 from tests.engine.saboteur import BAD, POISON, Hang, Mischief, failing, leaving
 from tests.engine.seq2seq.checkpoints import load_reference
 from tests.engine.seq2seq.generating import expected, target, targets, translate
+from tests.engine.started import started
 
 SOURCES = random_prompts(40, (25, 9, 14))
 FAILED = "The model failed while computing this request."
@@ -55,22 +56,14 @@ def sabotaged(path: Path, encoding: Mischief, decoding: Mischief, **settings: An
 @pytest.fixture
 async def sabotage(marian: Path) -> AsyncIterator[Sabotage]:
     """Starts engines with misbehaving models; when they are closed, none may hold a request or a block."""
-    engines: list[Seq2SeqEngine] = []
 
-    def start(
+    def build(
         encoding: Mischief | None = None, decoding: Mischief | None = None, **settings: Any
     ) -> Seq2SeqEngine:
-        engine = sabotaged(marian, encoding or Mischief(), decoding or Mischief(), **settings)
-        engine.start(asyncio.get_running_loop())
-        engines.append(engine)
-        return engine
+        return sabotaged(marian, encoding or Mischief(), decoding or Mischief(), **settings)
 
-    yield start
-    for engine in engines:
-        stats = engine.stats()
-        engine.close()
-        assert (stats.running, stats.waiting) == (0, 0)
-        assert stats.free_blocks == stats.total_blocks
+    with started(build) as start:
+        yield start
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farebox_engine import RequestError
-from farebox_engine.fair_queue import CACHED_COST, IDLE_KEPT, INPUT_COST, OUTPUT_COST, FairQueue
+from farebox_engine.fair_queue import CACHED_COST, INPUT_COST, OUTPUT_COST, FairQueue
+from farebox_engine.fair_shares import IDLE_KEPT
 from farebox_engine.sequence import Sequence
 from tests.engine.sequences import make_sequence
 from tests.engine.test_scheduler import compute, make_scheduler

@@ -158,7 +158,8 @@ class GenerationRequest:
     The engine's time is shared fairly among `tenant`s (an opaque name) by `weight`: one
     with weight 2 gets twice the tokens of one with weight 1 while both have work waiting.
     The last request's weight counts. `priority` is 1, 0 or -1; a higher class goes first,
-    and takes slots and blocks from lower ones. `adapter` names one that the engine has loaded.
+    and in a decoder's engine takes slots and blocks from lower ones. `adapter` names one that
+    the engine has loaded.
 
     Raises:
         RequestError: a weight or priority out of range.

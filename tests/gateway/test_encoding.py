@@ -174,7 +174,6 @@ async def test_an_encoder_decoder_answers_completions(
         ("completions", {"model": "translator", "prompt": "a", "echo": True, "max_tokens": 0}, "no echo"),
         ("completions", {"model": "translator", "prompt": "a", "min_tokens": 5}, "no min_tokens"),
         ("completions", {"model": "translator", "prompt": "a", "bad_words": ["b"]}, "no bad_words"),
-        ("completions", {"model": "translator", "prompt": "a", "priority": 1}, "no priority"),
         ("completions", {"model": "reranker", "prompt": "a"}, "use /v1/rerank"),
         (
             "completions",

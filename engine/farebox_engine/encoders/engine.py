@@ -118,7 +118,7 @@ class EncoderEngine:
     async def compute(self, request: EncoderRequest[Result], *, tenant: str = "") -> Result:
         """Run a request; to be called on the event loop given to `start`.
 
-        Cancelling it takes the request out before the next step. Tenants take turns.
+        Cancelling it takes the request out before the next step. Tenants share the engine by tokens.
 
         Raises:
             ComputeError: the model failed on this request.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from farebox_engine.encoders.outputs import EncoderUsage
 from farebox_engine.encoders.tokenizer import Tokens
+from farebox_engine.fair_shares import FairShares
 
 Output = NDArray[np.float32]
 
@@ -19,8 +19,9 @@ Output = NDArray[np.float32]
 class Job:
     """A request's inputs, how far it has come and what it has cost.
 
-    The first ``taken`` inputs have been given to a step. ``outputs`` holds those that are done, in the
-    order of the inputs. Times are `time.perf_counter` readings in seconds.
+    The first ``taken`` inputs have been given to a step, and the first ``charged`` were counted as service
+    to the tenant. ``outputs`` holds those that are done, in the order of the inputs. Times are
+    `time.perf_counter` readings in seconds.
     """
 
     inputs: Sequence[Tokens]
@@ -28,6 +29,7 @@ class Job:
     submitted_at: float
     started_at: float | None = None
     taken: int = 0
+    charged: int = 0
     outputs: list[Output] = field(default_factory=list)
     device_seconds: float = 0.0
 
@@ -50,46 +52,43 @@ class Item:
 
 
 class JobQueue:
-    """Jobs with inputs to compute: tenants take turns, input by input; each one's jobs in order of arrival.
+    """Jobs with inputs to compute, by the tenants' fair shares of tokens; each one's in order of arrival.
 
-    So a request of thousands of inputs holds nobody up but those behind it of the same tenant.
+    So a request of thousands of inputs, or of long ones, holds nobody up but those behind it of the
+    same tenant. An input is charged for when a step takes it, and not again if it is computed once more.
     """
 
     def __init__(self) -> None:
-        self._tenants: OrderedDict[str, deque[Job]] = OrderedDict()
+        self._shares: FairShares[Job] = FairShares()
 
     def push(self, job: Job) -> None:
-        self._tenants.setdefault(job.tenant, deque()).append(job)
+        self._shares.push(job.tenant, job)
 
     def remove(self, job: Job) -> None:
         """Take a job out, if some of its inputs still wait."""
-        jobs = self._tenants.get(job.tenant)
-        if jobs is not None and job in jobs:
-            jobs.remove(job)
-            if not jobs:
-                del self._tenants[job.tenant]
+        if self._shares.holds(job.tenant, job):
+            self._shares.remove(job.tenant, job)
 
     def put_back(self, job: Job) -> None:
         """Have what a job's steps were given and did not bring back computed once more."""
         job.taken = len(job.outputs)
-        jobs = self._tenants.setdefault(job.tenant, deque())
-        if job not in jobs:
+        if not self._shares.holds(job.tenant, job):
             # It was before whatever waits now.
-            jobs.appendleft(job)
+            self._shares.push_first(job.tenant, job)
 
     def take(self, budget: int) -> list[Item]:
         """The next step's inputs: at most ``budget`` tokens, or one input if it alone is longer."""
         items: list[Item] = []
-        while self._tenants:
-            tenant, jobs = next(iter(self._tenants.items()))
-            job = jobs[0]
+        while (job := self._shares.peek()) is not None:
             tokens = job.inputs[job.taken]
             if items and len(tokens) > budget:
                 break
             items.append(Item(job, tokens))
             budget -= len(tokens)
             job.taken += 1
-            self._tenants.move_to_end(tenant)
+            if job.taken > job.charged:
+                job.charged = job.taken
+                self._shares.charge(job.tenant, len(tokens))
             if job.taken == len(job.inputs):
                 self.remove(job)
         return items

@@ -178,7 +178,6 @@ class Seq2SeqEngine:
             "min_tokens": params.min_tokens > 0,
             "bad_words": bool(params.bad_words),
             "grammar": request.grammar is not None,
-            "priority": request.priority != 0,
         }
         for name, asked in ignored.items():
             if asked:

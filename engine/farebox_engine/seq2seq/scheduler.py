@@ -6,17 +6,22 @@ from collections.abc import Callable
 from collections.abc import Sequence as Seq
 
 from farebox_engine.blocks import BlockPool
+from farebox_engine.fair_queue import FairQueue
 from farebox_engine.seq2seq.decoding import Decoding, Hypothesis
 from farebox_engine.sequence import Sequence
 from farebox_engine.step_limit import StepLimit
 
 
 class Seq2SeqScheduler:
-    """First come, first served: the oldest request is admitted as soon as its worst case fits.
+    """Admits the request that is next by `FairQueue` as soon as its worst case fits; none overtakes it.
 
     The blocks that a request may come to need are reserved when it is admitted, so that
     none ever has to be put back. Hypotheses of one beam share the blocks of what they have
     in common; one that is written to while shared is copied first.
+
+    A tenant is charged for a source when it is admitted, and in each step for one output token
+    of every hypothesis computed: to search with four beams takes what four answers take. What
+    is computed again after the cache was lost is not charged.
     """
 
     def __init__(
@@ -34,13 +39,14 @@ class Seq2SeqScheduler:
         self._block_size = block_size
         self.limit = StepLimit(token_budget)
         self._max_hypotheses = max_hypotheses
-        # Dicts, for their order and for removal from the middle.
-        self._waiting: dict[Sequence, Decoding] = {}
+        # All there are, by arrival; and of those, the running ones by admission.
+        self._decodings: dict[Sequence, Decoding] = {}
         self._running: dict[Sequence, Decoding] = {}
+        self._waiting = FairQueue()
 
     @property
     def idle(self) -> bool:
-        return not self._waiting and not self._running
+        return not self._decodings
 
     @property
     def waiting(self) -> int:
@@ -51,10 +57,11 @@ class Seq2SeqScheduler:
         return len(self._running)
 
     def __contains__(self, sequence: Sequence) -> bool:
-        return sequence in self._waiting or sequence in self._running
+        return sequence in self._decodings
 
     def add(self, sequence: Sequence) -> None:
-        self._waiting[sequence] = self._plan(sequence)
+        self._decodings[sequence] = self._plan(sequence)
+        self._waiting.push(sequence)
 
     def decodings(self) -> list[Decoding]:
         """All that run."""
@@ -66,7 +73,8 @@ class Seq2SeqScheduler:
         hypotheses = sum(len(each.rows) for each in self._running.values())
         blocks = sum(each.reserved for each in self._running.values())
         tokens, budget = 0, self.limit.next()
-        for decoding in self._waiting.values():
+        while (sequence := self._waiting.peek()) is not None:
+            decoding = self._decodings[sequence]
             tokens += decoding.source_length
             hypotheses += len(decoding.rows)
             blocks += decoding.reserved
@@ -75,11 +83,10 @@ class Seq2SeqScheduler:
                 break
             if hypotheses > self._max_hypotheses or blocks > self._pool.num_blocks:
                 break
-            admitted.append(decoding)
-        for decoding in admitted:
-            del self._waiting[decoding.sequence]
-            self._running[decoding.sequence] = decoding
+            self._waiting.admit(sequence)
+            self._running[sequence] = decoding
             decoding.source_blocks = self._pool.allocate(-(-decoding.source_length // self._block_size))
+            admitted.append(decoding)
         return admitted
 
     def make_room(self, decodings: Seq[Decoding]) -> None:
@@ -97,9 +104,11 @@ class Seq2SeqScheduler:
                     decoding.copies.append((shared, row.blocks[index]))
 
     def commit(self, decoding: Decoding) -> None:
-        """Record that a step has computed one position of every hypothesis."""
+        """Record that a step has computed one position of every hypothesis, and charge for it if it is new."""
         decoding.computed += 1
-        decoding.furthest = max(decoding.furthest, decoding.computed)
+        if decoding.computed > decoding.furthest:
+            decoding.furthest = decoding.computed
+            self._waiting.charge_output(decoding.sequence, len(decoding.rows))
         decoding.copies.clear()
 
     def replace_rows(self, decoding: Decoding, rows: list[Hypothesis]) -> None:
@@ -112,26 +121,30 @@ class Seq2SeqScheduler:
 
     def remove(self, sequence: Sequence) -> Decoding | None:
         """Forget a request and free its blocks; returns it if it was there."""
-        decoding = self._running.pop(sequence, None)
+        decoding = self._decodings.pop(sequence, None)
         if decoding is None:
-            return self._waiting.pop(sequence, None)
-        self._release(decoding)
+            return None
+        if self._running.pop(sequence, None) is None:
+            self._waiting.remove(sequence)
+        else:
+            self._waiting.leave(sequence)
+            self._release(decoding)
         return decoding
 
     def requeue(self) -> None:
-        """Send the running requests back to the head of the queue, to be computed again from their tokens."""
-        for decoding in self._running.values():
+        """Send the running requests back, before their tenants' others, to be computed from their tokens."""
+        for sequence, decoding in reversed(self._running.items()):
             self._release(decoding)
-        self._waiting = self._running | self._waiting
-        self._running = {}
+            self._waiting.push_preempted(sequence)
+        self._running.clear()
 
     def use(self, pool: BlockPool) -> None:
         """Go on with other blocks; none of the old ones may be in use."""
         self._pool = pool
 
     def sequences(self) -> list[Sequence]:
-        """All that run, then all that wait."""
-        return [*self._running, *self._waiting]
+        """All that run or wait."""
+        return list(self._decodings)
 
     def _release(self, decoding: Decoding) -> None:
         for row in decoding.rows:

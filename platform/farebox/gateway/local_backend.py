@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import structlog
+
 from farebox.billing.models import ModelOffer
 from farebox.core.settings import Settings
 from farebox.gateway.backend import Generation
@@ -24,6 +26,8 @@ from farebox_engine.outputs import EngineStats
 from farebox_engine.params import GenerationRequest
 from farebox_engine.quantising import check_quantization
 from farebox_engine.seq2seq.engine import Seq2SeqEngine
+
+log = structlog.get_logger(__name__)
 
 _loads = itertools.count()
 
@@ -111,7 +115,15 @@ def _engine_config(settings: Settings) -> EngineConfig:
 
 
 def _load(config: EngineConfig, offer: ModelOffer) -> Backend:
-    match kind_of(Path(offer.path)):
+    kind = kind_of(Path(offer.path))
+    if config.quantization is not None and kind != "decoder":
+        log.warning(
+            "model.keeps_precision",
+            model=offer.id,
+            kind=kind,
+            reason=f"FAREBOX_ENGINE_QUANTIZATION={config.quantization} is for decoders only",
+        )
+    match kind:
         case "encoder":
             return EncoderBackend(EncoderEngine.load(offer.path, config))
         case "encoder-decoder":

@@ -1,12 +1,14 @@
 """Blocks under any order of arrivals, beams and departures: enough for all, none written to while shared."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from farebox_engine.blocks import BlockPool
+from farebox_engine.params import PRIORITIES
 from farebox_engine.seq2seq.decoding import Decoding, Hypothesis
 from farebox_engine.seq2seq.scheduler import Seq2SeqScheduler
 from farebox_engine.sequence import Sequence
@@ -28,17 +30,19 @@ class Rig:
     def __init__(self) -> None:
         self.pool = BlockPool(BLOCKS)
         self.shapes: dict[Sequence, Shape] = {}
+        # Output tokens of all hypotheses; what is computed again is not counted.
+        self.computed: Counter[Sequence] = Counter()
         self.scheduler = Seq2SeqScheduler(
             self.pool, self._plan, block_size=BLOCK, token_budget=20, max_hypotheses=HYPOTHESES
         )
 
-    def add(self, shape: Shape) -> Sequence:
-        sequence = make_sequence([1] * shape[0])
+    def add(self, shape: Shape, tenant: str = "", weight: float = 1.0, priority: int = 0) -> Sequence:
+        sequence = make_sequence([1] * shape[0], tenant=tenant, weight=weight, priority=priority)
         self.shapes[sequence] = shape
         self.scheduler.add(sequence)
         return sequence
 
-    def step(self, parents: Iterable[int]) -> None:
+    def step(self, parents: Iterable[int] = ()) -> None:
         admitted = self.scheduler.admit()
         assert len(admitted) <= 1 or sum(each.source_length for each in admitted) <= 20
         running = self.scheduler.decodings()
@@ -50,12 +54,18 @@ class Rig:
             self.scheduler.commit(each)
             if lagged:
                 continue
+            self.computed[each.sequence] += len(each.rows)
             if each.computed == self.shapes[each.sequence][2]:
                 self.scheduler.remove(each.sequence)
                 continue
             chosen = [each.rows[next(choice, 0) % len(each.rows)] for _ in each.rows]
             rows = [Hypothesis([*row.tokens, 7], list(row.blocks)) for row in chosen]
             self.scheduler.replace_rows(each, rows)
+
+    def lose_cache(self) -> None:
+        self.pool = BlockPool(BLOCKS)
+        self.scheduler.requeue()
+        self.scheduler.use(self.pool)
 
     def _check(self, running: list[Decoding]) -> None:
         assert sum(len(each.rows) for each in running) <= HYPOTHESES
@@ -82,31 +92,31 @@ class Rig:
 @given(
     st.lists(st.one_of(SHAPES, st.integers(0, 5), st.none()), max_size=40),
     st.lists(st.integers(0, 3), max_size=200),
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(PRIORITIES)), min_size=40, max_size=40),
 )
 def test_no_order_of_events_runs_out_of_blocks_or_loses_one(
-    events: list[Shape | int | None], parents: list[int]
+    events: list[Shape | int | None], parents: list[int], senders: list[tuple[str, int]]
 ) -> None:
     rig = Rig()
     begun: list[Sequence] = []
     for number, event in enumerate(events):
         if isinstance(event, tuple):
-            begun.append(rig.add(event))
+            tenant, priority = senders[number]
+            begun.append(rig.add(event, tenant, priority=priority))
         elif event is not None and event < len(begun):
             # Cancelled, wherever it is; nothing if it has ended.
             rig.scheduler.remove(begun[event])
         elif event is not None:
-            # The cache was lost.
-            rig.pool = BlockPool(BLOCKS)
-            rig.scheduler.requeue()
-            rig.scheduler.use(rig.pool)
+            rig.lose_cache()
         rig.step(parents[number:])
     for _ in range(25 * len(begun)):
         rig.step(parents)
     assert rig.scheduler.idle
+    assert (rig.scheduler.running, rig.scheduler.waiting) == (0, 0)
     assert rig.pool.free == BLOCKS
 
 
-def test_requests_are_served_as_they_come() -> None:
+def test_one_tenants_requests_are_served_as_they_come() -> None:
     rig = Rig()
     large = rig.add((16, 4, 20))
     blocked, small = rig.add((3, 1, 20)), rig.add((1, 1, 1))

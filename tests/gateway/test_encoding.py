@@ -150,10 +150,14 @@ async def test_an_encoder_decoder_answers_completions(
         model="translator", prompt="The ferry leaves.", max_tokens=12, extra_body={"num_beams": 3}
     )
     assert beams.choices[0].finish_reason in {"stop", "length"}
+    patient = await client.completions.create(
+        model="translator", prompt="The ferry leaves.", max_tokens=12, extra_body={"priority": 1}
+    )
+    assert patient.choices[0].text == whole.choices[0].text
     assert whole.usage is not None
     events = (await read_books(database, tenant.organization_id)).events
     assert {event.input_tokens for event in events} == {whole.usage.prompt_tokens}
-    assert len(events) == 3
+    assert len(events) == 4
 
 
 @pytest.mark.usefixtures("folders")

@@ -104,7 +104,7 @@ class Seq2SeqScheduler:
                     decoding.copies.append((shared, row.blocks[index]))
 
     def commit(self, decoding: Decoding) -> None:
-        """Record that a step has computed one position of every hypothesis, and charge for it if it is new."""
+        """Record that a step has computed one position of every hypothesis; charge for it if it is new."""
         decoding.computed += 1
         if decoding.computed > decoding.furthest:
             decoding.furthest = decoding.computed

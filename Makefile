@@ -13,7 +13,7 @@ run: $(VENV)/installed
 	FAREBOX_HOST=$(HOST) FAREBOX_PORT=$(PORT) $(BIN)/farebox up
 
 test: $(VENV)/ready-for-tests
-	$(BIN)/python -m pytest -m "not chaos and not slow"
+	$(BIN)/python -m tests.halves
 
 check: $(VENV)/ready-for-tests
 	$(BIN)/ruff format --check .

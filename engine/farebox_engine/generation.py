@@ -28,6 +28,7 @@ class Generation:
         self._with_logprobs = with_logprobs
         self._unread: list[Update] = []
         self._reader: asyncio.Future[None] | None = None
+        self._tap: Callable[[Chunk], bool] | None = None
         self._ended = False
         self._read_end = False
 
@@ -52,12 +53,22 @@ class Generation:
         if not self._ended:
             self._cancel()
 
+    def tap(self, take: Callable[[Chunk], bool]) -> None:
+        """While the reader waits, offer each chunk but the last to `take` first, without waking anybody.
+
+        What `take` declines by False, the reader gets. It must not raise: its caller serves others too.
+        """
+        self._tap = take
+
     def push(self, update: Update) -> None:
         """Take what the engine delivers; called by the engine only."""
-        self._unread.append(update)
         self._ended = update.finish_reason is not None
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
+        reader = self._reader
+        if reader is None or reader.done():
+            self._unread.append(update)
+        elif self._ended or self._tap is None or not self._tap(self._merge([update])):
+            self._unread.append(update)
+            reader.set_result(None)
 
     def _merge(self, updates: list[Update]) -> Chunk:
         last = updates[-1]

@@ -1,7 +1,7 @@
 """A backend that answers at once, so that the figures are the gateway's alone."""
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from farebox.billing.models import ModelOffer
 from farebox.gateway.backend import Chunk, EngineStats, GenerationDefaults, GenerationRequest
@@ -38,6 +38,9 @@ class InstantGeneration:
         for token in range(self._tokens - 1):
             yield Chunk(" fare", (token,))
         yield Chunk(" fare", (self._tokens,), finish_reason=FinishReason.LENGTH, usage=usage)
+
+    def tap(self, _: Callable[[Chunk], bool]) -> None:
+        """It never waits: its chunks all go to who iterates."""
 
     def cancel(self) -> None:
         """It has ended already."""

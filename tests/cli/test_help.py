@@ -49,8 +49,7 @@ def test_the_tree_has_the_commands_of_the_manual() -> None:
 
 def test_the_command_itself_answers(tmp_path: Path) -> None:
     there = shell(tmp_path)
-    for words in ((), ("--help",), ("-h",)):
-        answer = there.spawn(*words)
+    for answer in (there.run(), there.run("-h"), there.spawn("--help")):
         assert all(name in answer.out for name in TOP), answer
     assert there.spawn("--version").out.startswith("farebox, version ")
     assert "No such command 'sell'" in there.spawn("sell").refusal

@@ -37,6 +37,7 @@ def test_kernels_equal_plain_torch(part: str) -> None:
 
 
 @needs_triton
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="triton's assembler is for x86-64")
 def test_kernels_compile_for_hopper(tmp_path: Path) -> None:
     assert checks_passed("narrow_checks.py", "compiling", interpret=False, cache=tmp_path) == 8

@@ -16,6 +16,7 @@ def test_kernels_equal_plain_torch(part: str) -> None:
     assert checks_passed("kernel_checks.py", part, interpret=True) >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="triton's assembler is for x86-64")
 def test_kernels_compile_for_hopper(tmp_path: Path) -> None:
     assert checks_passed("kernel_checks.py", "compiling", interpret=False, cache=tmp_path) == 36

@@ -71,7 +71,7 @@ def told(found: Answer) -> tuple[object, ...]:
 @pytest.mark.parametrize("way", WAYS)
 async def test_answers_are_the_same_in_fewer_steps(start_engine: StartEngine, parrot: Path, way: str) -> None:
     plain, guessing = (start_engine(parrot, speculative_tokens=drafts) for drafts in (0, 5))
-    for seed in range(8):
+    for seed in range(4):
         params = {"max_tokens": 40, "seed": seed} | WAYS[way]
         expected = await answers(plain, [*PROMPTS, CIRCLES], **params)
         found = await answers(guessing, [*PROMPTS, CIRCLES], **params)

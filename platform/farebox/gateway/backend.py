@@ -1,6 +1,6 @@
 """The seam between the gateway and whatever runs a model: the only door to an engine."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
 from farebox_engine.answer_format import AnswerFormat
@@ -28,6 +28,14 @@ class Generation(Protocol):
     """
 
     def __aiter__(self) -> AsyncIterator[Chunk]: ...
+
+    def tap(self, take: Callable[[Chunk], bool]) -> None:
+        """Allow chunks to be handed to `take` at once, while the iterating task waits for the next.
+
+        It returns False for what that task is to be given instead; it never raises. The last chunk is
+        for the task in any case.
+        """
+        ...
 
     def cancel(self) -> None:
         """End it at the next step. The iteration still ends with a last chunk, reason `cancelled`."""

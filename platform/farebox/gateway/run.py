@@ -101,6 +101,7 @@ class Run:
                             job.grammar,
                             tenant=self._grant.organization_id.bytes,
                             priority=job.priority,
+                            counts_reasoning=job.new_parser is not None,
                         )
                     )
                 )

@@ -11,6 +11,7 @@ class FinishReason(StrEnum):
     STOP = "stop"  # an end-of-sequence token, a stop token or a stop string
     LENGTH = "length"  # max_tokens or the context length
     EXHAUSTED = "content_filter"  # what the request forbids and its grammar together leave no token
+    STUCK = "grammar_stuck"  # the grammar ran into its bounds or a dead end; the chunk's `error` says which
     CANCELLED = "cancelled"
     ERROR = "error"
 

@@ -7,7 +7,7 @@ from farebox.gateway.responses import CompletionTokensDetails, CompletionUsage, 
 from farebox.metering.settlement import Settlement
 from farebox_engine.outputs import Chunk, FinishReason, Usage
 
-_UNBEGUN = (FinishReason.CANCELLED, FinishReason.ERROR)
+_UNBEGUN = (FinishReason.CANCELLED, FinishReason.ERROR, FinishReason.STUCK)
 
 
 class Tally:

@@ -150,6 +150,7 @@ class AnswerParser:
         self._buffer = "" if end < 0 else self._buffer[end + len(CLOSE_CALL) :]
         self._in_call = False
         call = _read_json_call(body, "arguments")
+        self._reasons = False
         self._begun = call is None
         yield call or Content(OPEN_CALL + body + ("" if end < 0 else CLOSE_CALL))
 

@@ -23,6 +23,7 @@ from farebox_engine.transcript import EMPTY_DELTA, Delta
 _log = logging.getLogger(__name__)
 
 _FAILED = "The model failed while computing this request."
+_BROKEN_PARSER = "The grammar's parser broke in mid-answer."
 _NOT_A_NUMBER = "The model's output was not a number."
 
 
@@ -227,6 +228,9 @@ class EngineCore:
             self._updates.append(Update(sequence, EMPTY_DELTA, prompt=_describe_prompt(sequence)))
         if not sequence.token_limit:
             self._end(sequence, FinishReason.LENGTH)
+        elif sequence.matcher is not None and sequence.matcher.failed:
+            # What was sampled under a mask that could not be computed is not the model's word.
+            self._end_of_grammar(sequence, sequence.matcher)
         elif sampled.token is None:
             self._end(sequence, FinishReason.EXHAUSTED)
         else:
@@ -256,15 +260,17 @@ class EngineCore:
         self._scheduler.remove(sequence)
         # Whoever still reads the answer must not keep an unloaded adapter in memory.
         sequence.adapter = None
-        complete = reason not in {FinishReason.CANCELLED, FinishReason.ERROR}
+        complete = reason not in {FinishReason.CANCELLED, FinishReason.ERROR, FinishReason.STUCK}
         delta = sequence.transcript.finish() if complete else sequence.transcript.take()
         self._updates.append(Update(sequence, delta, reason, sequence.usage(time.perf_counter()), error))
 
     def _end_of_grammar(self, sequence: Sequence, matcher: Matcher) -> None:
-        if matcher.failed:
-            self._end(sequence, FinishReason.ERROR, "The grammar is too complex for this answer.")
-        else:
+        if not matcher.failed:
             self._end(sequence, FinishReason.STOP)
+        elif (obstacle := matcher.obstacle) is not None:
+            self._end(sequence, FinishReason.STUCK, obstacle)
+        else:
+            self._end(sequence, FinishReason.ERROR, _BROKEN_PARSER)
 
     def _discard(self, span: Span, error: str | None) -> None:
         """End a sequence whose blocks may hold rubbish: nobody may reuse or even read over them.

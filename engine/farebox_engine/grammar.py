@@ -56,10 +56,11 @@ class GrammarSpec:
 
 
 class Grammar:
-    """A compiled grammar; each answer starts its own matcher."""
+    """A compiled grammar; each answer starts its own matcher. `param` names the request's field."""
 
-    def __init__(self, matcher: LLMatcher) -> None:
+    def __init__(self, matcher: LLMatcher, param: str) -> None:
         self._matcher = matcher
+        self.param = param
 
     def start(self) -> Matcher:
         """A matcher at the beginning."""
@@ -74,13 +75,19 @@ class Matcher:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing can follow but the end of the answer."""
+        """Whether nothing can follow but the end of the answer, or it has `failed`."""
         return self._matcher.is_stopped()
 
     @property
     def failed(self) -> bool:
-        """Whether the grammar ran into its bounds, so that nothing more can be said."""
+        """Whether it cannot say any more what may come next. What `fill` set then is of no meaning."""
         return self._matcher.is_error()
+
+    @property
+    def obstacle(self) -> str | None:
+        """What in its grammar made it fail and how to mend that; None where the fault is the parser's own."""
+        failure = self._matcher.get_error()
+        return next((sentence for mark, sentence in _OBSTACLES.items() if mark in failure), None)
 
     def fill(self, mask: NDArray[np.int32]) -> None:
         """Set the bits of the tokens that may come next in `mask`, int32 [vocab / 32, rounded up]."""
@@ -128,7 +135,7 @@ class GrammarCompiler:
         matcher = LLMatcher(self._loaded(), _source(spec), log_level=0, limits=_LIMITS)
         if matcher.is_error():
             raise RequestError(f"The grammar cannot be enforced: {_reason(matcher)}", spec.param)
-        return Grammar(matcher)
+        return Grammar(matcher, spec.param)
 
     def _loaded(self) -> LLTokenizer:
         with self._lock:
@@ -230,6 +237,25 @@ def _reason(matcher: LLMatcher) -> str:
     return reason if reason.endswith(".") else f"{reason}."
 
 
+# By what llguidance says of each of the limits that are checked while an answer grows; these have no codes.
+_OBSTACLES = {
+    "Too many items": (
+        "The grammar became too ambiguous in mid-answer: too many rules could go on at once. Write words as "
+        "one terminal each instead of letter by letter, and have fewer alternatives that begin alike."
+    ),
+    "Current row has": (
+        "The grammar became too deeply recursive in mid-answer. Make right-recursive rules left-recursive "
+        "or use `+` and `*`, and have fewer alternatives that begin alike."
+    ),
+    "lexer error": (
+        "The regular expressions of the grammar became too large in mid-answer. Shorten counted repetitions "
+        "such as `{1000}`, and split long expressions up into rules."
+    ),
+    "NoExtensionBias": (
+        "The grammar came to a dead end in mid-answer: nothing can follow what was written so far. Look for "
+        "`&` and `~` that exclude all there is."
+    ),
+}
 _REASONED = rf"""start: thought SPACE? @answer
 thought[lazy]: /(?s:.*)/ "{CLOSE_REASONING}"
 SPACE: /{WHITE_SPACE}+/"""

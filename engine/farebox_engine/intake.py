@@ -10,6 +10,7 @@ from farebox_engine.loader import LoadedModel
 from farebox_engine.lora.adapter import Adapter
 from farebox_engine.lora.store import AdapterStore
 from farebox_engine.params import GenerationRequest
+from farebox_engine.reasoning import ReasoningCount
 from farebox_engine.sequence import Sequence
 from farebox_engine.transcript import Transcript
 
@@ -54,13 +55,21 @@ class Intake:
             ends |= self._loaded.eos_token_ids
         return Sequence(
             request=request,
-            transcript=Transcript(self._loaded.tokenizer.vocabulary, prompt, params.stop),
+            transcript=Transcript(
+                self._loaded.tokenizer.vocabulary, prompt, params.stop, self._reasoning_count(request)
+            ),
             token_limit=room if params.max_tokens is None else params.max_tokens,
             end_token_ids=frozenset(ends),
             root_key=self._root_key(request, adapter),
             submitted_at=time.perf_counter(),
             adapter=adapter,
         )
+
+    def _reasoning_count(self, request: GenerationRequest) -> ReasoningCount | None:
+        tokenizer = self._loaded.tokenizer
+        if not (request.counts_reasoning and tokenizer.answer_format.reasons):
+            return None
+        return ReasoningCount(opened=tokenizer.opens_reasoning(request.prompt_token_ids))
 
     def _root_key(self, request: GenerationRequest, adapter: Adapter | None) -> bytes:
         # Keys may depend on the prompt's length: prefixes of other lengths must not match then.

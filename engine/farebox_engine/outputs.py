@@ -11,6 +11,7 @@ class FinishReason(StrEnum):
     STOP = "stop"  # an end-of-sequence token, a stop token or a stop string
     LENGTH = "length"  # max_tokens or the context length
     EXHAUSTED = "content_filter"  # what the request forbids and its grammar together leave no token
+    STUCK = "grammar_stuck"  # the grammar ran into its bounds or a dead end; the chunk's `error` says which
     CANCELLED = "cancelled"
     ERROR = "error"
 
@@ -67,7 +68,8 @@ class Usage:
     `prefill_seconds` when its first token is there, `decode_seconds` when it ends.
     `device_seconds` is its share of the engine's busy time. `draft_tokens` were computed
     on the chance that they come next; the `accepted_draft_tokens` did, and are among the
-    completion's. The time of the others is not in `device_seconds`.
+    completion's. The time of the others is not in `device_seconds`. `reasoning_tokens` of the
+    `completion_tokens` are reasoning (see `ReasoningCount`), for requests that have them counted.
     """
 
     prompt_tokens: int
@@ -80,6 +82,7 @@ class Usage:
     device_seconds: float
     draft_tokens: int = 0
     accepted_draft_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 class Chunk(NamedTuple):

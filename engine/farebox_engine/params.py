@@ -159,7 +159,8 @@ class GenerationRequest:
     with weight 2 gets twice the tokens of one with weight 1 while both have work waiting.
     The last request's weight counts. `priority` is 1, 0 or -1; a higher class goes first,
     and in a decoder's engine takes slots and blocks from lower ones. `adapter` names one that
-    the engine has loaded.
+    the engine has loaded. With `counts_reasoning` the usage tells `reasoning_tokens`, where the
+    model marks its reasoning.
 
     Raises:
         RequestError: a weight or priority out of range.
@@ -174,6 +175,7 @@ class GenerationRequest:
     weight: float = 1.0
     priority: int = 0
     adapter: str | None = None
+    counts_reasoning: bool = False
     seed: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -130,6 +130,7 @@ class Sequence:
             device_seconds=self.device_seconds,
             draft_tokens=self.draft_tokens,
             accepted_draft_tokens=self.accepted_draft_tokens,
+            reasoning_tokens=self.transcript.reasoning_tokens,
         )
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from farebox_engine.detokenizer import Detokenizer
 from farebox_engine.outputs import PromptDetails, RawLogprobs, TokenAlternative, TokenLogprob
+from farebox_engine.reasoning import ReasoningCount
 from farebox_engine.stop_strings import StopMatcher
 from farebox_engine.vocabulary import Vocabulary
 
@@ -35,17 +36,32 @@ class _Undelivered(NamedTuple):
 class Transcript:
     """Detokenises a completion, looks for stop strings, and pairs text with tokens."""
 
-    def __init__(self, vocabulary: Vocabulary, prompt: Sequence[int], stops: Sequence[str]) -> None:
-        """`prompt` is what the completion goes on from; empty where it is a text of its own."""
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        prompt: Sequence[int],
+        stops: Sequence[str],
+        reasoning: ReasoningCount | None = None,
+    ) -> None:
+        """`prompt` is what the completion goes on from; empty where it is a text of its own.
+
+        `reasoning` is fed every token, if its tokens are to be counted.
+        """
         self._vocabulary = vocabulary
         starts_text = not prompt or vocabulary.is_special(prompt[-1])
         self._detokenizer = Detokenizer(vocabulary, starts_text=starts_text)
         self._matcher = StopMatcher(stops)
+        self._reasoning = reasoning
         self._undelivered: deque[_Undelivered] = deque()
         self._produced = 0  # characters detokenised
         self._shown = 0  # of these, characters past the stop matcher
         self._stopped = False
         self._ready: list[str] = []
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """How many of the completion's tokens are reasoning; 0 if they are not counted."""
+        return 0 if self._reasoning is None else self._reasoning.tokens
 
     def describe_prompt(
         self, prompt: Sequence[int], scores: Sequence[RawLogprobs] | None, *, echo: bool
@@ -66,6 +82,8 @@ class Transcript:
         Without `may_stop` its text is no part of a stop string.
         """
         text = self._detokenizer.feed(token)
+        if self._reasoning is not None:
+            self._reasoning.feed(text)
         start, self._produced = self._produced, self._produced + len(text)
         # A token that ends in half a character is delivered with the character.
         end = self._produced + self._detokenizer.incomplete
@@ -77,6 +95,8 @@ class Transcript:
 
     def feed_end(self, token: int) -> None:
         """Take up the token that ends the completion; it has no text."""
+        if self._reasoning is not None:
+            self._reasoning.feed("")
         self._undelivered.append(_Undelivered(token, self._produced, self._produced, None))
 
     def take(self) -> Delta:

@@ -8,7 +8,8 @@ import pytest
 from farebox_engine import Engine, EngineError, GenerationRequest, GrammarSpec, RequestError, SamplingParams
 from farebox_engine.grammar import MAX_NESTING, MAX_SOURCE_BYTES
 from tests.engine.conftest import StartEngine
-from tests.engine.generating import Answer, answer, collect, random_prompts
+from tests.engine.generating import Answer, answer, begin, collect, random_prompts
+from tests.engine.stuck_grammars import AMBIGUOUS, DEAD_END, HUGE_REGEX, RECURSIVE
 
 (PROMPT,) = random_prompts(41, (17,))
 SCHEMA = {
@@ -129,5 +130,34 @@ async def test_a_hostile_pattern_ends_in_bounded_time(start_engine: StartEngine,
         found = await obey(engine, GrammarSpec("regex", regex), max_tokens=20)
     except EngineError:
         found = None
-    assert found is None or found.finish_reason in {"length", "stop", "error"}
+    assert found is None or found.finish_reason in {"length", "stop", "grammar_stuck"}
     assert (await answer(engine, PROMPT, max_tokens=3)).finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    ("spec", "min_tokens", "text", "told"),
+    [
+        (GrammarSpec("lark", AMBIGUOUS), 0, "so: [a-z]+", "too ambiguous"),
+        # The mask of a stuck grammar allows the end token only, which these forbid.
+        (GrammarSpec("lark", AMBIGUOUS), 60, "so: [a-z]+", "too ambiguous"),
+        (GrammarSpec("lark", RECURSIVE), 60, "so: a+", "too deeply recursive"),
+        (GrammarSpec("lark", DEAD_END), 0, "so: ", "dead end"),
+        (GrammarSpec("regex", HUGE_REGEX), 0, "a+", "too large"),
+    ],
+    ids=["ambiguous", "may not end", "recursive", "dead end", "regex"],
+)
+async def test_a_grammar_that_gets_stuck_ends_its_own_answer_only(
+    start_engine: StartEngine, spec: GrammarSpec, min_tokens: int, text: str, told: str
+) -> None:
+    engine = start_engine()
+    alone = await answer(engine, PROMPT, max_tokens=30)
+    free = begin(engine, PROMPT, max_tokens=30)
+    params = SamplingParams(max_tokens=60, min_tokens=min_tokens, temperature=1.5, seed=1)
+    request = GenerationRequest("stuck", PROMPT, params, grammar=engine.compile_grammar(spec))
+    stuck = await collect(engine.generate(request))
+    assert stuck.finish_reason == "grammar_stuck"
+    assert told in (stuck.chunks[-1].error or "")
+    assert re.fullmatch(text, stuck.text)
+    assert len(stuck.tokens) == stuck.usage.completion_tokens
+    assert (await collect(free)).tokens == alone.tokens
+    assert (engine.stats().failed_steps, engine.stats().restarts) == (0, 0)

@@ -1,5 +1,6 @@
 """Answers in a form that the request names, from a model that would say anything."""
 
+import asyncio
 import json
 import re
 from typing import Any
@@ -10,6 +11,12 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionUserMessageParam
 from pydantic import BaseModel, Field
+
+from farebox.core.database import Database
+from tests.engine.stuck_grammars import AMBIGUOUS
+from tests.gateway.servers import RunningServer
+from tests.metering.factories import read_books
+from tests.tenants.factories import Tenant
 
 MESSAGES: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "When does the ferry leave?"}]
 
@@ -116,3 +123,52 @@ async def test_two_ways_of_saying_it_contradict_each_other(client: AsyncOpenAI) 
             response_format={"type": "json_object"},
             extra_body={"structured_outputs": {"regex": "a"}},
         )
+
+
+STUCK: dict[str, Any] = {
+    "model": "tiny",
+    "messages": MESSAGES,
+    "max_tokens": 60,
+    "seed": 1,
+    "extra_body": {"structured_outputs": {"grammar": AMBIGUOUS}},
+}
+
+
+async def test_a_whole_answer_whose_grammar_gets_stuck_is_a_400_and_costs_nothing(
+    client: AsyncOpenAI, server: RunningServer, database: Database, tenant: Tenant
+) -> None:
+    beside = asyncio.create_task(
+        client.chat.completions.create(model="tiny", messages=MESSAGES, max_tokens=20)
+    )
+    with pytest.raises(openai.BadRequestError, match="as one terminal each") as refused:
+        await client.chat.completions.create(**STUCK, n=2)
+    assert (refused.value.code, refused.value.param) == ("grammar_stuck", "structured_outputs")
+    assert refused.value.type == "invalid_request_error"
+    assert (await beside).usage is not None
+    books = await read_books(database, tenant.organization_id)
+    assert [event.status for event in books.events] == ["completed"], "the one beside it"
+    assert not books.holds
+    served = server.gateway.catalog.find("tiny")
+    assert served is not None
+    assert served.generator.stats().failed_steps == 0
+
+
+async def test_a_stream_whose_grammar_gets_stuck_ends_with_an_error_and_costs_what_came(
+    client: AsyncOpenAI, database: Database, tenant: Tenant
+) -> None:
+    said: list[str] = []
+
+    async def read() -> None:
+        async for event in await client.chat.completions.create(**STUCK, stream=True):
+            said.append(event.choices[0].delta.content or "")
+
+    with pytest.raises(openai.APIError, match="too ambiguous") as broken:
+        await read()
+    text = "".join(said)
+    assert (broken.value.code, broken.value.param) == ("grammar_stuck", "structured_outputs")
+    assert text[:4] == "so: "[: len(text)]
+    books = await read_books(database, tenant.organization_id)
+    assert not books.holds
+    (event,) = books.events
+    assert (event.status, event.output_tokens > 0) == ("failed", True)
+    assert event.output_tokens <= len(text)

@@ -1,12 +1,14 @@
 """Tools and reasoning through the official client, with models that speak Hermes's and Llama's forms."""
 
 import json
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, cast
 
 import openai
 import pytest
 from openai import AsyncOpenAI
+from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
 from farebox.core.database import Database
@@ -186,6 +188,54 @@ async def test_what_comes_before_the_closing_mark_is_reasoning(client: AsyncOpen
     )
     assert whole.choices[0].message.content == "Nine."
     assert (whole.choices[0].message.model_extra or {})["reasoning_content"] == "Hm."
+
+
+def reasoned(usage: CompletionUsage | None) -> int:
+    assert usage is not None
+    assert usage.completion_tokens_details is not None
+    return usage.completion_tokens_details.reasoning_tokens or 0
+
+
+THOUGHT = {"structured_outputs": {"choice": ["A ferry?</think>\n\nAt nine.", "Hm, a tram.</think>Never."]}}
+
+
+@pytest.mark.usefixtures("talkers")
+async def test_reasoning_tokens_are_those_up_to_the_closing_mark_of_every_choice(client: AsyncOpenAI) -> None:
+    asked: dict[str, Any] = {
+        "model": "thinker",
+        "messages": MESSAGES,
+        "n": 3,
+        "seed": 5,
+        "extra_body": THOUGHT,
+    }
+    whole = await client.chat.completions.create(**asked, logprobs=True)
+    counted = 0
+    for choice in whole.choices:
+        assert choice.logprobs is not None
+        texts = accumulate(token.token for token in choice.logprobs.content or ())
+        counted += next(count for count, text in enumerate(texts, 1) if "</think>" in text)
+    assert counted > 3
+    assert reasoned(whole.usage) == counted
+    stream = await client.chat.completions.create(
+        **asked, stream=True, stream_options={"include_usage": True}
+    )
+    usages = [event.usage async for event in stream if event.usage is not None]
+    assert [reasoned(usage) for usage in usages] == [counted]
+
+
+@pytest.mark.usefixtures("talkers")
+async def test_an_answer_cut_in_mid_reasoning_is_all_reasoning(client: AsyncOpenAI) -> None:
+    cut = await client.chat.completions.create(
+        model="thinker", messages=MESSAGES, n=2, max_tokens=3, extra_body=THOUGHT
+    )
+    assert cut.usage is not None
+    assert reasoned(cut.usage) == cut.usage.completion_tokens == 6
+    text = await client.completions.create(model="thinker", prompt="Why?<think>", max_tokens=3)
+    assert reasoned(text.usage) == 0, "a text is not read"
+    plain = await client.chat.completions.create(
+        model="tiny", messages=MESSAGES, max_tokens=9, extra_body=THOUGHT
+    )
+    assert reasoned(plain.usage) == 0
 
 
 @pytest.mark.usefixtures("talkers")

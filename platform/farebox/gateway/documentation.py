@@ -13,6 +13,7 @@ from farebox.core.errors import FareboxError
 from farebox.gateway.errors import (
     ContextLengthExceeded,
     GenerationFailed,
+    GrammarStuck,
     InvalidParameter,
     ShuttingDown,
     UnsupportedParameter,
@@ -77,6 +78,10 @@ INFERENCE_ERRORS = (
     InvalidParameter("`stream_options` goes with `stream: true` only.", "stream_options"),
     UnsupportedParameter("tools"),
     ContextLengthExceeded(2048, 1900, 400, "messages"),
+    GrammarStuck(
+        "The grammar became too ambiguous in mid-answer: too many rules could go on at once.",
+        "structured_outputs",
+    ),
     InvalidApiKey(),
     _limited(QuotaExceeded("organization", "balance", Decimal("0.0004"))),
     ModelNotFound("gpt-7"),

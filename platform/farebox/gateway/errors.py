@@ -3,6 +3,7 @@
 UnsupportedParameter   400  OpenAI defines it, it would change the result, Farebox cannot do it
 ContextLengthExceeded  400  prompt and answer do not fit into the model's context
 InvalidParameter       400  fields that contradict each other, or a value this model refuses
+GrammarStuck           400  the grammar asked for ran into its bounds or a dead end in mid-answer
 GenerationFailed       500  the engine failed; nothing, or only what was delivered, is billed
 ShuttingDown           503  the server is draining
 """
@@ -40,6 +41,15 @@ class ContextLengthExceeded(BadRequest):
                 f" You requested {prompt_tokens + output_tokens} tokens"
                 f" ({prompt_tokens} in the prompt, {output_tokens} for the answer)."
             )
+        super().__init__(message, param=param)
+
+
+class GrammarStuck(BadRequest):
+    """`message` says what the grammar ran into and how to mend it; `param` is the field it came in."""
+
+    code = "grammar_stuck"
+
+    def __init__(self, message: str, param: str) -> None:
         super().__init__(message, param=param)
 
 

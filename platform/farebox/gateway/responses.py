@@ -13,6 +13,7 @@ class PromptTokensDetails(Struct, frozen=True):
 class CompletionTokensDetails(Struct, frozen=True):
     """Of the `completion_tokens`, the `accepted_prediction_tokens` were guessed from the text before.
 
+    The `reasoning_tokens` are those of the text in `reasoning_content` and of the marks around it.
     The `rejected_prediction_tokens` were guessed wrongly: they are not among them, and not billed.
     """
 

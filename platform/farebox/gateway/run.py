@@ -6,7 +6,7 @@ import structlog
 
 from farebox.gateway.accounting import record
 from farebox.gateway.backend import Chunk, Generation, GenerationRequest, InferenceBackend
-from farebox.gateway.errors import GenerationFailed, InvalidParameter, ShuttingDown
+from farebox.gateway.errors import GenerationFailed, GrammarStuck, InvalidParameter, ShuttingDown
 from farebox.gateway.interleaving import interleave
 from farebox.gateway.jobs import Job
 from farebox.gateway.reply import Reply
@@ -101,6 +101,7 @@ class Run:
                             job.grammar,
                             tenant=self._grant.organization_id.bytes,
                             priority=job.priority,
+                            counts_reasoning=job.new_parser is not None,
                         )
                     )
                 )
@@ -135,6 +136,8 @@ class Run:
         self._tally.note(index, chunk)
         if chunk.finish_reason is None:
             return
+        if chunk.finish_reason is FinishReason.STUCK and self._job.grammar is not None:
+            raise GrammarStuck(chunk.error or "", self._job.grammar.param)
         if chunk.finish_reason is FinishReason.ERROR:
             log.error("generation.failed", model=self._job.model.id, reason=chunk.error)
             raise GenerationFailed

@@ -7,7 +7,7 @@ from farebox.gateway.responses import CompletionTokensDetails, CompletionUsage, 
 from farebox.metering.settlement import Settlement
 from farebox_engine.outputs import Chunk, FinishReason, Usage
 
-_UNBEGUN = (FinishReason.CANCELLED, FinishReason.ERROR)
+_UNBEGUN = (FinishReason.CANCELLED, FinishReason.ERROR, FinishReason.STUCK)
 
 
 class Tally:
@@ -53,6 +53,7 @@ class Tally:
         """
         if chunk.usage is not None:
             _check_count(chunk.usage.completion_tokens, None)
+            _check_count(chunk.usage.reasoning_tokens, chunk.usage.completion_tokens)
             self.usages[index] = chunk.usage
         if index not in self._begun and (chunk.token_ids or chunk.finish_reason not in _UNBEGUN):
             self._begun.add(index)
@@ -85,7 +86,9 @@ class Tally:
             total_tokens=self.prompt_tokens + self.completion_tokens,
             prompt_tokens_details=PromptTokensDetails(self.cached_tokens),
             completion_tokens_details=CompletionTokensDetails(
-                accepted_prediction_tokens=accepted, rejected_prediction_tokens=drafts - accepted
+                reasoning_tokens=sum(usage.reasoning_tokens for usage in self.usages.values()),
+                accepted_prediction_tokens=accepted,
+                rejected_prediction_tokens=drafts - accepted,
             ),
         )
 

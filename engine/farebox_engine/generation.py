@@ -63,10 +63,12 @@ class Generation:
     def push(self, update: Update) -> None:
         """Take what the engine delivers; called by the engine only."""
         self._ended = update.finish_reason is not None
+        if self._ended:
+            self._tap = None  # What it belongs to may hold this generation.
         reader = self._reader
         if reader is None or reader.done():
             self._unread.append(update)
-        elif self._ended or self._tap is None or not self._tap(self._merge([update])):
+        elif self._tap is None or not self._tap(self._merge([update])):
             self._unread.append(update)
             reader.set_result(None)
 

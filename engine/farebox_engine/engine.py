@@ -81,6 +81,7 @@ class Engine:
         A step that hangs is waited for no longer than `EngineConfig.step_timeout`.
         """
         self._supervisor.close()
+        self._grammars.close()
 
     def generate(self, request: GenerationRequest) -> Generation:
         """Begin a generation; to be called on the event loop given to `start`.

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from farebox_engine.answer_format import CLOSE_REASONING, WHITE_SPACE
 from farebox_engine.errors import RequestError
+from farebox_engine.grammar_guard import GrammarGuard, TooSlowError
 from farebox_engine.vocabulary import Vocabulary
 
 GrammarKind = Literal["json_object", "json_schema", "regex", "lark", "choice"]
@@ -27,15 +29,19 @@ GrammarKind = Literal["json_object", "json_schema", "regex", "lark", "choice"]
 MAX_SOURCE_BYTES = 65_536
 MAX_NESTING = 64
 
-# At llguidance's published speeds, compiling and each step end within 20 ms.
-_LIMITS = LLParserLimits(
-    initial_lexer_fuel=1_000_000,
-    step_lexer_fuel=200_000,
-    step_max_items=50_000,
-    max_lexer_states=50_000,
-    max_grammar_size=100_000,
-    verbose_errors=False,
-)
+# What they leave unbounded in compiling, `GrammarGuard` bounds. A step of a JSON schema of fifty fields or of
+# a language of formulas takes 0.3 ms; with these limits, the worst step of an ambiguous grammar takes 90 ms
+# (630 to 800 with 50,000 items). Only a regular expression with huge counted repetitions takes 2 s, once.
+_LIMITS: dict[str, Any] = {
+    "initial_lexer_fuel": 1_000_000,
+    "step_lexer_fuel": 200_000,
+    "step_max_items": 5_000,
+    "max_lexer_states": 50_000,
+    "max_grammar_size": 100_000,
+    "verbose_errors": False,
+}
+# Compiled grammars that are kept: most callers send the same again and again.
+KEPT_GRAMMARS = 64
 
 
 # Between tokens of JSON: nothing, a space, or a new line with its indentation. Without a bound, a model
@@ -115,14 +121,34 @@ class GrammarCompiler:
         self._end_tokens = sorted(end_tokens)
         self._lock = threading.Lock()
         self._tokenizer: LLTokenizer | None = None
+        self._guard: GrammarGuard | None = None
+        self._kept: OrderedDict[GrammarSpec, Grammar] = OrderedDict()
 
     def compile(self, spec: GrammarSpec) -> Grammar:
-        """Takes about a millisecond, 20 at the most; not for the event loop.
+        """Takes a few milliseconds, `grammar_guard.TRIAL_SECONDS` at the most; not for the event loop.
 
         Raises:
-            RequestError: the grammar is too large, malformed, or asks for what cannot be enforced;
-                says which and names `spec.param`.
+            RequestError: the grammar is too large, malformed, takes too long, or asks for what cannot
+                be enforced; says which and names `spec.param`.
         """
+        with self._lock:
+            if spec in self._kept:
+                self._kept.move_to_end(spec)
+                return self._kept[spec]
+        grammar = self._compile(spec)
+        with self._lock:
+            self._kept[spec] = grammar
+            if len(self._kept) > KEPT_GRAMMARS:
+                self._kept.popitem(last=False)
+        return grammar
+
+    def close(self) -> None:
+        """End the process in which grammars are tried."""
+        with self._lock:
+            if self._guard is not None:
+                self._guard.close()
+
+    def _compile(self, spec: GrammarSpec) -> Grammar:
         if not self._end_tokens:
             raise RequestError(
                 "This model has no token that ends an answer; it takes no grammar.", spec.param
@@ -132,19 +158,31 @@ class GrammarCompiler:
             raise RequestError(
                 f"The grammar has {size} bytes; at most {MAX_SOURCE_BYTES} are accepted.", spec.param
             )
-        matcher = LLMatcher(self._loaded(), _source(spec), log_level=0, limits=_LIMITS)
+        tokenizer, guard = self._loaded()
+        source = _source(spec)
+        if spec.kind not in _QUICK:
+            try:
+                guard.check(source)
+            except TooSlowError:
+                raise RequestError(
+                    "The grammar takes too long to compile. Use fewer patterns that must hold at once (`&`, "
+                    "`~`, `allOf`, `not`), and shorten counted repetitions such as `.{20}`.",
+                    spec.param,
+                ) from None
+        matcher = LLMatcher(tokenizer, source, log_level=0, limits=LLParserLimits(**_LIMITS))
         if matcher.is_error():
             raise RequestError(f"The grammar cannot be enforced: {_reason(matcher)}", spec.param)
         return Grammar(matcher, spec.param)
 
-    def _loaded(self) -> LLTokenizer:
+    def _loaded(self) -> tuple[LLTokenizer, GrammarGuard]:
         with self._lock:
-            if self._tokenizer is None:
+            if self._tokenizer is None or self._guard is None:
                 words = _Words(self._vocabulary, self._encode, self._vocab_size, self._end_tokens)
+                self._guard = GrammarGuard(words.tokens, words.special_token_ids, self._end_tokens, _LIMITS)
                 self._tokenizer = LLTokenizer(
                     TokenizerWrapper(words), n_vocab=self._vocab_size, eos_token=self._end_tokens
                 )
-            return self._tokenizer
+            return self._tokenizer, self._guard
 
 
 class _Words:
@@ -259,4 +297,6 @@ _OBSTACLES = {
 _REASONED = rf"""start: thought SPACE? @answer
 thought[lazy]: /(?s:.*)/ "{CLOSE_REASONING}"
 SPACE: /{WHITE_SPACE}+/"""
+# Without a regular expression of the caller's.
+_QUICK = {"json_object", "choice"}
 _STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"')

@@ -1,4 +1,4 @@
-"""Grammars that can be compiled, and run into something after a few tokens."""
+"""Grammars that can be compiled and run into something after a few tokens; and one that takes for ever."""
 
 from string import ascii_lowercase
 
@@ -15,3 +15,6 @@ AMBIGUOUS = _mutual(" | ".join(f'"{letter}"' for letter in ascii_lowercase), 20)
 RECURSIVE = _mutual('"a"', 20, end=" | letter")
 DEAD_END = 'start: "so: " NOTHING\nNOTHING: /b*/ & ~/b*/'
 HUGE_REGEX = "(a{1000}){1000}"
+# The search for what all of these match does not end in any useful time.
+SLOW = r"""start: "so: " A
+A: /(?s:.*)x(?s:.{20})/ & /(?s:.*)y(?s:.{19})/ & /(?s:.*)z(?s:.{18})/ & ~/(?s:.*)q(?s:.{17})/"""

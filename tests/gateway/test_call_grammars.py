@@ -1,6 +1,7 @@
 """What an answer with tools can be: held against what the parser would make of it."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,11 @@ WRONG, UNKNOWN = '{"name": "now", "parameters": {"zone": 1}}', '{"name": "then",
 SPACES = [chr(code) for code in range(0x3001) if chr(code).isspace()]
 
 
+@cache
+def compiler_for(tokenizer: ChatTokenizer) -> GrammarCompiler:
+    return GrammarCompiler(tokenizer.vocabulary, tokenizer.encode_plainly, SIZE, [END])
+
+
 class Binding:
     """A grammar for one request, asked about whole answers."""
 
@@ -45,8 +51,7 @@ class Binding:
         request = msgspec.json.decode(json.dumps(body | fields), type=ChatCompletionRequest)
         spec = grammar_spec(request, style, opened=opened)
         assert spec is not None
-        compiler = GrammarCompiler(tokenizer.vocabulary, tokenizer.encode_plainly, SIZE, [END])
-        self._grammar: Grammar = compiler.compile(spec)
+        self._grammar: Grammar = compiler_for(tokenizer).compile(spec)
         self._encode = tokenizer.encode_plainly
 
     def allows(self, answer: str) -> bool:

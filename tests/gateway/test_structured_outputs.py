@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -13,10 +14,11 @@ from openai.types.chat import ChatCompletionUserMessageParam
 from pydantic import BaseModel, Field
 
 from farebox.core.database import Database
-from tests.engine.stuck_grammars import AMBIGUOUS
+from farebox.keys.tokens import Keyring
+from tests.engine.stuck_grammars import AMBIGUOUS, SLOW
 from tests.gateway.servers import RunningServer
 from tests.metering.factories import read_books
-from tests.tenants.factories import Tenant
+from tests.tenants.factories import Tenant, make_tenant
 
 MESSAGES: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "When does the ferry leave?"}]
 
@@ -132,6 +134,33 @@ STUCK: dict[str, Any] = {
     "seed": 1,
     "extra_body": {"structured_outputs": {"grammar": AMBIGUOUS}},
 }
+
+
+async def test_a_grammar_that_takes_too_long_is_a_400_while_another_tenant_is_served(
+    client: AsyncOpenAI, database: Database, keyring: Keyring
+) -> None:
+    other = await make_tenant(database, keyring, balance=Decimal(1))
+    slow = [
+        asyncio.create_task(
+            client.chat.completions.create(
+                model="tiny",
+                messages=MESSAGES,
+                extra_body={"structured_outputs": {"grammar": SLOW.replace("so", f"so {number}")}},
+            )
+        )
+        for number in range(4)
+    ]
+    await client.with_options(api_key=other.api_key).chat.completions.create(
+        model="tiny",
+        messages=MESSAGES,
+        max_tokens=4,
+        extra_body={"structured_outputs": {"regex": "[a-f]{9}"}},
+    )
+    assert sum(each.done() for each in slow) <= 2, "one may have been at it, one may have gone before"
+    for found in await asyncio.gather(*slow, return_exceptions=True):
+        assert isinstance(found, openai.BadRequestError)
+        assert found.param == "structured_outputs"
+        assert "takes too long to compile" in found.message
 
 
 async def test_a_whole_answer_whose_grammar_gets_stuck_is_a_400_and_costs_nothing(

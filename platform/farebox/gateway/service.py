@@ -6,6 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
+from uuid import UUID
+from weakref import WeakValueDictionary
 
 from farebox.core.database import Database
 from farebox.core.errors import FareboxError
@@ -52,6 +54,12 @@ class Gateway:
         default_factory=lambda: ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenize")
     )
 
+    # Apart from the tokenizers: a grammar can take a second.
+    compilers: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(max_workers=2, thread_name_prefix="compile")
+    )
+    compiling: "WeakValueDictionary[UUID, asyncio.Lock]" = field(default_factory=WeakValueDictionary)
+
     async def answer(
         self,
         request: InferenceRequest,
@@ -93,7 +101,7 @@ class Gateway:
             backend = model.generator
             opened = backend.opens_reasoning(prompts[0])
             spec = grammar_spec(request, backend.answer_format, opened=opened)
-            grammar = await self._compile(model, spec) if spec is not None else None
+            grammar = await self._compile(model, spec, claims) if spec is not None else None
             return make_job(request, model, prompts, grammar, await self._spell(request, model))
         except FareboxError:
             await authenticate(self.database, claims)
@@ -117,9 +125,12 @@ class Gateway:
         size = 4 * sum(map(len, words))
         return await self._off_loop(size, lambda: spell_bad_words(model.generator, words))
 
-    async def _compile(self, model: ServedModel, spec: GrammarSpec) -> Grammar:
+    async def _compile(self, model: ServedModel, spec: GrammarSpec, claims: KeyClaims) -> Grammar:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.tokenizers, compile_grammar, model.generator, spec)
+        # One at a time for each organization: many slow ones hold up their own sender.
+        turn = self.compiling.setdefault(claims.organization_id, asyncio.Lock())
+        async with turn:
+            return await loop.run_in_executor(self.compilers, compile_grammar, model.generator, spec)
 
     async def _off_loop(self, size: int, work: Callable[[], R]) -> R:
         if size < INLINE_CHARACTERS:

@@ -1,0 +1,122 @@
+"""Whether a grammar compiles in time, found out where it can be stopped: in a process of its own.
+
+No limit of llguidance (1.9) bounds the search for what an intersection of regular expressions matches, and
+a thread cannot be stopped. See `grammar_trial` for the other end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+TRIAL_SECONDS = 1.0
+TRIAL_MEMORY_BYTES = 2 << 30
+KEPT_REFUSALS = 1024
+
+_SCRIPT = Path(__file__).with_name("grammar_trial.py")
+
+
+class TooSlowError(Exception):
+    """The grammar took too much time or memory to compile."""
+
+
+class GrammarGuard:
+    """Compiles grammars on trial, one at a time; safe for use from several threads.
+
+    The process begins with the first trial, and a new one after each that it did not survive.
+    """
+
+    def __init__(
+        self,
+        tokens: Sequence[bytes],
+        special: Sequence[int],
+        end_tokens: Sequence[int],
+        limits: Mapping[str, int],
+        *,
+        seconds: float = TRIAL_SECONDS,
+        memory_bytes: int = TRIAL_MEMORY_BYTES,
+    ) -> None:
+        """`limits` are llguidance's. `seconds` is the wall clock's, for each trial."""
+        self._setup = {
+            "tokens": [token.decode("latin-1") for token in tokens],
+            "special": list(special),
+            "end_tokens": list(end_tokens),
+            "limits": dict(limits),
+            "seconds": seconds,
+            "memory_bytes": memory_bytes,
+        }
+        self._lock = threading.Lock()
+        self._process: _Process | None = None
+        self._refused: OrderedDict[bytes, None] = OrderedDict()
+
+    def check(self, source: str) -> None:
+        """Return once `source` is known to compile in time, or to be refused in time.
+
+        Raises:
+            TooSlowError: it is not, or was not when it was last tried.
+        """
+        digest = hashlib.sha256(source.encode()).digest()
+        with self._lock:
+            if digest in self._refused:
+                raise TooSlowError
+            if not self._survives(source):
+                self._refused[digest] = None
+                if len(self._refused) > KEPT_REFUSALS:
+                    self._refused.popitem(last=False)
+                raise TooSlowError
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            if self._process is not None:
+                self._process.end()
+                self._process = None
+
+    def _survives(self, source: str) -> bool:
+        if self._process is None:
+            self._process = _Process(self._setup)
+        if self._process.answers(source):
+            return True
+        self._process.end()
+        self._process = None
+        return False
+
+
+class _Process:
+    """The other process, ended with this object at the latest. It ends by itself when this process does."""
+
+    def __init__(self, setup: Mapping[str, object]) -> None:
+        # -P: the script's folder is no place to import from.
+        process = subprocess.Popen(  # noqa: S603  our own script
+            [sys.executable, "-P", str(_SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        self.end = weakref.finalize(self, _end, process)
+        if process.stdin is None or process.stdout is None:
+            raise RuntimeError("The process was started without pipes.")
+        self._stdin: IO[bytes] = process.stdin
+        self._stdout: IO[bytes] = process.stdout
+        if not self.answers(setup):
+            self.end()
+            raise RuntimeError("The process that tries grammars did not start.")
+
+    def answers(self, question: object) -> bool:
+        """Whether it lives through what it is given."""
+        try:
+            self._stdin.write(json.dumps(question).encode() + b"\n")
+            self._stdin.flush()
+        except BrokenPipeError:
+            return False
+        return bool(self._stdout.readline())
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.communicate()

@@ -94,9 +94,12 @@ class _Process:
     """The other process, ended with this object at the latest. It ends by itself when this process does."""
 
     def __init__(self, setup: Mapping[str, object]) -> None:
-        # -P: the script's folder is no place to import from.
+        # -P: the script's folder is no place to import from. Ctrl-C is not meant for a session of its own.
         process = subprocess.Popen(  # noqa: S603  our own script
-            [sys.executable, "-P", str(_SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-P", str(_SCRIPT)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         self.end = weakref.finalize(self, _end, process)
         if process.stdin is None or process.stdout is None:

@@ -1,5 +1,7 @@
 """Every command explains itself."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import rich_click as click
 from click.testing import CliRunner
 
 from farebox.cli import farebox
+from farebox.cli.main import COMMANDS as LISTED
 from tests.cli.commands import shell
 
 TOP = ("up", "serve", "worker", "migrate", "doctor", "org", "key", "keys", "model", "usage", "openapi")
@@ -45,6 +48,21 @@ def test_the_tree_has_the_commands_of_the_manual() -> None:
     known = {" ".join(words) for words, _ in COMMANDS}
     assert known >= {"org create", "key create", "key revoke", "key list", "keys rotate", "keys reseal"}
     assert known >= {"model add", "model list", "model price", "model remove", "usage show"}
+
+
+def test_the_list_says_of_a_command_what_its_own_help_begins_with() -> None:
+    tops = {words[0]: command for words, command in COMMANDS if len(words) == 1}
+    listed = {name: purpose for name, (_, purpose) in LISTED.items()}
+    assert listed == {
+        name: " ".join((command.help or "").split("\n\n")[0].split()) for name, command in tops.items()
+    }
+
+
+def test_help_comes_without_torch() -> None:
+    script = "import sys; from farebox.cli import farebox; farebox(['--help'], standalone_mode=False)"
+    script += "; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("False\n")
 
 
 def test_the_command_itself_answers(tmp_path: Path) -> None:

@@ -10,18 +10,31 @@ from farebox.core.embedded_postgres import PostgresError
 from farebox.core.errors import FareboxError
 from farebox.core.settings import SettingsError
 
+# Where each is, and what its help begins with: to list them, none need be imported.
 COMMANDS = {
-    "up": "farebox.cli.serving",
-    "serve": "farebox.cli.serving",
-    "worker": "farebox.cli.working",
-    "migrate": "farebox.cli.migrating",
-    "doctor": "farebox.cli.doctor",
-    "org": "farebox.cli.organizations",
-    "key": "farebox.cli.api_keys",
-    "keys": "farebox.cli.signing_keys",
-    "model": "farebox.cli.models",
-    "usage": "farebox.cli.usage",
-    "openapi": "farebox.cli.openapi",
+    "up": (
+        "farebox.cli.serving",
+        "Run everything: Postgres, migrations, the demo model, the server and the worker.",
+    ),
+    "serve": ("farebox.cli.serving", "Run the server on a migrated database; any number of these share one."),
+    "worker": (
+        "farebox.cli.working",
+        "Send the mails and do the other deeds that servers leave for later. `farebox up` includes one.",
+    ),
+    "migrate": (
+        "farebox.cli.migrating",
+        "Bring the database to this version's schema; safe to run twice, and on a live system.",
+    ),
+    "doctor": (
+        "farebox.cli.doctor",
+        "Check database, migrations, signing keys, models, GPU, disk and clock.",
+    ),
+    "org": ("farebox.cli.organizations", "Organizations: the tenants."),
+    "key": ("farebox.cli.api_keys", "API keys: what customers call with."),
+    "keys": ("farebox.cli.signing_keys", "Signing keys: what makes API keys Farebox's own."),
+    "model": ("farebox.cli.models", "Models for sale, and their prices."),
+    "usage": ("farebox.cli.usage", "What was used, and what it cost."),
+    "openapi": ("farebox.cli.openapi", "Print the OpenAPI document; no database is needed."),
 }
 
 EXPECTED = (SettingsError, PostgresError, FareboxError, CommandFailed)
@@ -30,14 +43,26 @@ EXPECTED = (SettingsError, PostgresError, FareboxError, CommandFailed)
 class CommandTree(click.RichGroup):
     """Finds commands by name in COMMANDS, and tells an expected error in one sentence."""
 
+    _listing = False
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
+        module, purpose = COMMANDS[cmd_name]
+        if self._listing:
+            return click.RichCommand(name=cmd_name, help=purpose)
+        command: click.Command = getattr(import_module(module), cmd_name)
         return command
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self._listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._listing = False
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if any("\ud800" <= character <= "\udfff" for argument in args for character in argument):

@@ -8,8 +8,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from farebox_engine import Engine, EngineConfig, LoadError
+from farebox_engine.layers.experts import Experts, SeparateExperts
 from farebox_engine.layers.packed import Int8Linear, PackedLinear, pack_linears
 from tests.engine.adapters import build_adapter, merged
+from tests.engine.checkpoints import FAMILIES, build_checkpoint
 from tests.engine.conftest import StartEngine
 from tests.engine.generating import answer, answers, greedy, random_prompts
 
@@ -94,6 +96,40 @@ async def test_int8_takes_adapters(start_engine: StartEngine, checkpoint: Path, 
         got.tokens[0] == greedy(model, prompt, 1)[0] for got, prompt in zip(found, prompts, strict=True)
     ]
     assert sum(firsts) >= 3
+
+
+def _experts() -> Experts:
+    torch.manual_seed(5)
+    experts = Experts(4, 32, 48)
+    for parameter in experts.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    return experts
+
+
+@pytest.mark.parametrize("ends", [[2, 2, 5, 9], [0, 0, 0, 1]])
+def test_separate_experts_compute_what_stacked_ones_do(ends: list[int]) -> None:
+    experts = _experts()
+    rows, bounds = torch.randn(ends[-1], 32), torch.tensor(ends, dtype=torch.int32)
+    exact = experts(rows, bounds)
+    same = SeparateExperts(experts, lambda linear: linear)(rows, bounds)
+    torch.testing.assert_close(same, exact, rtol=1e-5, atol=1e-5)
+    narrow = SeparateExperts(experts, Int8Linear)(rows, bounds)
+    assert 1e-4 < (narrow - exact).norm() / exact.norm() < 0.03
+
+
+@pytest.mark.parametrize("family", ["mixtral", "qwen3-moe"])
+async def test_an_int8_mixture_of_experts_mostly_agrees_with_fp32(
+    start_engine: StartEngine, tmp_path: Path, family: str
+) -> None:
+    folder = build_checkpoint(tmp_path, **FAMILIES[family])
+    exact, narrow = start_engine(folder), start_engine(folder, quantization="int8")
+    prompts = random_prompts(8, [9, 33, 50, 17, 21, 40])
+    expected = await answers(exact, prompts, max_tokens=8)
+    found = await answers(narrow, prompts, max_tokens=8)
+    firsts = [got.tokens[0] == told.tokens[0] for got, told in zip(found, expected, strict=True)]
+    assert sum(firsts) >= 4
+    alone = [await answer(narrow, prompt, salt=b"alone", max_tokens=8) for prompt in prompts]
+    assert [each.tokens for each in alone] == [each.tokens for each in found]
 
 
 def test_an_unknown_quantization_is_refused(checkpoint: Path) -> None:

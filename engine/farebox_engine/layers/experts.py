@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -34,6 +35,37 @@ class Experts(nn.Module):
         return _grouped_product(functional.silu(gate) * up, self.down_proj, ends)
 
 
+class SeparateExperts(nn.Module):
+    """As `Experts`, for inference on a CPU: ``make`` gives each matrix a linear layer of its own.
+
+    Experts without rows are not read at all.
+    """
+
+    def __init__(self, experts: Experts, make: Callable[[nn.Linear], nn.Module]) -> None:
+        super().__init__()
+        self.num_experts = experts.num_experts
+        self._gate_up = nn.ModuleList(make(_linear(matrix)) for matrix in experts.gate_up_proj.detach())
+        self._down = nn.ModuleList(make(_linear(matrix)) for matrix in experts.down_proj.detach())
+
+    def forward(self, hidden: Tensor, ends: Tensor) -> Tensor:
+        """See `Experts.forward`; at least one row."""
+        outputs: list[Tensor] = []
+        start = 0
+        for end, gate_up, down in zip(ends.tolist(), self._gate_up, self._down, strict=True):
+            if end > start:
+                gate, up = gate_up(hidden[start:end]).chunk(2, dim=-1)
+                outputs.append(down(functional.silu(gate) * up))
+            start = end
+        return torch.cat(outputs)
+
+
+def _linear(matrix: Tensor) -> nn.Linear:
+    outputs, inputs = matrix.shape
+    linear = nn.Linear(inputs, outputs, bias=False, device="meta")
+    linear.weight = nn.Parameter(matrix, requires_grad=False)
+    return linear
+
+
 def _grouped_product(rows: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
     """Multiply each group of ``rows`` [N, in] by its own of ``matrices`` [groups, out, in] -> [N, out]."""
     aligned = rows.shape[1] * rows.element_size() % 16 == 0
@@ -61,9 +93,14 @@ class SparseMLP(nn.Module):
     def __init__(self, experts: Experts, hidden_size: int, top_k: int, *, renormalise: bool) -> None:
         super().__init__()
         self.gate = nn.Linear(hidden_size, experts.num_experts, bias=False)
-        self.experts = experts
+        self.experts: Experts | SeparateExperts = experts
         self._top_k = top_k
         self._renormalise = renormalise
+
+    def separate(self, make: Callable[[nn.Linear], nn.Module]) -> None:
+        """Go on with `SeparateExperts`; the router stays as it is."""
+        if isinstance(self.experts, Experts):
+            self.experts = SeparateExperts(self.experts, make)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map ``hidden`` [T, hidden_size] to the same shape."""

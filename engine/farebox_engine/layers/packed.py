@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from farebox_engine.layers.experts import SparseMLP
 from farebox_engine.layers.replacing import replace_linears
 
 # A layout made for 32 rows is as fast as any from 1 row to 256; one made for 1 row is not.
@@ -69,17 +69,19 @@ class Int8Linear(nn.Module):
 def pack_linears(model: nn.Module, quantization: str | None) -> None:
     """Replace every `nn.Linear` of a model on a CPU in place; the original weights are let go.
 
-    A head tied to an embedding leaves the embedding as it is. ``quantization`` is None or "int8".
+    A head tied to an embedding leaves the embedding as it is. ``quantization`` is None or "int8": then
+    experts are quantised too, but not what chooses among them, since a router that errs asks the wrong ones.
     """
-    kind = _kind(model, quantization)
-    if kind is None:
-        return
-    replace_linears(model, kind)
-
-
-def _kind(model: nn.Module, quantization: str | None) -> Callable[[nn.Linear], nn.Module] | None:
     if quantization == "int8":
-        return Int8Linear
+        replace_linears(model, Int8Linear, sparing=(SparseMLP,))
+        for module in model.modules():
+            if isinstance(module, SparseMLP):
+                module.separate(Int8Linear)
+    elif _takes_packing(model):
+        replace_linears(model, PackedLinear)
+
+
+def _takes_packing(model: nn.Module) -> bool:
     dtypes = {parameter.dtype for parameter in model.parameters()}
-    onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return PackedLinear if onednn and dtypes == {torch.float32} else None
+    onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return onednn and dtypes == {torch.float32}

@@ -5,7 +5,11 @@ they belong to before them. Exits with 1 if either half failed.
 """
 
 import asyncio
+import getpass
+import os
 import sys
+import tempfile
+from pathlib import Path
 
 COMPUTING = ["tests/engine", "tests/training", "tests/metering", "tests/core"]
 HALVES = {
@@ -17,8 +21,16 @@ HALVES = {
 async def run_half(name: str, arguments: list[str]) -> int:
     """Run one half, showing what it says; returns its exit status."""
     command = [sys.executable, "-m", "pytest", "-m", "not chaos and not slow", *arguments]
+    # Apart from the other's: a starting pytest closes what it has in common with one that runs to others,
+    # the user that Postgres runs as among them.
+    temporary = Path(tempfile.gettempdir()) / f"farebox-{name}-{getpass.getuser()}"
+    temporary.mkdir(mode=0o755, exist_ok=True)
     process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, limit=1 << 20
+        *command,
+        env=os.environ | {"PYTEST_DEBUG_TEMPROOT": str(temporary)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        limit=1 << 20,
     )
     if process.stdout is None:
         raise RuntimeError("The half was started without a pipe.")

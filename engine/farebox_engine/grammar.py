@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -40,8 +39,6 @@ _LIMITS: dict[str, Any] = {
     "max_grammar_size": 100_000,
     "verbose_errors": False,
 }
-# Compiled grammars that are kept: most callers send the same again and again.
-KEPT_GRAMMARS = 64
 
 
 # Between tokens of JSON: nothing, a space, or a new line with its indentation. Without a bound, a model
@@ -122,7 +119,6 @@ class GrammarCompiler:
         self._lock = threading.Lock()
         self._tokenizer: LLTokenizer | None = None
         self._guard: GrammarGuard | None = None
-        self._kept: OrderedDict[GrammarSpec, Grammar] = OrderedDict()
 
     def compile(self, spec: GrammarSpec) -> Grammar:
         """Takes a few milliseconds, `grammar_guard.TRIAL_SECONDS` at the most; not for the event loop.
@@ -131,24 +127,6 @@ class GrammarCompiler:
             RequestError: the grammar is too large, malformed, takes too long, or asks for what cannot
                 be enforced; says which and names `spec.param`.
         """
-        with self._lock:
-            if spec in self._kept:
-                self._kept.move_to_end(spec)
-                return self._kept[spec]
-        grammar = self._compile(spec)
-        with self._lock:
-            self._kept[spec] = grammar
-            if len(self._kept) > KEPT_GRAMMARS:
-                self._kept.popitem(last=False)
-        return grammar
-
-    def close(self) -> None:
-        """End the process in which grammars are tried."""
-        with self._lock:
-            if self._guard is not None:
-                self._guard.close()
-
-    def _compile(self, spec: GrammarSpec) -> Grammar:
         if not self._end_tokens:
             raise RequestError(
                 "This model has no token that ends an answer; it takes no grammar.", spec.param
@@ -172,7 +150,14 @@ class GrammarCompiler:
         matcher = LLMatcher(tokenizer, source, log_level=0, limits=LLParserLimits(**_LIMITS))
         if matcher.is_error():
             raise RequestError(f"The grammar cannot be enforced: {_reason(matcher)}", spec.param)
+        # Not kept for the next request: a matcher's copies share the states of its lexer, and their limit.
         return Grammar(matcher, spec.param)
+
+    def close(self) -> None:
+        """End the process in which grammars are tried."""
+        with self._lock:
+            if self._guard is not None:
+                self._guard.close()
 
     def _loaded(self) -> tuple[LLTokenizer, GrammarGuard]:
         with self._lock:

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import subprocess
 import sys
 import threading
+import time
 import weakref
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 TRIAL_SECONDS = 1.0
 TRIAL_MEMORY_BYTES = 2 << 30
-KEPT_REFUSALS = 1024
+KEPT_VERDICTS = 4096
+# A machine too busy for a good grammar is so for a while only.
+REFUSED_SECONDS = 60.0
 
 _SCRIPT = Path(__file__).with_name("grammar_trial.py")
 
@@ -55,23 +58,26 @@ class GrammarGuard:
         }
         self._lock = threading.Lock()
         self._process: _Process | None = None
-        self._refused: OrderedDict[bytes, None] = OrderedDict()
+        # By the source's SHA-256, in the order of trials: when it failed (monotonic), None if it passed.
+        self._tried: dict[bytes, float | None] = {}
 
     def check(self, source: str) -> None:
         """Return once `source` is known to compile in time, or to be refused in time.
 
         Raises:
-            TooSlowError: it is not, or was not when it was last tried.
+            TooSlowError: it is not, or was not a moment ago.
         """
         digest = hashlib.sha256(source.encode()).digest()
-        with self._lock:
-            if digest in self._refused:
-                raise TooSlowError
-            if not self._survives(source):
-                self._refused[digest] = None
-                if len(self._refused) > KEPT_REFUSALS:
-                    self._refused.popitem(last=False)
-                raise TooSlowError
+        # Without the lock at first: what is known need not wait for another's trial.
+        passed = self._recall(digest)
+        if passed is None:
+            with self._lock:
+                passed = self._recall(digest)
+                if passed is None:
+                    passed = self._survives(source)
+                    self._note(digest, passed)
+        if not passed:
+            raise TooSlowError
 
     def close(self) -> None:
         """End the process."""
@@ -79,6 +85,19 @@ class GrammarGuard:
             if self._process is not None:
                 self._process.end()
                 self._process = None
+
+    def _recall(self, digest: bytes) -> bool | None:
+        """Whether it passed; None if it is to be tried."""
+        failed_at = self._tried.get(digest, -math.inf)
+        if failed_at is None:
+            return True
+        return False if time.monotonic() < failed_at + REFUSED_SECONDS else None
+
+    def _note(self, digest: bytes, passed: bool) -> None:
+        self._tried.pop(digest, None)
+        while len(self._tried) >= KEPT_VERDICTS:
+            del self._tried[next(iter(self._tried))]
+        self._tried[digest] = None if passed else time.monotonic()
 
     def _survives(self, source: str) -> bool:
         if self._process is None:

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from farebox_engine import Engine, EngineError, GenerationRequest, GrammarSpec, RequestError, SamplingParams
-from farebox_engine.grammar import MAX_NESTING, MAX_SOURCE_BYTES
+from farebox_engine.grammar import _LIMITS, MAX_NESTING, MAX_SOURCE_BYTES
 from tests.engine.conftest import StartEngine
 from tests.engine.generating import Answer, answer, begin, collect, random_prompts
 from tests.engine.stuck_grammars import AMBIGUOUS, DEAD_END, HUGE_REGEX, RECURSIVE
@@ -132,6 +132,16 @@ async def test_a_hostile_pattern_ends_in_bounded_time(start_engine: StartEngine,
         found = None
     assert found is None or found.finish_reason in {"length", "stop", "grammar_stuck"}
     assert (await answer(engine, PROMPT, max_tokens=3)).finish_reason == "length"
+
+
+async def test_one_requests_answers_use_up_no_limit_of_anothers(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(_LIMITS, "max_lexer_states", 300)
+    engine = start_engine()
+    spec = GrammarSpec("regex", r"([a-c]{0,40}x?y?[d-z]{3,30})+")
+    for seed in range(24):
+        assert (await obey(engine, spec, seed, max_tokens=12)).finish_reason != "grammar_stuck"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import psutil
 import pytest
 
-from farebox_engine import GrammarSpec, RequestError
+from farebox_engine import GrammarSpec, RequestError, grammar_guard
 from farebox_engine.grammar_guard import GrammarGuard, TooSlowError
 from tests.engine.conftest import StartEngine
 from tests.engine.stuck_grammars import SLOW
@@ -36,6 +36,25 @@ def test_what_was_refused_is_not_tried_again(guard: GrammarGuard) -> None:
     assert not trials(), "the process did not survive, and there was no need of another"
 
 
+def test_a_refusal_is_not_for_ever(guard: GrammarGuard, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TooSlowError):
+        guard.check(SLOW)
+    monkeypatch.setattr(grammar_guard, "REFUSED_SECONDS", 0.0)
+    with pytest.raises(TooSlowError):
+        guard.check(SLOW)
+    monkeypatch.setattr(grammar_guard, "KEPT_VERDICTS", 1)
+    guard.check(QUICK)
+    with pytest.raises(TooSlowError):
+        guard.check(SLOW)
+
+
+def test_what_passed_is_not_tried_again(guard: GrammarGuard) -> None:
+    guard.check(QUICK)
+    guard.close()
+    guard.check(QUICK)
+    assert not trials()
+
+
 def test_what_cannot_be_enforced_is_not_the_guards_concern(guard: GrammarGuard) -> None:
     guard.check("this is no grammar")
     guard.check(QUICK)
@@ -61,7 +80,6 @@ async def test_a_slow_grammar_is_refused_by_its_name_and_others_are_not(start_en
     with pytest.raises(RequestError, match="takes too long to compile") as refused:
         engine.compile_grammar(GrammarSpec("lark", SLOW, "structured_outputs"))
     assert refused.value.param == "structured_outputs"
-    quick = GrammarSpec("lark", QUICK)
-    assert engine.compile_grammar(quick) is engine.compile_grammar(quick)
+    engine.compile_grammar(GrammarSpec("lark", QUICK))
     engine.close()
     assert not trials()

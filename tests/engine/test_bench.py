@@ -47,7 +47,7 @@ def test_the_floor_counts_weights_once_and_keys_per_sequence() -> None:
 
 def test_a_run_prints_a_table_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "bench.json"
-    size = ["--batches", "1", "--context", "8", "--new-tokens", "4", "--rounds", "1", "--threads", "1"]
+    size = ["--batches", "1", "--context", "8", "--new-tokens", "300", "--rounds", "1", "--threads", "1"]
     assert bench.main([*size, "--shapes", "tiny", "--systems", "engine-int8", "--json", str(path)]) == 0
     assert "| tiny | 1 | 8 | engine-int8 |" in capsys.readouterr().out
     (row,) = json.loads(path.read_text())["rows"]

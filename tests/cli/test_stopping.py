@@ -17,7 +17,7 @@ from tests.engine.checkpoints import build_checkpoint
 # Whole servers, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(400)
 
-LONG = 3_000
+LONG = 1_200
 READYZ_SECONDS = 5.0
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from farebox_engine.answer_format import CLOSE_REASONING, WHITE_SPACE
 from farebox_engine.errors import RequestError
 from farebox_engine.grammar_guard import GrammarGuard, TooSlowError
+from farebox_engine.grammar_trial import Words
 from farebox_engine.vocabulary import Vocabulary
 
 GrammarKind = Literal["json_object", "json_schema", "regex", "lark", "choice"]
@@ -162,34 +163,14 @@ class GrammarCompiler:
     def _loaded(self) -> tuple[LLTokenizer, GrammarGuard]:
         with self._lock:
             if self._tokenizer is None or self._guard is None:
-                words = _Words(self._vocabulary, self._encode, self._vocab_size, self._end_tokens)
-                self._guard = GrammarGuard(words.tokens, words.special_token_ids, self._end_tokens, _LIMITS)
+                tokens = [self._vocabulary.bytes_of(token) for token in range(self._vocab_size)]
+                special = [token for token in range(self._vocab_size) if self._vocabulary.is_special(token)]
+                self._guard = GrammarGuard(tokens, special, self._end_tokens, _LIMITS)
+                words = Words(tokens, special, self._end_tokens[0], self._encode)
                 self._tokenizer = LLTokenizer(
                     TokenizerWrapper(words), n_vocab=self._vocab_size, eos_token=self._end_tokens
                 )
             return self._tokenizer, self._guard
-
-
-class _Words:
-    """The vocabulary as llguidance asks for it."""
-
-    bos_token_id = None
-
-    def __init__(
-        self,
-        vocabulary: Vocabulary,
-        encode: Callable[[str], list[int]],
-        size: int,
-        end_tokens: Sequence[int],
-    ) -> None:
-        self.tokens = [vocabulary.bytes_of(token) for token in range(size)]
-        self.special_token_ids = [token for token in range(size) if vocabulary.is_special(token)]
-        self.eos_token_id = end_tokens[0]
-        self._encode = encode
-
-    def __call__(self, text: str) -> list[int]:
-        """How the model would write what the grammar leaves no choice about."""
-        return self._encode(text)
 
 
 def apply_grammars(logits: Tensor, matchers: Sequence[tuple[int, Matcher]]) -> None:

@@ -9,25 +9,34 @@ import json
 import resource
 import signal
 import sys
+from collections.abc import Callable
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 
-class _Words:
-    """The vocabulary as llguidance asks for it."""
+class Words:
+    """A vocabulary as llguidance asks for it."""
 
     bos_token_id = None
 
-    def __init__(self, tokens: list[bytes], special: list[int], end_token: int) -> None:
+    def __init__(
+        self, tokens: list[bytes], special: list[int], end_token: int, encode: Callable[[str], list[int]]
+    ) -> None:
+        """`encode` gives the tokens of what a grammar leaves no choice about."""
         self.tokens = tokens
         self.special_token_ids = special
         self.eos_token_id = end_token
-        self._of_byte = {token[0]: number for number, token in enumerate(tokens) if len(token) == 1}
+        self._encode = encode
 
-    def __call__(self, text: str | bytes) -> list[int]:
-        """By bytes: how a text is cut up does not matter to the time that a grammar takes."""
-        data = text if isinstance(text, bytes) else text.encode()
-        return [self._of_byte[byte] for byte in data if byte in self._of_byte]
+    def __call__(self, text: str) -> list[int]:
+        """The tokens of `text`."""
+        return self._encode(text)
+
+
+def _byte_encoder(tokens: list[bytes]) -> Callable[[str], list[int]]:
+    """By bytes: how a text is cut up does not matter to the time that a grammar takes."""
+    of_byte = {token[0]: number for number, token in enumerate(tokens) if len(token) == 1}
+    return lambda text: [of_byte[byte] for byte in text.encode() if byte in of_byte]
 
 
 def _tell(word: str) -> None:
@@ -38,10 +47,9 @@ def _tell(word: str) -> None:
 def main() -> None:
     """Serve until standard input ends."""
     setup = json.loads(sys.stdin.readline())
-    words = _Words(
-        [token.encode("latin-1") for token in setup["tokens"]], setup["special"], setup["end_tokens"][0]
-    )
-    tokenizer = LLTokenizer(TokenizerWrapper(words), n_vocab=len(words.tokens), eos_token=setup["end_tokens"])
+    tokens = [token.encode("latin-1") for token in setup["tokens"]]
+    words = Words(tokens, setup["special"], setup["end_tokens"][0], _byte_encoder(tokens))
+    tokenizer = LLTokenizer(TokenizerWrapper(words), n_vocab=len(tokens), eos_token=setup["end_tokens"])
     limits = LLParserLimits(**setup["limits"])
     resource.setrlimit(resource.RLIMIT_AS, (setup["memory_bytes"], setup["memory_bytes"]))
     # The alarm's default, to end the process, needs no help from what is being computed.

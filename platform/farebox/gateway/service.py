@@ -53,7 +53,6 @@ class Gateway:
     tokenizers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenize")
     )
-
     # Apart from the tokenizers: a grammar can take a second.
     compilers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(max_workers=2, thread_name_prefix="compile")

@@ -8,7 +8,8 @@ async for chunk in engine.generate(GenerationRequest("request-1", prompt)):
 engine.close()
 """
 
-from farebox_engine.engine import Engine
+from farebox_engine.config import EngineConfig
+from farebox_engine.decoders.engine import Engine
 from farebox_engine.errors import (
     ClosedError,
     ComputeError,
@@ -17,11 +18,9 @@ from farebox_engine.errors import (
     RequestError,
     TemplateError,
 )
-from farebox_engine.generation import Generation
-from farebox_engine.grammar import Grammar, GrammarSpec
-from farebox_engine.loader import load_model
+from farebox_engine.grammar.compiler import Grammar, GrammarSpec
 from farebox_engine.lora.adapter import AdapterInfo
-from farebox_engine.options import EngineConfig
+from farebox_engine.models.loader import load_model
 from farebox_engine.outputs import (
     Chunk,
     EngineStats,
@@ -32,6 +31,7 @@ from farebox_engine.outputs import (
     Usage,
 )
 from farebox_engine.params import GenerationRequest, SamplingParams
+from farebox_engine.serving.generation import Generation
 
 __all__ = [
     "AdapterInfo",

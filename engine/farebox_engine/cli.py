@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from farebox_engine import demo
+from farebox_engine.config import EngineConfig
 from farebox_engine.errors import EngineError
 from farebox_engine.generate import Look, generate
-from farebox_engine.options import EngineConfig
 from farebox_engine.training import adapter_command, classifier_command
 from farebox_engine.training.errors import TrainingError
 from farebox_engine.training.export import DTYPES

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from farebox_engine.engine import Engine
-from farebox_engine.json_file import read_optional_json
-from farebox_engine.options import EngineConfig
+from farebox_engine.checkpoint.json_file import read_optional_json
+from farebox_engine.config import EngineConfig
+from farebox_engine.decoders.engine import Engine
 from farebox_engine.params import GenerationRequest, SamplingParams
 from farebox_engine.seq2seq.engine import Seq2SeqEngine
 from farebox_engine.seq2seq.loader import is_seq2seq

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from farebox_engine.errors import RequestError
-from farebox_engine.grammar import Grammar
+from farebox_engine.grammar.compiler import Grammar
 
 MAX_LOGPROBS = 20
 MAX_STOP_STRINGS = 16

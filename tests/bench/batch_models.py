@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from farebox_engine.bench.shapes import SHAPES, build_model
-from farebox_engine.engine import Engine
+from farebox_engine.config import EngineConfig
+from farebox_engine.decoders.engine import Engine
 from farebox_engine.layers.attention import AttentionBackend
-from farebox_engine.loader import LoadedModel
-from farebox_engine.options import EngineConfig
-from farebox_engine.tokenizer import ChatTokenizer
+from farebox_engine.models.loader import LoadedModel
+from farebox_engine.tokenization.tokenizer import ChatTokenizer
 
 CPU = torch.device("cpu")
 DEMO = Path(str(files("farebox_engine") / "demo"))

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from farebox.billing.models import ModelOffer
 from farebox.gateway.backend import Chunk, EngineStats, GenerationDefaults, GenerationRequest
-from farebox_engine.answer_format import AnswerFormat
 from farebox_engine.errors import LoadError, RequestError
-from farebox_engine.grammar import Grammar, GrammarSpec
+from farebox_engine.grammar.compiler import Grammar, GrammarSpec
 from farebox_engine.outputs import FinishReason, Usage
+from farebox_engine.tokenization.answer_format import AnswerFormat
 
 MODEL = "instant"
 PROMPT_TOKENS = 20

@@ -15,8 +15,8 @@ from tests.cli.commands import Farebox, shell
 from tests.cli.conftest import MakeDatabase
 from tests.cli.live import Customer, make_customer
 from tests.cli.processes import eventually, running
-from tests.engine.adapters import build_adapter, merged
 from tests.engine.checkpoints import build_checkpoint
+from tests.engine.lora.adapters import build_adapter, merged
 
 # Whole servers, on a machine that may be busy: two minutes.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from farebox_engine import Engine, EngineConfig
-from tests.engine.bad_folders import build_folders
+from tests.engine.checkpoint.bad_folders import build_folders
 from tests.engine.checkpoints import build_checkpoint
 from tests.engine.generating import load_reference
 from tests.engine.saboteur import Hang

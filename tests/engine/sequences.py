@@ -7,10 +7,10 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from farebox_engine import GenerationRequest, SamplingParams
-from farebox_engine.blocks import root_key
-from farebox_engine.sequence import Sequence
-from farebox_engine.transcript import Transcript
-from farebox_engine.vocabulary import Vocabulary
+from farebox_engine.scheduling.blocks import root_key
+from farebox_engine.scheduling.sequence import Sequence
+from farebox_engine.tokenization.transcript import Transcript
+from farebox_engine.tokenization.vocabulary import Vocabulary
 
 
 @cache

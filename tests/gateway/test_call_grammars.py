@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from farebox.gateway.grammars import grammar_spec
 from farebox.gateway.requests import ChatCompletionRequest
-from farebox_engine.answer_format import AnswerFormat, AnswerParser, ToolCall
-from farebox_engine.grammar import Grammar, GrammarCompiler
-from farebox_engine.tokenizer import ChatTokenizer
+from farebox_engine.grammar.compiler import Grammar, GrammarCompiler
+from farebox_engine.tokenization.answer_format import AnswerFormat, AnswerParser, ToolCall
+from farebox_engine.tokenization.tokenizer import ChatTokenizer
 from tests.engine.checkpoints import write_tokenizer
 
 END = 0

@@ -13,8 +13,8 @@ from farebox.core.database import Database
 from farebox.gateway.backend import EngineStats
 from farebox.gateway.local_backend import LocalBackend
 from farebox.keys.tokens import Keyring
-from farebox_engine.engine import Engine
-from farebox_engine.options import EngineConfig
+from farebox_engine.config import EngineConfig
+from farebox_engine.decoders.engine import Engine
 from tests.gateway.servers import RunningServer, ServerThread, make_settings
 from tests.gateway.test_departures import until
 from tests.metering.factories import read_books

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 
 from farebox.core.database import Database
 from farebox.keys.tokens import Keyring
-from tests.engine.stuck_grammars import AMBIGUOUS, SLOW
+from tests.engine.grammar.stuck_grammars import AMBIGUOUS, SLOW
 from tests.gateway.servers import RunningServer
 from tests.metering.factories import read_books
 from tests.tenants.factories import Tenant, make_tenant

@@ -23,7 +23,7 @@ from farebox_engine.bench.rows import measure_shape
 from farebox_engine.bench.seat import SYSTEMS, Setting, usable_systems
 from farebox_engine.bench.shapes import SHAPES
 from farebox_engine.bench.workload import Workload
-from farebox_engine.options import EngineConfig
+from farebox_engine.config import EngineConfig
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

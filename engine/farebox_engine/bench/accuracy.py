@@ -25,12 +25,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from farebox_engine import demo
+from farebox_engine.config import EngineConfig
 from farebox_engine.errors import EngineError, LoadError
 from farebox_engine.kernels import plain
 from farebox_engine.layers.attention import CausalAttention
-from farebox_engine.loader import LoadedModel, load_model
-from farebox_engine.options import EngineConfig
-from farebox_engine.quantising import check_quantization, emulate_fp8, narrow_linears, prepare_linears
+from farebox_engine.models.loader import LoadedModel, load_model
+from farebox_engine.quantization.prepare import (
+    check_quantization,
+    emulate_fp8,
+    narrow_linears,
+    prepare_linears,
+)
 from farebox_engine.training.demo_data.stories import tale
 
 _TALES, _UNSEEN_SEED = 60, 7

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from farebox_engine.bench.workload import Workload
-from farebox_engine.config import DecoderConfig
-from farebox_engine.kv_cache import KVCache
+from farebox_engine.checkpoint.config import DecoderConfig
+from farebox_engine.execution.kv_cache import KVCache
 
 _CPU_BYTES, _GPU_BYTES = 1 << 28, 1 << 32
 

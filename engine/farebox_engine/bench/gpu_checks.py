@@ -16,14 +16,14 @@ from farebox_engine.bench.bounded import Say
 from farebox_engine.bench.ours import EngineContender
 from farebox_engine.bench.prefill import MIXED_SPANS, PrefillRow, measure_prefill
 from farebox_engine.bench.shapes import SHAPES, build_model, move
-from farebox_engine.decode_graph import DecodeKernels
+from farebox_engine.config import EngineConfig
 from farebox_engine.errors import LoadError
+from farebox_engine.execution.decode_graph import DecodeKernels
 from farebox_engine.kernels import plain
 from farebox_engine.kernels.varlen import UnusableAttentionError, try_out
 from farebox_engine.layers.attention import AttentionRule
-from farebox_engine.layers.narrow import EmulatedFp8Linear, Fp8Linear, NarrowKernels
-from farebox_engine.options import EngineConfig
-from farebox_engine.quantising import check_quantization, emulate_fp8, narrow_linears, scales_inside
+from farebox_engine.quantization.narrow import EmulatedFp8Linear, Fp8Linear, NarrowKernels
+from farebox_engine.quantization.prepare import check_quantization, emulate_fp8, narrow_linears, scales_inside
 
 Case = tuple[str, Callable[[], None]]
 

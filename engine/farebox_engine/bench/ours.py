@@ -7,9 +7,9 @@ import itertools
 import time
 
 from farebox_engine.bench.workload import Answer
-from farebox_engine.engine import Engine
-from farebox_engine.loader import LoadedModel
-from farebox_engine.options import EngineConfig
+from farebox_engine.config import EngineConfig
+from farebox_engine.decoders.engine import Engine
+from farebox_engine.models.loader import LoadedModel
 from farebox_engine.params import GenerationRequest, SamplingParams
 
 _numbers = itertools.count()

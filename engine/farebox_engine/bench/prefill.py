@@ -10,13 +10,13 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from farebox_engine.intake import Intake
-from farebox_engine.kv_cache import KVCache, PagedAttention
-from farebox_engine.loader import LoadedModel
+from farebox_engine.decoders.intake import Intake
+from farebox_engine.execution.kv_cache import KVCache, PagedAttention
+from farebox_engine.kernels.varlen import PackedAttention
 from farebox_engine.lora.store import AdapterStore
-from farebox_engine.packed_prefill import PackedAttention
+from farebox_engine.models.loader import LoadedModel
 from farebox_engine.params import GenerationRequest
-from farebox_engine.sequence import Span
+from farebox_engine.scheduling.sequence import Span
 
 _BLOCK = 16
 # Start and length of each span: whole prompts, rests of longer ones, and what follows a shared prefix.

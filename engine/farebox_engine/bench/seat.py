@@ -16,8 +16,8 @@ from farebox_engine.bench.bounded import end_process
 from farebox_engine.bench.ours import EngineContender
 from farebox_engine.bench.shapes import SHAPES, build_model
 from farebox_engine.bench.workload import Answer, Contender, Workload
-from farebox_engine.options import EngineConfig
-from farebox_engine.threads import single_threaded
+from farebox_engine.config import EngineConfig
+from farebox_engine.machine import single_threaded
 
 SYSTEMS = ("engine", "engine-int8", "engine-fp8", "generate", "continuous-batching")
 _OURS: dict[str, str | None] = {"engine": None, "engine-int8": "int8", "engine-fp8": "fp8"}

@@ -9,11 +9,11 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from farebox_engine.config import DecoderConfig
-from farebox_engine.generation_defaults import GenerationDefaults
-from farebox_engine.loader import LoadedModel, allocate
-from farebox_engine.registry import FAMILIES, CausalLM
-from farebox_engine.tokenizer import ChatTokenizer
+from farebox_engine.checkpoint.config import DecoderConfig
+from farebox_engine.models.loader import LoadedModel, allocate
+from farebox_engine.models.registry import FAMILIES, CausalLM
+from farebox_engine.models.sampling_defaults import GenerationDefaults
+from farebox_engine.tokenization.tokenizer import ChatTokenizer
 
 _LLAMA = {"model_type": "llama", "hidden_act": "silu", "attention_bias": False}
 _QWEN3 = {"model_type": "qwen3", "hidden_act": "silu", "attention_bias": False, "head_dim": 128}

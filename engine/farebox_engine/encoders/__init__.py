@@ -20,9 +20,9 @@ found = await engine.compute(request, tenant="org_1")   # ComputeError; cancelli
 `is_encoder(config_json)` tells a folder with an encoder from one for `farebox_engine.Engine`.
 """
 
-from farebox_engine.encoders.config import Task
 from farebox_engine.encoders.engine import EncoderEngine
-from farebox_engine.encoders.loading import is_encoder, load_encoder
+from farebox_engine.encoders.loader import is_encoder, load_encoder
+from farebox_engine.encoders.models.config import Task
 from farebox_engine.encoders.outputs import (
     Classifications,
     Embeddings,

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from farebox_engine.accounting import TokenRate
-from farebox_engine.bisection import compute
 from farebox_engine.encoders.job import Item, Job, JobQueue
-from farebox_engine.encoders.loading import LoadedEncoder
+from farebox_engine.encoders.loader import LoadedEncoder
 from farebox_engine.encoders.outputs import EncoderStats, EncoderUsage
 from farebox_engine.encoders.runner import EncoderRunner, EncoderStep
-from farebox_engine.fence import Fence
-from farebox_engine.step_limit import StepLimit
+from farebox_engine.scheduling.step_limit import StepLimit
+from farebox_engine.serving.bisection import compute
+from farebox_engine.serving.fence import Fence
+from farebox_engine.serving.token_rate import TokenRate
 
 _FAILED = "The model failed while computing this request."
 _NOT_A_NUMBER = "The model's output was not a number."

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from farebox_engine.encoders.config import Task
+from farebox_engine.config import EngineConfig
 from farebox_engine.encoders.core import EncoderCore, Outcome
 from farebox_engine.encoders.job import Job
-from farebox_engine.encoders.loading import LoadedEncoder, load_encoder
+from farebox_engine.encoders.loader import LoadedEncoder, load_encoder
+from farebox_engine.encoders.models.config import Task
 from farebox_engine.encoders.outputs import (
     Classifications,
     Embeddings,
@@ -23,8 +24,7 @@ from farebox_engine.encoders.outputs import (
 from farebox_engine.encoders.preparing import EncoderRequest, Preparing, Result, reranks
 from farebox_engine.encoders.tokenizer import Text
 from farebox_engine.errors import ClosedError, ComputeError
-from farebox_engine.options import EngineConfig
-from farebox_engine.supervisor import Supervisor
+from farebox_engine.serving.supervisor import Supervisor
 
 
 class EncoderEngine:

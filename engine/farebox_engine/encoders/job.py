@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from farebox_engine.encoders.outputs import EncoderUsage
 from farebox_engine.encoders.tokenizer import Tokens
-from farebox_engine.fair_shares import FairShares
+from farebox_engine.scheduling.fair_shares import FairShares
 
 Output = NDArray[np.float32]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from farebox_engine.encoders.config import Problem
 from farebox_engine.encoders.job import Output
+from farebox_engine.encoders.models.config import Problem
 from farebox_engine.encoders.outputs import Entity, LabelScore
 
 _OUTSIDE = "O"

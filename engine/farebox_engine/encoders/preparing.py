@@ -9,10 +9,10 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 
-from farebox_engine.encoders.config import Task
 from farebox_engine.encoders.job import Output
 from farebox_engine.encoders.labels import entities, label_scores
-from farebox_engine.encoders.loading import LoadedEncoder
+from farebox_engine.encoders.loader import LoadedEncoder
+from farebox_engine.encoders.models.config import Task
 from farebox_engine.encoders.outputs import (
     Classifications,
     Embeddings,

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from farebox_engine.encoders.config import Task
 from farebox_engine.encoders.job import Output
-from farebox_engine.encoders.loading import LoadedEncoder
-from farebox_engine.encoders.ragged import RaggedAttention, RaggedBatch, Rows
+from farebox_engine.encoders.loader import LoadedEncoder
+from farebox_engine.encoders.models.config import Task
+from farebox_engine.encoders.models.ragged import RaggedAttention, RaggedBatch, Rows
 from farebox_engine.encoders.tokenizer import Tokens
 
 

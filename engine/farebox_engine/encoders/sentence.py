@@ -11,12 +11,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from farebox_engine.checkpoint_files import weight_files
-from farebox_engine.config_fields import ConfigError, Fields
-from farebox_engine.encoders.pooling import Dense, Normalize, Pooling, SentenceHead
-from farebox_engine.json_file import read_json_objects, read_optional_json
-from farebox_engine.own_file import refuse_astray
-from farebox_engine.tensor_files import Tensors, load_module
+from farebox_engine.checkpoint.fields import ConfigError, Fields
+from farebox_engine.checkpoint.files import weight_files
+from farebox_engine.checkpoint.json_file import read_json_objects, read_optional_json
+from farebox_engine.checkpoint.own_file import refuse_astray
+from farebox_engine.checkpoint.tensors import Tensors, load_module
+from farebox_engine.encoders.models.pooling import Dense, Normalize, Pooling, SentenceHead
 
 # The flags of older files, in the order in which their vectors stand side by side.
 _FLAGS = {

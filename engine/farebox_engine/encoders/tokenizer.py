@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from farebox_engine.encoders.config import EncoderConfig
+from farebox_engine.checkpoint.json_file import read_json, read_optional_json
+from farebox_engine.encoders.models.config import EncoderConfig
 from farebox_engine.encoders.sentence import SentenceSettings
 from farebox_engine.errors import LoadError, RequestError
-from farebox_engine.json_file import read_json, read_optional_json
 
 Text = str | tuple[str, str] | Sequence[int]
 """A text, a pair of texts, or token ids that are taken as they are."""

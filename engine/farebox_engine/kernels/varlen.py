@@ -5,14 +5,37 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from farebox_engine.kernels import plain
-from farebox_engine.packed_prefill import PackedAttention
 
 _TOLERANCE = 4e-2
+
+
+class PackedAttention(Protocol):
+    """Causal attention within each of S sequences that are laid end to end.
+
+    ``query`` is [Tq, num_heads, head_dim], ``key`` and ``value`` [Tk, num_kv_heads, head_dim]; sequence s
+    has the rows from ``cu_seq_q[s]`` to ``cu_seq_q[s + 1]`` and ``cu_seq_k`` alike, int32 [S + 1]. A
+    sequence's last query sees all its keys, the one before it all but the last, and so on. Returns
+    [Tq, num_heads, head_dim].
+    """
+
+    def __call__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        cu_seq_q: Tensor,
+        cu_seq_k: Tensor,
+        max_q: int,
+        max_k: int,
+        *,
+        scale: float | None,
+    ) -> Tensor: ...
 
 
 class UnusableAttentionError(RuntimeError):

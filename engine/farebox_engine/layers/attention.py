@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from farebox_engine.config import DecoderConfig
+from farebox_engine.checkpoint.config import DecoderConfig
 from farebox_engine.layers.fused import FusedLinear
 from farebox_engine.layers.rotary import apply_rotary
 

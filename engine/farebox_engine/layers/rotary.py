@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from farebox_engine.config_fields import ConfigError
-from farebox_engine.layers.rope import Rope
-from farebox_engine.layers.rope_scaling import RopeScaling
+from farebox_engine.checkpoint.fields import ConfigError
+from farebox_engine.checkpoint.rope import Rope
+from farebox_engine.checkpoint.rope_scaling import RopeScaling
 
 
 class RotaryEmbedding(nn.Module):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from farebox_engine.config_fields import ConfigError, Fields
+from farebox_engine.checkpoint.fields import ConfigError, Fields
 
 FILE_NAME = "adapter_config.json"
 

@@ -10,17 +10,17 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from farebox_engine.checkpoint_files import hash_files
-from farebox_engine.config_fields import ConfigError
+from farebox_engine.checkpoint.fields import ConfigError
+from farebox_engine.checkpoint.files import hash_files
+from farebox_engine.checkpoint.json_file import read_json
+from farebox_engine.checkpoint.own_file import refuse_foreign
+from farebox_engine.checkpoint.tensors import Tensors
 from farebox_engine.errors import LoadError
-from farebox_engine.json_file import read_json
-from farebox_engine.loader import LoadedModel
 from farebox_engine.lora.adapter import Adapter, LowRank
 from farebox_engine.lora.config import FILE_NAME, LoraConfig, read_lora
+from farebox_engine.machine import is_shortage
+from farebox_engine.models.loader import LoadedModel
 from farebox_engine.models.weights import Slot, weight_slots
-from farebox_engine.own_file import refuse_foreign
-from farebox_engine.shortage import is_shortage
-from farebox_engine.tensor_files import Tensors
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 PREFIX = "base_model.model."

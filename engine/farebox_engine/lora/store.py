@@ -8,10 +8,10 @@ from pathlib import Path
 from torch import nn
 
 from farebox_engine.errors import LoadError, RequestError
-from farebox_engine.loader import LoadedModel
 from farebox_engine.lora.adapter import Adapter, AdapterInfo
 from farebox_engine.lora.batch import attach
 from farebox_engine.lora.reading import adaptable_places, read_adapter
+from farebox_engine.models.loader import LoadedModel
 
 
 class AdapterStore:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from farebox_engine.config import DecoderConfig
+from farebox_engine.checkpoint.config import DecoderConfig
 from farebox_engine.layers.attention import AttentionBackend
 from farebox_engine.layers.block import Rotation
 from farebox_engine.layers.rotary import RotaryEmbedding

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from farebox_engine.config import DecoderConfig, read_decoder, read_layer_windows, refuse_settings
-from farebox_engine.config_fields import Fields
+from farebox_engine.checkpoint.config import DecoderConfig, read_decoder, read_layer_windows, refuse_settings
+from farebox_engine.checkpoint.fields import Fields
 from farebox_engine.layers.attention import AttentionRule, SelfAttention
 from farebox_engine.layers.block import SandwichNormBlock
 from farebox_engine.layers.mlp import GatedMLP, gelu_tanh

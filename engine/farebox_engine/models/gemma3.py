@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from farebox_engine.config import (
+from farebox_engine.checkpoint.config import (
     ConfigError,
     DecoderConfig,
     read_decoder,
     read_layer_windows,
     refuse_settings,
 )
-from farebox_engine.config_fields import Fields
+from farebox_engine.checkpoint.fields import Fields
+from farebox_engine.checkpoint.rope import Rope
 from farebox_engine.layers.attention import AttentionRule, SelfAttention
 from farebox_engine.layers.block import Rotation, SandwichNormBlock
 from farebox_engine.layers.mlp import GatedMLP, gelu_tanh
 from farebox_engine.layers.norm import OffsetRMSNorm
-from farebox_engine.layers.rope import Rope
 from farebox_engine.layers.rotary import RotaryEmbedding
 from farebox_engine.models.decoder import Decoder
 from farebox_engine.models.gemma2 import GELU_TANH, capped, scaled_embedding

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from farebox_engine.config import (
+from farebox_engine.checkpoint.config import (
     ConfigError,
     DecoderConfig,
     refuse_other_activations,
     refuse_other_models,
     refuse_settings,
 )
-from farebox_engine.config_fields import Fields
+from farebox_engine.checkpoint.fields import Fields
 from farebox_engine.layers.attention import AttentionRule, SelfAttention
 from farebox_engine.layers.block import PreNormBlock
 from farebox_engine.layers.mlp import gelu_tanh

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from farebox_engine.config import DecoderConfig, read_decoder
-from farebox_engine.config_fields import Fields
+from farebox_engine.checkpoint.config import DecoderConfig, read_decoder
+from farebox_engine.checkpoint.fields import Fields
+from farebox_engine.checkpoint.rope import Rope
 from farebox_engine.layers.attention import SelfAttention
 from farebox_engine.layers.block import PreNormBlock
 from farebox_engine.layers.mlp import GatedMLP
 from farebox_engine.layers.norm import RMSNorm
-from farebox_engine.layers.rope import Rope
 from farebox_engine.models.decoder import Decoder
 
 _MODEL_TYPE, _ARCHITECTURE = "llama", "LlamaForCausalLM"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from farebox_engine.config import DecoderConfig, read_decoder, refuse_settings
-from farebox_engine.config_fields import Fields
+from farebox_engine.checkpoint.config import DecoderConfig, read_decoder, refuse_settings
+from farebox_engine.checkpoint.fields import Fields
 from farebox_engine.layers.attention import SelfAttention
 from farebox_engine.layers.block import PreNormBlock
 from farebox_engine.layers.mlp import GatedMLP

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from farebox_engine.config import ConfigError, DecoderConfig, read_decoder, refuse_settings
-from farebox_engine.config_fields import Fields
+from farebox_engine.checkpoint.config import ConfigError, DecoderConfig, read_decoder, refuse_settings
+from farebox_engine.checkpoint.fields import Fields
 from farebox_engine.layers.experts import Experts, SparseMLP
 from farebox_engine.layers.mlp import GatedMLP
 from farebox_engine.layers.norm import RMSNorm

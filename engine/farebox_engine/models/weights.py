@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from farebox_engine.config import ConfigError
+from farebox_engine.checkpoint.config import ConfigError
 from farebox_engine.layers.experts import Experts
 from farebox_engine.layers.fused import FusedLinear
 from farebox_engine.models.decoder import Decoder

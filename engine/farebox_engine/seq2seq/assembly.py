@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from farebox_engine.blocks import BlockPool
-from farebox_engine.cache_seat import CacheSeat
-from farebox_engine.options import EngineConfig
+from farebox_engine.config import EngineConfig
+from farebox_engine.scheduling.blocks import BlockPool
+from farebox_engine.scheduling.sequence import Sequence
 from farebox_engine.seq2seq.accounting import CostModel, DeviceLedger
 from farebox_engine.seq2seq.beam import BeamSearch
 from farebox_engine.seq2seq.cache import BlockCache
@@ -15,7 +15,7 @@ from farebox_engine.seq2seq.loader import LoadedSeq2Seq
 from farebox_engine.seq2seq.runner import Seq2SeqRunner
 from farebox_engine.seq2seq.scheduler import Seq2SeqScheduler
 from farebox_engine.seq2seq.sizing import Sizes
-from farebox_engine.sequence import Sequence
+from farebox_engine.serving.cache_seat import CacheSeat
 
 
 def build_cache(loaded: LoadedSeq2Seq, sizes: Sizes) -> tuple[BlockPool, Seq2SeqRunner]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from farebox_engine.seq2seq.decoding import Decoding, Hypothesis
-from farebox_engine.seq2seq.model import AttentionForm, Dimensions, relative_positions
+from farebox_engine.seq2seq.models.model import AttentionForm, Dimensions, relative_positions
 
 _Item = TypeVar("_Item")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 
+from farebox_engine.scheduling.sequence import Sequence
 from farebox_engine.seq2seq.defaults import GenerationDefaults
-from farebox_engine.sequence import Sequence
 
 
 class Constraints:

@@ -6,20 +6,19 @@ import logging
 import time
 from typing import Any
 
-from farebox_engine import bisection
-from farebox_engine.accounting import TokenRate
-from farebox_engine.bisection import compute
-from farebox_engine.cache_seat import CacheSeat
-from farebox_engine.core import Update
-from farebox_engine.fence import Fence
 from farebox_engine.outputs import EngineStats, FinishReason
-from farebox_engine.sampler import Sampled
+from farebox_engine.sampling.sampler import Sampled
+from farebox_engine.scheduling.sequence import Sequence, Update
 from farebox_engine.seq2seq.accounting import DeviceLedger
 from farebox_engine.seq2seq.beam import Candidate
 from farebox_engine.seq2seq.decoding import Decoding, Hypothesis
 from farebox_engine.seq2seq.runner import Outcome, Seq2SeqRunner
 from farebox_engine.seq2seq.scheduler import Seq2SeqScheduler
-from farebox_engine.sequence import Sequence
+from farebox_engine.serving import bisection
+from farebox_engine.serving.bisection import compute
+from farebox_engine.serving.cache_seat import CacheSeat
+from farebox_engine.serving.fence import Fence
+from farebox_engine.serving.token_rate import TokenRate
 
 _log = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from farebox_engine.scheduling.sequence import Sequence
 from farebox_engine.seq2seq.beam import BeamSearch
 from farebox_engine.seq2seq.constraints import Constraints
-from farebox_engine.sequence import Sequence
 
 
 @dataclass(slots=True, eq=False)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
-from farebox_engine.config_fields import ConfigError, Fields
-from farebox_engine.json_file import read_json
+from farebox_engine.checkpoint.fields import ConfigError, Fields
+from farebox_engine.checkpoint.json_file import read_json
 from farebox_engine.params import MAX_BEAMS, SamplingParams
 
 # Settings that would change the tokens and are not computed, with the values that change nothing.

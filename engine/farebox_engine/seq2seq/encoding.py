@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from farebox_engine.seq2seq.model import AttentionForm, relative_positions
+from farebox_engine.seq2seq.models.model import AttentionForm, relative_positions
 
 
 class SourceAttention:

@@ -9,22 +9,21 @@ from collections.abc import Sequence as Seq
 from dataclasses import replace
 from pathlib import Path
 
-from farebox_engine.answer_format import AnswerFormat
-from farebox_engine.core import Update
+from farebox_engine.config import EngineConfig
 from farebox_engine.errors import RequestError, TemplateError
-from farebox_engine.generation import Generation, Generations
-from farebox_engine.generation_defaults import GenerationDefaults as SamplingDefaults
-from farebox_engine.grammar import Grammar, GrammarSpec
-from farebox_engine.options import EngineConfig
+from farebox_engine.grammar.compiler import Grammar, GrammarSpec
+from farebox_engine.models.sampling_defaults import GenerationDefaults as SamplingDefaults
 from farebox_engine.outputs import EngineStats
 from farebox_engine.params import GenerationRequest
-from farebox_engine.penalties import TokenCounts
+from farebox_engine.sampling.penalties import TokenCounts
+from farebox_engine.scheduling.sequence import Sequence, Update
 from farebox_engine.seq2seq.assembly import build_core
 from farebox_engine.seq2seq.loader import LoadedSeq2Seq, load_seq2seq
 from farebox_engine.seq2seq.sizing import fit
-from farebox_engine.sequence import Sequence
-from farebox_engine.supervisor import Supervisor
-from farebox_engine.transcript import Transcript
+from farebox_engine.serving.generation import Generation, Generations
+from farebox_engine.serving.supervisor import Supervisor
+from farebox_engine.tokenization.answer_format import AnswerFormat
+from farebox_engine.tokenization.transcript import Transcript
 
 
 class Seq2SeqEngine:

@@ -11,16 +11,16 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from farebox_engine.checkpoint_files import hash_files, weight_files
-from farebox_engine.config_fields import ConfigError
+from farebox_engine.checkpoint.fields import ConfigError
+from farebox_engine.checkpoint.files import hash_files, weight_files
+from farebox_engine.checkpoint.json_file import read_json
+from farebox_engine.checkpoint.quantized import refuse_quantised
+from farebox_engine.checkpoint.tensors import Tensors, load_module
 from farebox_engine.errors import LoadError
-from farebox_engine.json_file import read_json
-from farebox_engine.quantised import refuse_quantised
 from farebox_engine.seq2seq.defaults import GenerationDefaults
-from farebox_engine.seq2seq.model import EncoderDecoder
-from farebox_engine.seq2seq.registry import FAMILIES, Family
-from farebox_engine.tensor_files import Tensors, load_module
-from farebox_engine.tokenizer import ChatTokenizer
+from farebox_engine.seq2seq.models.model import EncoderDecoder
+from farebox_engine.seq2seq.models.registry import FAMILIES, Family
+from farebox_engine.tokenization.tokenizer import ChatTokenizer
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from farebox_engine.sampler import Sampled, sample
+from farebox_engine.sampling.sampler import Sampled, sample
 from farebox_engine.seq2seq.beam import WORST, BeamSearch, Candidate
 from farebox_engine.seq2seq.cache import BlockCache, CachedAttention
 from farebox_engine.seq2seq.decoding import Decoding
 from farebox_engine.seq2seq.encoding import SourceAttention
-from farebox_engine.seq2seq.model import EncoderDecoder
+from farebox_engine.seq2seq.models.model import EncoderDecoder
 
 # What a step brings a request: a token, or its beams' best continuations (None: not numbers).
 Outcome = Sampled | list[Candidate] | None

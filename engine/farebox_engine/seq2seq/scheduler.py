@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 
-from farebox_engine.blocks import BlockPool
-from farebox_engine.fair_queue import FairQueue
+from farebox_engine.scheduling.blocks import BlockPool
+from farebox_engine.scheduling.fair_queue import FairQueue
+from farebox_engine.scheduling.sequence import Sequence
+from farebox_engine.scheduling.step_limit import StepLimit
 from farebox_engine.seq2seq.decoding import Decoding, Hypothesis
-from farebox_engine.sequence import Sequence
-from farebox_engine.step_limit import StepLimit
 
 
 class Seq2SeqScheduler:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
+from farebox_engine.config import EngineConfig
 from farebox_engine.errors import LoadError
-from farebox_engine.memory import check_context
-from farebox_engine.options import EngineConfig
+from farebox_engine.machine import check_context
+from farebox_engine.scheduling.sequence import Sequence
 from farebox_engine.seq2seq.cache import BlockCache
 from farebox_engine.seq2seq.loader import LoadedSeq2Seq
-from farebox_engine.sequence import Sequence
 
 _CPU_CACHE_BYTES = 1 << 30
 _GPU_FREE_SHARE = 0.8  # the rest is for activations and the allocator's slack

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from farebox_engine.config import EngineConfig
 from farebox_engine.layers.attention import CausalAttention
-from farebox_engine.loader import LoadedModel, load_model
 from farebox_engine.lora.batch import adapted
-from farebox_engine.options import EngineConfig
+from farebox_engine.models.loader import LoadedModel, load_model
 from farebox_engine.training.adapter_examples import Example, batch_of, make_examples
 from farebox_engine.training.adapter_model import AdapterShape, TrainableAdapter
 from farebox_engine.training.corpus import read_chats, read_texts

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from farebox_engine.options import EngineConfig
+from farebox_engine.config import EngineConfig
 from farebox_engine.training.adapter import AdapterRun, train_adapter
 from farebox_engine.training.adapter_model import AdapterShape
 from farebox_engine.training.errors import TrainingError

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from farebox_engine.errors import TemplateError
-from farebox_engine.loader import LoadedModel
+from farebox_engine.models.loader import LoadedModel
 from farebox_engine.training.corpus import Conversation, Passage, Unit
 from farebox_engine.training.errors import TrainingError
 from farebox_engine.training.vocabulary import Encoder

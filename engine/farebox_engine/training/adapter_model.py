@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from farebox_engine.loader import LoadedModel
 from farebox_engine.lora.adapter import LowRank
 from farebox_engine.lora.batch import Group, attach
 from farebox_engine.lora.config import FILE_NAME
 from farebox_engine.lora.reading import PREFIX, WEIGHTS_NAME, Place, adaptable
+from farebox_engine.models.loader import LoadedModel
 from farebox_engine.models.weights import weight_slots
 from farebox_engine.training.errors import TrainingError
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from farebox_engine.config_fields import ConfigError
+from farebox_engine.checkpoint.fields import ConfigError
 from farebox_engine.encoders.runner import make_batch
 from farebox_engine.encoders.tokenizer import Tokens
 from farebox_engine.training.classifier_model import (

@@ -10,15 +10,15 @@ from pathlib import Path
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from farebox_engine.checkpoint_files import weight_files
-from farebox_engine.config_fields import Fields
-from farebox_engine.encoders.config import Task
-from farebox_engine.encoders.loading import encoder_family
-from farebox_engine.encoders.registry import EncoderFamily, EncoderModel
+from farebox_engine.checkpoint.fields import Fields
+from farebox_engine.checkpoint.files import weight_files
+from farebox_engine.checkpoint.json_file import read_json, read_optional_json
+from farebox_engine.checkpoint.tensors import Tensors
+from farebox_engine.encoders.loader import encoder_family
+from farebox_engine.encoders.models.config import Task
+from farebox_engine.encoders.models.registry import EncoderFamily, EncoderModel
+from farebox_engine.encoders.models.weights import initialise, load_encoder_weights, named_encoder_weights
 from farebox_engine.encoders.tokenizer import EncoderTokenizer
-from farebox_engine.encoders.weights import initialise, load_encoder_weights, named_encoder_weights
-from farebox_engine.json_file import read_json, read_optional_json
-from farebox_engine.tensor_files import Tensors
 
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _ARCHITECTURES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 
-from farebox_engine.layers.rope import Rope
+from farebox_engine.checkpoint.rope import Rope
 from farebox_engine.models.llama import LlamaConfig
 from farebox_engine.training.errors import TrainingError
 

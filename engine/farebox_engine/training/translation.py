@@ -17,13 +17,13 @@ from tokenizers.trainers import BpeTrainer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from farebox_engine.seq2seq.marian import Marian
-from farebox_engine.seq2seq.post_norm import PostNormConfig
-from farebox_engine.seq2seq.teacher_forcing import PaddedSource, TeacherForcing
+from farebox_engine.seq2seq.models.marian import Marian
+from farebox_engine.seq2seq.models.post_norm import PostNormConfig
 from farebox_engine.training.errors import TrainingError
 from farebox_engine.training.pairs import IGNORED, Pair, PairBatch, PairSampler, hold_out_sources, read_pairs
 from farebox_engine.training.progress import Progress
 from farebox_engine.training.settings import Recipe
+from farebox_engine.training.teacher_forcing import PaddedSource, TeacherForcing
 
 END, PAD = "</s>", "<pad>"
 _SMALLEST_VOCABULARY = 256 + 2

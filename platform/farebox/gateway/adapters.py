@@ -6,8 +6,8 @@ import torch
 
 from farebox.gateway.checkpoints import Checkpoint, UnusableCheckpoint
 from farebox_engine.errors import LoadError
-from farebox_engine.loader import load_model
 from farebox_engine.lora.reading import adaptable_places, is_adapter, read_adapter
+from farebox_engine.models.loader import load_model
 
 
 def base_of(model_id: str, folder: Path) -> str | None:

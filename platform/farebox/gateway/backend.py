@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
-from farebox_engine.answer_format import AnswerFormat
-from farebox_engine.generation_defaults import GenerationDefaults
-from farebox_engine.grammar import Grammar, GrammarSpec
+from farebox_engine.grammar.compiler import Grammar, GrammarSpec
+from farebox_engine.models.sampling_defaults import GenerationDefaults
 from farebox_engine.outputs import Chunk, EngineStats
 from farebox_engine.params import GenerationRequest, SamplingParams
+from farebox_engine.tokenization.answer_format import AnswerFormat
 
 __all__ = [
     "Chunk",

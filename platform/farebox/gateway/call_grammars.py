@@ -8,7 +8,8 @@ import msgspec
 from farebox.gateway.messages import FunctionTool, NamedTool
 from farebox.gateway.requests import ChatCompletionRequest
 from farebox.gateway.tools import tool_parameters
-from farebox_engine.answer_format import (
+from farebox_engine.grammar.compiler import JSON_WHITE_SPACE, GrammarSpec
+from farebox_engine.tokenization.answer_format import (
     CLOSE_CALL,
     CLOSE_REASONING,
     OPEN_CALL,
@@ -16,7 +17,6 @@ from farebox_engine.answer_format import (
     WHITE_SPACE,
     AnswerFormat,
 )
-from farebox_engine.grammar import JSON_WHITE_SPACE, GrammarSpec
 
 
 def call_grammar(request: ChatCompletionRequest, style: AnswerFormat) -> GrammarSpec | None:

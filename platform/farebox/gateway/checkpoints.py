@@ -8,13 +8,13 @@ import torch
 
 from farebox.core.errors import BadRequest
 from farebox_engine import demo
-from farebox_engine.checkpoint_files import hash_files, weight_files
+from farebox_engine.checkpoint.files import hash_files, weight_files
+from farebox_engine.checkpoint.json_file import read_json
+from farebox_engine.config import EngineConfig
 from farebox_engine.encoders import is_encoder, load_encoder
 from farebox_engine.errors import LoadError
-from farebox_engine.json_file import read_json
-from farebox_engine.loader import load_model
 from farebox_engine.lora.reading import adapter_files, is_adapter
-from farebox_engine.options import EngineConfig
+from farebox_engine.models.loader import load_model
 from farebox_engine.seq2seq.loader import is_seq2seq, load_seq2seq
 from farebox_engine.seq2seq.sizing import fit
 

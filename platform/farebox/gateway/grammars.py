@@ -15,8 +15,8 @@ from farebox.gateway.requests import (
     StructuredOutputs,
     TextFormat,
 )
-from farebox_engine.answer_format import AnswerFormat
-from farebox_engine.grammar import GrammarSpec
+from farebox_engine.grammar.compiler import GrammarSpec
+from farebox_engine.tokenization.answer_format import AnswerFormat
 
 
 def grammar_spec(request: Sampling, style: AnswerFormat, *, opened: bool = False) -> GrammarSpec | None:

@@ -20,10 +20,10 @@ from farebox.gateway.requests import (
     refuse_unsupported,
 )
 from farebox.gateway.tools import offered_tools
-from farebox_engine.answer_format import CLOSE_CALL, AnswerParser
 from farebox_engine.errors import RequestError, TemplateError
-from farebox_engine.grammar import Grammar, GrammarSpec
+from farebox_engine.grammar.compiler import Grammar, GrammarSpec
 from farebox_engine.params import SamplingParams
+from farebox_engine.tokenization.answer_format import CLOSE_CALL, AnswerParser
 
 # What a request gets that names no max_tokens, as far as the context has room: without a bound, the
 # worst case that admission reserves would be the whole context.

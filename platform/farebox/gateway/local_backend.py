@@ -15,17 +15,17 @@ from farebox.gateway.backend import Generation
 from farebox.gateway.catalog import Backend, BackendFactory
 from farebox.gateway.checkpoints import kind_of
 from farebox.gateway.encoder_backend import EncoderBackend
-from farebox_engine.answer_format import AnswerFormat
+from farebox_engine.config import EngineConfig
+from farebox_engine.decoders.engine import Engine
 from farebox_engine.encoders import EncoderEngine
-from farebox_engine.engine import Engine
 from farebox_engine.errors import LoadError
-from farebox_engine.grammar import Grammar, GrammarSpec
+from farebox_engine.grammar.compiler import Grammar, GrammarSpec
 from farebox_engine.lora.adapter import AdapterInfo
-from farebox_engine.options import EngineConfig
 from farebox_engine.outputs import EngineStats
 from farebox_engine.params import GenerationRequest
-from farebox_engine.quantising import check_quantization
+from farebox_engine.quantization.prepare import check_quantization
 from farebox_engine.seq2seq.engine import Seq2SeqEngine
+from farebox_engine.tokenization.answer_format import AnswerFormat
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ from farebox.gateway.responses import (
     ToolCallAnswer,
     ToolCallDelta,
 )
-from farebox_engine.answer_format import AnswerParser, Content, Part, Reasoning, ToolCall
+from farebox_engine.tokenization.answer_format import AnswerParser, Content, Part, Reasoning, ToolCall
 
 
 class Reading:

@@ -33,7 +33,7 @@ from farebox.keys.tokens import KeyClaims
 from farebox.metering.admission import Admission
 from farebox.metering.errors import ModelNotFound
 from farebox.metering.meter import Meter
-from farebox_engine.grammar import Grammar, GrammarSpec
+from farebox_engine.grammar.compiler import Grammar, GrammarSpec
 
 # Below this, tokenising takes less time than the way to a thread and back.
 INLINE_CHARACTERS = 2_000

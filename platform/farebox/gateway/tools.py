@@ -8,7 +8,7 @@ from msgspec import Raw
 from farebox.gateway.errors import InvalidParameter, UnsupportedParameter
 from farebox.gateway.messages import FunctionTool, NamedTool, ToolMessage
 from farebox.gateway.requests import ChatCompletionRequest
-from farebox_engine.answer_format import AnswerFormat
+from farebox_engine.tokenization.answer_format import AnswerFormat
 
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
 

@@ -24,9 +24,9 @@ from farebox.gateway.responses import (
     TokenLogprob,
     TopLogprob,
 )
-from farebox_engine.answer_format import AnswerParser
 from farebox_engine.outputs import Chunk, PromptDetails
 from farebox_engine.outputs import TokenLogprob as RawLogprob
+from farebox_engine.tokenization.answer_format import AnswerParser
 
 DONE = b"data: [DONE]\n\n"
 

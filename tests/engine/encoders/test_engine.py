@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from farebox_engine import ClosedError, ComputeError, EngineConfig, RequestError
 from farebox_engine.encoders import Embeddings, EncoderEngine, EncoderRequest
-from farebox_engine.encoders.postnorm import PostNormEncoder
+from farebox_engine.encoders.models.postnorm import PostNormEncoder
 from tests.engine.encoders.checkpoints import build_encoder
 from tests.engine.encoders.conftest import StartEncoder
 from tests.engine.encoders.reference import Reference, random_tokens, relative_error

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from farebox_engine import LoadError
-from farebox_engine.config_fields import Fields
+from farebox_engine.checkpoint.fields import Fields
 from farebox_engine.encoders import EncoderEngine, Task, is_encoder
-from farebox_engine.encoders.modernbert import read_config
+from farebox_engine.encoders.models.modernbert import read_config
 from tests.engine.encoders.checkpoints import FAMILIES, build_encoder
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from farebox_engine.encoders import load_encoder
-from farebox_engine.encoders.loading import LoadedEncoder
+from farebox_engine.encoders.loader import LoadedEncoder
 from farebox_engine.encoders.runner import EncoderRunner, make_batch
 from farebox_engine.encoders.tokenizer import Tokens
 from tests.engine.encoders.checkpoints import FAMILIES, build_encoder

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from farebox_engine import ClosedError, EngineConfig, GenerationRequest, RequestError, TemplateError
 from farebox_engine.seq2seq.engine import Seq2SeqEngine
-from farebox_engine.seq2seq.marian import Marian
+from farebox_engine.seq2seq.models.marian import Marian
 from tests.engine.generating import collect, random_prompts
 from tests.engine.seq2seq.checkpoints import build_seq2seq, load_reference
 from tests.engine.seq2seq.conftest import StartSeq2Seq

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farebox_engine import GenerationRequest, SamplingParams
-from farebox_engine.fair_queue import INPUT_COST, OUTPUT_COST
+from farebox_engine.scheduling.fair_queue import INPUT_COST, OUTPUT_COST
+from farebox_engine.scheduling.sequence import Sequence
 from farebox_engine.seq2seq.engine import Seq2SeqEngine
-from farebox_engine.sequence import Sequence
 from tests.engine.generating import collect, random_prompts
 from tests.engine.seq2seq.conftest import StartSeq2Seq
 from tests.engine.seq2seq.generating import target

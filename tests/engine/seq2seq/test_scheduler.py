@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farebox_engine.blocks import BlockPool
 from farebox_engine.params import PRIORITIES
+from farebox_engine.scheduling.blocks import BlockPool
+from farebox_engine.scheduling.sequence import Sequence
 from farebox_engine.seq2seq.decoding import Decoding, Hypothesis
 from farebox_engine.seq2seq.scheduler import Seq2SeqScheduler
-from farebox_engine.sequence import Sequence
 from tests.engine.seq2seq.decodings import make_decoding
 from tests.engine.sequences import make_sequence
 

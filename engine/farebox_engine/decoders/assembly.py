@@ -1,0 +1,76 @@
+"""The parts of an engine, put together."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from farebox_engine.config import EngineConfig
+from farebox_engine.decoders.accounting import CostModel, DeviceLedger
+from farebox_engine.decoders.core import EngineCore
+from farebox_engine.decoders.sizing import num_blocks
+from farebox_engine.execution.choose_runner import build_runner
+from farebox_engine.execution.kv_cache import KVCache
+from farebox_engine.execution.runner import Runner
+from farebox_engine.models.loader import LoadedModel
+from farebox_engine.quantization.prepare import prepare_linears
+from farebox_engine.scheduling.blocks import BlockPool
+from farebox_engine.scheduling.scheduler import Scheduler
+from farebox_engine.serving.cache_seat import CacheSeat
+
+
+def build_cache(loaded: LoadedModel, config: EngineConfig, context: int) -> tuple[BlockPool, Runner]:
+    """An empty KV cache, and the model running on it.
+
+    Raises:
+        LoadError: the cache that the settings ask for is too small for one context.
+    """
+    blocks = num_blocks(loaded, config, context)
+    cache = KVCache(
+        loaded.config,
+        num_blocks=blocks,
+        block_size=config.block_size,
+        dtype=loaded.dtype,
+        device=loaded.device,
+    )
+    runner = build_runner(
+        loaded.model,
+        cache,
+        capacity=config.running_limit(loaded.device),
+        max_blocks=-(-context // config.block_size),
+    )
+    return BlockPool(blocks), runner
+
+
+def build_core(loaded: LoadedModel, config: EngineConfig, context: int) -> EngineCore:
+    """An engine's core; `context` is the longest sequence, in tokens.
+
+    Raises:
+        LoadError: the settings do not fit the model or the device.
+    """
+    device = loaded.device
+    _prepare(loaded, config)
+    seat = CacheSeat(lambda: build_cache(loaded, config, context))
+    scheduler = Scheduler(
+        seat.pool,
+        block_size=config.block_size,
+        token_budget=config.tokens_per_step(device),
+        max_running=config.running_limit(device),
+        # Where keys depend on the length, drafts past a certain one would need other keys. A
+        # runner that computes ahead has begun on the next token before it could be guessed.
+        drafts=0 if loaded.model.lengths_matter or seat.runner.lookahead else config.drafts(device),
+        lookahead=seat.runner.lookahead,
+    )
+    cost = CostModel.of(
+        loaded.config,
+        weight_bytes=loaded.parameters * (1 if config.quantization else loaded.dtype.itemsize),
+        parameters=loaded.parameters,
+        item_bytes=loaded.dtype.itemsize,
+        on_gpu=device.type == "cuda",
+    )
+    return EngineCore(scheduler, seat, DeviceLedger(cost))
+
+
+def _prepare(loaded: LoadedModel, config: EngineConfig) -> None:
+    """Lay the weights out for the device; once, since the packed model outlives its caches."""
+    if isinstance(loaded.model, nn.Module):
+        prepare_linears(loaded.model, config.quantization, loaded.device)

@@ -1,0 +1,73 @@
+"""The encoder-decoder families the engine can run: one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from torch import nn
+
+from farebox_engine.checkpoint.fields import ConfigError
+from farebox_engine.seq2seq.models.bart import Bart
+from farebox_engine.seq2seq.models.marian import Marian
+from farebox_engine.seq2seq.models.post_norm import PostNormConfig
+from farebox_engine.seq2seq.models.t5 import T5, T5_ALIASES, T5_IGNORED, T5Config
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """What builds a module, and how many layers it will have."""
+
+    build: Callable[[], nn.Module]
+    layers: int
+
+
+# Reads a config.json, given the names of the checkpoint's tensors.
+Plan = Callable[[Mapping[str, object], Collection[str]], Blueprint]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How to build a family's module and where its weights lie.
+
+    `plan` raises `ConfigError`. `aliases` are other names under which exports store a parameter;
+    `ignored` names, or their ends, are tensors that exports carry along without a use;
+    `optional` parameters are zero where the checkpoint lacks them.
+    """
+
+    plan: Plan
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+
+
+def _plan_t5(description: Mapping[str, object], tensors: Collection[str]) -> Blueprint:
+    config = T5Config.read(description, tensors)
+    return Blueprint(partial(T5, config), config.encoder_layers + config.decoder_layers)
+
+
+def _plan_bart(description: Mapping[str, object], tensors: Collection[str]) -> Blueprint:
+    del tensors
+    config = PostNormConfig.read(description)
+    return Blueprint(partial(Bart, config), config.encoder_layers + config.decoder_layers)
+
+
+def _plan_marian(description: Mapping[str, object], tensors: Collection[str]) -> Blueprint:
+    del tensors
+    separate = description.get("share_encoder_decoder_embeddings") is False
+    if separate or description.get("decoder_vocab_size") not in (None, description.get("vocab_size")):
+        raise ConfigError("models with separate vocabularies for source and target are not supported.")
+    config = PostNormConfig.read(description)
+    return Blueprint(partial(Marian, config), config.encoder_layers + config.decoder_layers)
+
+
+_SHARED = {"model.shared.weight": ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight")}
+_POSITIONS = ("model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight")
+_BIAS = ("final_logits_bias",)
+
+FAMILIES: dict[str, Family] = {
+    "t5": Family(_plan_t5, T5_ALIASES, T5_IGNORED),
+    "bart": Family(_plan_bart, _SHARED, ("lm_head.weight",), _BIAS),
+    "marian": Family(_plan_marian, _SHARED, ("lm_head.weight", *_POSITIONS), _BIAS),
+}

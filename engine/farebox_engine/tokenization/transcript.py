@@ -1,0 +1,149 @@
+"""The text of a completion as it grows, and which of its tokens have been delivered."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from farebox_engine.outputs import PromptDetails, RawLogprobs, TokenAlternative, TokenLogprob
+from farebox_engine.tokenization.detokenizer import Detokenizer
+from farebox_engine.tokenization.reasoning import ReasoningCount
+from farebox_engine.tokenization.stop_strings import StopMatcher
+from farebox_engine.tokenization.vocabulary import Vocabulary
+
+
+class Delta(NamedTuple):
+    """Newly deliverable text, the tokens it completes, and their log-probabilities if asked for."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...]
+
+
+EMPTY_DELTA = Delta("", (), ())
+
+
+class _Undelivered(NamedTuple):
+    """A token whose text spans the characters from `start` to `end` of the completion."""
+
+    token: int
+    start: int
+    end: int
+    logprob: TokenLogprob | None
+
+
+class Transcript:
+    """Detokenises a completion, looks for stop strings, and pairs text with tokens."""
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        prompt: Sequence[int],
+        stops: Sequence[str],
+        reasoning: ReasoningCount | None = None,
+    ) -> None:
+        """`prompt` is what the completion goes on from; empty where it is a text of its own.
+
+        `reasoning` is fed every token, if its tokens are to be counted.
+        """
+        self._vocabulary = vocabulary
+        starts_text = not prompt or vocabulary.is_special(prompt[-1])
+        self._detokenizer = Detokenizer(vocabulary, starts_text=starts_text)
+        self._matcher = StopMatcher(stops)
+        self._reasoning = reasoning
+        self._undelivered: deque[_Undelivered] = deque()
+        self._produced = 0  # characters detokenised
+        self._shown = 0  # of these, characters past the stop matcher
+        self._stopped = False
+        self._ready: list[str] = []
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """How many of the completion's tokens are reasoning; 0 if they are not counted."""
+        return 0 if self._reasoning is None else self._reasoning.tokens
+
+    def describe_prompt(
+        self, prompt: Sequence[int], scores: Sequence[RawLogprobs] | None, *, echo: bool
+    ) -> PromptDetails:
+        """The text of `prompt`, with `echo`, and the `scores` of its tokens from the second on."""
+        text = None
+        if echo:
+            detokenizer = Detokenizer(self._vocabulary, starts_text=True)
+            text = "".join(map(detokenizer.feed, prompt))
+        if scores is None:
+            return PromptDetails(text)
+        entries = (self._describe(token, score) for token, score in zip(prompt[1:], scores, strict=True))
+        return PromptDetails(text, (None, *entries))
+
+    def feed(self, token: int, logprobs: RawLogprobs | None, *, may_stop: bool = True) -> bool:
+        """Take up a token; True if it completes a stop string, after which no more may come.
+
+        Without `may_stop` its text is no part of a stop string.
+        """
+        text = self._detokenizer.feed(token)
+        if self._reasoning is not None:
+            self._reasoning.feed(text)
+        start, self._produced = self._produced, self._produced + len(text)
+        # A token that ends in half a character is delivered with the character.
+        end = self._produced + self._detokenizer.incomplete
+        entry = None if logprobs is None else self._describe(token, logprobs)
+        self._undelivered.append(_Undelivered(token, start, end, entry))
+        shown, self._stopped = self._matcher.feed(text) if may_stop else (text, False)
+        self._show(shown)
+        return self._stopped
+
+    def feed_end(self, token: int) -> None:
+        """Take up the token that ends the completion; it has no text."""
+        if self._reasoning is not None:
+            self._reasoning.feed("")
+        self._undelivered.append(_Undelivered(token, self._produced, self._produced, None))
+
+    def take(self) -> Delta:
+        """What has become deliverable since the last call."""
+        settled = []
+        while self._undelivered and self._undelivered[0].end <= self._shown:
+            settled.append(self._undelivered.popleft())
+        return self._delta(settled)
+
+    def finish(self) -> Delta:
+        """What is left at a normal end: every token counts as delivered.
+
+        The tokens of a stop string have no log-probabilities, as they have no text.
+        """
+        stopped = self._stopped
+        if not stopped:
+            self._show(self._matcher.flush())
+        settled = [
+            _Undelivered(entry.token, entry.start, entry.end, None)
+            if stopped and entry.start >= self._shown
+            else entry
+            for entry in self._undelivered
+        ]
+        self._undelivered.clear()
+        return self._delta(settled)
+
+    def _show(self, text: str) -> None:
+        if text:
+            self._ready.append(text)
+            self._shown += len(text)
+
+    def _delta(self, settled: list[_Undelivered]) -> Delta:
+        text = "".join(self._ready)
+        self._ready.clear()
+        return Delta(
+            text,
+            tuple([entry.token for entry in settled]),
+            tuple([entry.logprob for entry in settled if entry.logprob is not None]),
+        )
+
+    def _describe(self, token: int, logprobs: RawLogprobs) -> TokenLogprob:
+        alternatives = tuple(
+            TokenAlternative(other, *self._spell(other), logprob)
+            for other, logprob in zip(logprobs.top_ids, logprobs.top, strict=True)
+        )
+        return TokenLogprob(token, *self._spell(token), logprobs.chosen, alternatives)
+
+    def _spell(self, token: int) -> tuple[str, bytes]:
+        data = self._vocabulary.bytes_of(token)
+        return data.decode(errors="replace"), data

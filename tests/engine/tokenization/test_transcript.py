@@ -1,0 +1,160 @@
+"""Text from tokens: whole characters, stop strings, and which tokens have been delivered."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models
+
+from farebox_engine import LoadError
+from farebox_engine.outputs import RawLogprobs
+from farebox_engine.tokenization.detokenizer import Detokenizer
+from farebox_engine.tokenization.stop_strings import StopMatcher
+from farebox_engine.tokenization.tokenizer import ChatTokenizer
+from farebox_engine.tokenization.transcript import Transcript
+from farebox_engine.tokenization.vocabulary import Vocabulary
+from tests.engine.sequences import byte_vocabulary
+
+TEXTS = ["Ünïcödé", "渡轮九点离开港口", "👩🏽‍🚀 up", "naïve café\n\ttabs", "ไทย नमस्ते", "a\u0301e\u0300"]
+
+
+def byte_tokens(data: bytes) -> list[int]:
+    vocabulary = byte_vocabulary()
+    of_byte = {vocabulary.bytes_of(token)[0]: token for token in range(256)}
+    return [of_byte[byte] for byte in data]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(checkpoint: Path) -> ChatTokenizer:
+    return ChatTokenizer.load(checkpoint, 400)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_characters_come_whole(text: str) -> None:
+    detokenizer = Detokenizer(byte_vocabulary())
+    pieces = [detokenizer.feed(token) for token in byte_tokens(text.encode())]
+    assert "".join(pieces) == text
+    assert [len(piece) for piece in pieces if piece] == [1] * len(text)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.binary(max_size=40))
+@example(data=b"\xed\xa0")
+def test_any_bytes_become_what_python_makes_of_them(data: bytes) -> None:
+    detokenizer = Detokenizer(byte_vocabulary())
+    text = "".join(detokenizer.feed(token) for token in byte_tokens(data))
+    whole = data.decode(errors="replace")
+    # All but an unfinished character at the end, which Python may replace byte by byte.
+    assert whole.startswith(text)
+    rest = whole.removeprefix(text)
+    assert bool(rest) == detokenizer.incomplete
+    assert set(rest) <= {"\ufffd"}
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_text_agrees_with_the_tokenizers_library(
+    tokenizer: ChatTokenizer, checkpoint: Path, data: st.DataObject
+) -> None:
+    library = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+    tokens = data.draw(st.lists(st.integers(0, 399), max_size=30))
+    detokenizer = Detokenizer(tokenizer.vocabulary)
+    text = "".join(detokenizer.feed(token) for token in tokens)
+    expected = library.decode(tokens, skip_special_tokens=True)
+    assert expected.rstrip("\ufffd") == text.rstrip("\ufffd")
+
+
+def test_byte_fallback_and_spaces_of_sentencepiece() -> None:
+    pieces = ["<unk>", "▁Hello", "▁world", "<0xE2>", "<0x82>", "<0xAC>", "▁", "!", "<s>"]
+    library = Tokenizer(
+        models.BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=[], byte_fallback=True)
+    )
+    library.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    description = {
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [
+                {"type": "Replace"},
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+                {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+            ],
+        },
+        "added_tokens": [{"id": 8, "content": "<s>", "special": True}],
+    }
+    vocabulary = Vocabulary(library, description)
+    tokens = [1, 2, 6, 3, 4, 5, 7]
+    first = Detokenizer(vocabulary, starts_text=True)
+    assert "".join(map(first.feed, tokens)) == library.decode(tokens) == "Hello world €!"
+    # After a text the space belongs to the word.
+    later = Detokenizer(vocabulary)
+    assert [later.feed(token) for token in [*tokens, 8]] == [" Hello", " world", " ", "", "", "€", "!", ""]
+
+
+def test_a_decoder_that_is_not_understood_is_refused() -> None:
+    with pytest.raises(LoadError, match="WordPiece"):
+        Vocabulary(Tokenizer(models.BPE()), {"decoder": {"type": "WordPiece"}})
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    text=st.text(alphabet="abc", max_size=20),
+    stops=st.lists(st.text(alphabet="abc", min_size=1, max_size=4), max_size=3),
+    data=st.data(),
+)
+def test_stop_strings_are_found_however_the_text_is_cut(
+    text: str, stops: list[str], data: st.DataObject
+) -> None:
+    ends = [(end, text.index(stop)) for stop in stops if (end := text.find(stop) + len(stop)) >= len(stop)]
+    expected = text[: min(ends)[1]] if ends else text
+    matcher = StopMatcher(stops)
+    shown, rest = "", text
+    while rest:
+        cut = data.draw(st.integers(1, len(rest)))
+        piece, rest = rest[:cut], rest[cut:]
+        safe, stopped = matcher.feed(piece)
+        shown += safe
+        assert expected.startswith(shown), "something was shown that a stop string swallows"
+        if stopped:
+            assert shown == expected
+            return
+    assert shown + matcher.flush() == expected
+    assert not ends
+
+
+def test_no_more_is_held_back_than_could_begin_a_stop_string() -> None:
+    matcher = StopMatcher(["<end>", "stop"])
+    assert matcher.feed("text <e") == ("text ", False)
+    assert matcher.feed("x sto") == ("<ex ", False)
+    assert matcher.feed("ne") == ("stone", False)
+
+
+def test_held_tokens_are_delivered_with_their_text() -> None:
+    transcript = Transcript(byte_vocabulary(), [0], ["xyz"])
+    tokens = byte_tokens("axyé".encode())
+    delivered = []
+    for token in tokens:
+        assert not transcript.feed(token, None)
+        delta = transcript.take()
+        delivered.append((delta.text, len(delta.token_ids)))
+    assert delivered == [("a", 1), ("", 0), ("", 0), ("", 0), ("xyé", 4)]
+
+
+def test_the_tokens_of_a_stop_string_count_at_the_end_but_have_no_logprobs() -> None:
+    transcript = Transcript(byte_vocabulary(), [0], ["bc"])
+    logprobs = RawLogprobs(-1.0, [0], [-1.0])
+    stopped = [transcript.feed(token, logprobs) for token in byte_tokens(b"abc")]
+    delta = transcript.finish()
+    assert stopped == [False, False, True]
+    assert (delta.text, len(delta.token_ids), len(delta.logprobs)) == ("a", 3, 1)
+
+
+def test_a_character_cut_off_by_the_end_is_dropped() -> None:
+    transcript = Transcript(byte_vocabulary(), [0], [])
+    for token in byte_tokens("ab€".encode()[:-1]):
+        transcript.feed(token, None)
+    delta = transcript.finish()
+    assert (delta.text, len(delta.token_ids)) == ("ab", 4)

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, pool
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from farebox.auth import models as auth
 from farebox.billing import models as billing
 from farebox.core import outbox
 from farebox.core.database import Model
@@ -20,7 +21,7 @@ from farebox.tenants import models as tenants
 PARTITION = re.compile(r"usage_event_(\d{4}_\d{2}|rest)")
 
 # Importing the domains' models is what fills the metadata.
-DOMAINS = (outbox, tenants, keys, limits, metering, billing)
+DOMAINS = (outbox, tenants, auth, keys, limits, metering, billing)
 
 
 def include_name(

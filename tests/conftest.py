@@ -8,7 +8,7 @@ from alembic import command
 from alembic.config import Config
 
 from farebox.core.database import Database
-from farebox.core.embedded_postgres import EmbeddedPostgres
+from farebox.core.postgres.embedded import EmbeddedPostgres
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,24 +12,27 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 
+from farebox.auth import routes as auth
+from farebox.auth.documentation import session_cookie
+from farebox.auth.passwords import PasswordHasher
+from farebox.core.bodies import MAX_BODY_BYTES, StrictRequest
 from farebox.core.database import Database
 from farebox.core.errors import FareboxError
-from farebox.core.http import MAX_BODY_BYTES, Application, StrictRequest
+from farebox.core.exchange import Application
 from farebox.core.settings import Settings
 from farebox.dashboard import routes as dashboard
 from farebox.dashboard.errors import answer_error
-from farebox.gateway import health, metrics, schema
 from farebox.gateway import routes as inference
-from farebox.gateway.catalog import BackendFactory, Catalog
-from farebox.gateway.local_backend import local_backends
-from farebox.gateway.runs import Runs
-from farebox.gateway.service import Gateway
+from farebox.gateway.gateway import Gateway
+from farebox.gateway.live_runs import Runs
+from farebox.gateway.models.catalog import BackendFactory, Catalog
+from farebox.gateway.models.local import local_backends
+from farebox.gateway.operations import api_document, health, metrics
 from farebox.keys import routes as keys
+from farebox.keys.documentation import API_KEY
 from farebox.keys.tokens import Keyring
-from farebox.metering import routes as metering
 from farebox.metering.meter import Meter
-from farebox.tenants import routes as tenants
-from farebox.tenants.passwords import PasswordHasher
+from farebox.usage import routes as usage
 
 # A model thread and the event loop share the interpreter: switching ten times as often as usual costs
 # the one little and spares the other waiting.
@@ -43,13 +46,13 @@ PROVIDED = ("settings", "database", "keyring", "meter", "passwords")
 
 ROUTERS: tuple[Router, ...] = (
     inference.router,
-    metering.router,
+    usage.router,
     keys.router,
-    tenants.router,
+    auth.router,
     dashboard.router,
     health.router,
     metrics.router,
-    schema.router,
+    api_document.router,
 )
 
 
@@ -78,9 +81,9 @@ def create_app(
                 load=backend_factory or local_backends(settings),
             )
         ],
-        state=State({"settings": settings}),
+        state=State({"settings": settings, "security_schemes": API_KEY | session_cookie(settings)}),
         logging_config=None,
-        openapi_config=None,  # `gateway.schema` serves our own
+        openapi_config=None,  # `gateway.operations.api_document` serves our own
     )
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import structlog
 from sqlalchemy import text
 
+from farebox.auth import tasks as auth
+from farebox.auth.unverified import remove_unverified
 from farebox.core.database import Database
 from farebox.core.errors import Unavailable
 from farebox.core.settings import Settings
-from farebox.tenants import tasks as tenants
-from farebox.tenants.unverified import remove_unverified
 
 Handler = Callable[[Database, Settings, dict[str, Any]], Awaitable[None]]
 
@@ -71,7 +71,7 @@ class Worker:
     ) -> None:
         self._database = database
         self._settings = settings
-        self._handlers = tenants.HANDLERS if handlers is None else handlers
+        self._handlers = auth.HANDLERS if handlers is None else handlers
         self._stopping = asyncio.Event()
         self._sweep_at = time.monotonic()
 
@@ -107,7 +107,7 @@ class Worker:
     async def sweep(self) -> None:
         """Delete what has expired and what nobody confirmed. Raises Unavailable when Postgres is away."""
         async with self._database.meter_transaction() as session:
-            await tenants.sweep(session)
+            await auth.sweep(session)
         if self._settings.production:
             async with self._database.meter_transaction() as session:
                 await remove_unverified(session)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from farebox.core.embedded_postgres import EmbeddedPostgres
+from farebox.core.postgres.embedded import EmbeddedPostgres
 from farebox.core.settings import Settings
 from tests.bench.batch_load import Streams
 from tests.bench.batch_models import CASES, conversation

@@ -25,8 +25,8 @@ import msgspec
 
 from farebox.billing import service as billing
 from farebox.core.database import Database
-from farebox.core.embedded_postgres import EmbeddedPostgres
 from farebox.core.ids import new_id
+from farebox.core.postgres.embedded import EmbeddedPostgres
 from farebox.core.settings import Settings
 from farebox.keys.service import create_key
 from farebox.keys.tokens import Keyring

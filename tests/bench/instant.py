@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from farebox.billing.models import ModelOffer
-from farebox.gateway.backend import Chunk, EngineStats, GenerationDefaults, GenerationRequest
+from farebox.gateway.models.backend import Chunk, EngineStats, GenerationDefaults, GenerationRequest
 from farebox_engine.errors import LoadError, RequestError
 from farebox_engine.grammar.compiler import Grammar, GrammarSpec
 from farebox_engine.outputs import FinishReason, Usage

@@ -12,9 +12,9 @@ from litestar.response import Stream
 from farebox.app import create_app
 from farebox.core.logs import configure_logs
 from farebox.core.settings import Settings
-from farebox.gateway.catalog import BackendFactory
-from farebox.gateway.local_backend import LocalBackend
-from farebox.gateway.server import server_config
+from farebox.gateway.models.catalog import BackendFactory
+from farebox.gateway.models.local import LocalBackend
+from farebox.gateway.transport.server import server_config
 from tests.bench.batch_models import load_engine
 from tests.bench.instant import InstantBackend
 

@@ -11,7 +11,7 @@ import httpx
 import msgspec
 import psutil
 
-from farebox.core.embedded_postgres import EmbeddedPostgres
+from farebox.core.postgres.embedded import EmbeddedPostgres
 from farebox.core.settings import Settings
 
 SERVE = Path(__file__).with_name("serve.py")

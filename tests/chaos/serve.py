@@ -12,7 +12,7 @@ import uvicorn
 from farebox.app import create_app
 from farebox.core.logs import configure_logs
 from farebox.core.settings import load_settings
-from farebox.gateway.server import server_config
+from farebox.gateway.transport.server import server_config
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ import asyncpg
 import httpx
 import pytest
 
+from farebox.auth.passwords import PasswordHasher
 from farebox.billing.service import ledger_balance
 from farebox.cli.bootstrap import EMAIL, Credentials, ensure_demo_organization
 from farebox.core.database import Database
@@ -21,7 +22,6 @@ from farebox.core.settings import Settings
 from farebox.keys.service import authenticate
 from farebox.keys.tokens import Keyring
 from farebox.tenants.accounts import find_user
-from farebox.tenants.passwords import PasswordHasher
 from tests.cli.commands import shell
 from tests.cli.conftest import MakeDatabase
 from tests.cli.processes import eventually, running

@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from farebox.cli.machine_checks import LEAST_FREE_BYTES, judge_clock, judge_disk
-from farebox.core.embedded_postgres import EmbeddedPostgres
+from farebox.cli.doctor.machine_checks import LEAST_FREE_BYTES, judge_clock, judge_disk
+from farebox.core.postgres.embedded import EmbeddedPostgres
 from tests.cli.commands import Farebox, shell
 from tests.cli.conftest import MakeDatabase
 from tests.engine.checkpoints import build_checkpoint

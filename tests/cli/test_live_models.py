@@ -9,8 +9,8 @@ import pytest
 
 from farebox.billing.service import add_model, remove_model
 from farebox.core.database import Database
-from farebox.gateway.catalog import POLL_SECONDS
-from farebox.gateway.checkpoints import hash_checkpoint
+from farebox.gateway.models.catalog import POLL_SECONDS
+from farebox.gateway.models.checkpoints import hash_checkpoint
 from tests.cli.commands import Farebox, shell
 from tests.cli.conftest import MakeDatabase
 from tests.cli.live import Customer, make_customer

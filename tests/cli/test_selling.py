@@ -16,8 +16,8 @@ from farebox.keys.service import Principal, authenticate
 from farebox.keys.tokens import Keyring
 from tests.cli.commands import Farebox
 from tests.engine.checkpoints import build_checkpoint
-from tests.metering.usage_history import add_usage
 from tests.tenants.factories import SECRET_KEY, make_account
+from tests.usage.usage_history import add_usage
 
 
 async def authenticated(database: Database, token: str) -> Principal:

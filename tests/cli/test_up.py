@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from farebox.cli.data_directory import postgres_directory
-from farebox.core.embedded_postgres import EmbeddedPostgres
+from farebox.core.postgres.embedded import EmbeddedPostgres
 from farebox.core.settings import Settings
 from tests.cli.commands import Farebox, shell
 from tests.cli.live import Customer

@@ -2,15 +2,15 @@
 
 from sqlalchemy import text, update
 
+from farebox.auth.service import MAIL_RESET
 from farebox.core.database import Database
 from farebox.core.ids import new_id
 from farebox.core.outbox import OutboxItem, post
-from farebox.tenants.service import MAIL_RESET
 from farebox.worker import MAX_ATTEMPTS
+from tests.auth.mailbox import Mailbox
 from tests.cli.commands import Farebox
 from tests.cli.processes import eventually, running
 from tests.tenants.factories import make_account
-from tests.tenants.mailbox import Mailbox
 
 
 async def test_what_was_given_up_is_taken_up_on_request(shop: Farebox, shop_database: Database) -> None:

@@ -10,7 +10,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.engine import make_url
 
-from farebox.cli.schema import add_partitions
+from farebox.cli.migrations import add_partitions
 from farebox.core.database import open_connection
 from tests.conftest import ROOT
 from tests.core.test_database import UNPROTECTED

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import httpx
 
+from farebox.auth import sessions
 from farebox.core.database import Database
-from farebox.tenants import sessions
 from tests.tenants.factories import Tenant, an_address
 
 

@@ -5,8 +5,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select
 
+from farebox.auth import links, throttle
 from farebox.core.database import Database
-from farebox.tenants import links, throttle
 from farebox.tenants.models import User
 from tests.dashboard.browsers import FormBrowser, Member, text_of
 from tests.gateway.servers import RunningServer

@@ -6,7 +6,7 @@ from litestar import get
 from litestar.testing import TestClient
 
 from farebox.core.errors import FareboxError, Unavailable
-from farebox.core.http import Application
+from farebox.core.exchange import Application
 from farebox.dashboard.errors import answer_error
 from tests.dashboard.browsers import Markup, text_of
 from tests.gateway.servers import RunningServer

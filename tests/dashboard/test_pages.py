@@ -14,8 +14,8 @@ from farebox.keys.tokens import Keyring
 from farebox.tenants.models import Membership, Organization
 from farebox.tenants.organizations import create_project
 from tests.dashboard.browsers import FormBrowser, Markup, Member, text_of
-from tests.metering.usage_history import add_usage
 from tests.tenants.factories import make_tenant
+from tests.usage.usage_history import add_usage
 
 DOORS = ["/sign-in", "/sign-up", "/forgot", "/reset?token=x", "/verify?token=x"]
 ROOMS = ["/overview", "/overview?span=30d&show=tokens", "/keys", "/limits"]

@@ -9,10 +9,10 @@ import pytest
 from litestar.routes import HTTPRoute
 from sqlalchemy import delete, update
 
+from farebox.auth import throttle
 from farebox.core.database import Database
 from farebox.core.ids import external, new_id
 from farebox.keys.tokens import Keyring
-from farebox.tenants import throttle
 from farebox.tenants.models import Membership
 from tests.dashboard.browsers import FormBrowser, Forms, Member
 from tests.gateway.servers import RunningServer, ServerThread, make_settings

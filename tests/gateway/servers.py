@@ -13,9 +13,9 @@ from litestar import Litestar
 
 from farebox.app import create_app
 from farebox.core.settings import Settings
-from farebox.gateway.catalog import BackendFactory
-from farebox.gateway.server import server_config
-from farebox.gateway.service import Gateway
+from farebox.gateway.gateway import Gateway
+from farebox.gateway.models.catalog import BackendFactory
+from farebox.gateway.transport.server import server_config
 from tests.tenants.factories import SECRET_KEY
 
 START_SECONDS = 30.0

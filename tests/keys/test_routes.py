@@ -10,9 +10,11 @@ from litestar import get
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
 
+from farebox.core.bodies import StrictRequest
 from farebox.core.database import Database
 from farebox.core.errors import FareboxError
-from farebox.core.http import Application, StrictRequest, error_response
+from farebox.core.exchange import Application
+from farebox.core.http import error_response
 from farebox.core.ids import external
 from farebox.keys.dependencies import provide_principal, require_scope
 from farebox.keys.routes import router

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from farebox.core.database import Database
-from farebox.core.embedded_postgres import EmbeddedPostgres
+from farebox.core.postgres.embedded import EmbeddedPostgres
 
 
 async def expire_leases(database: Database, organization_id: UUID) -> None:

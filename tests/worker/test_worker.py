@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, func, select, text, update
 
+from farebox.auth.models import EmailToken, SignInThrottle, UserSession
+from farebox.auth.service import MAIL_RESET
+from farebox.auth.sessions import IDLE
 from farebox.core.clock import utc_now
 from farebox.core.database import Database
 from farebox.core.errors import Unavailable
 from farebox.core.ids import new_id
 from farebox.core.outbox import OutboxItem, post
 from farebox.core.settings import Settings
-from farebox.tenants.models import EmailToken, SignInThrottle, UserSession
-from farebox.tenants.service import MAIL_RESET
-from farebox.tenants.sessions import IDLE
 from farebox.worker import BATCH, LEASE_SECONDS, LONGEST_PAUSE_SECONDS, MAX_ATTEMPTS, Worker, pause_after
+from tests.auth.mailbox import Mailbox
 from tests.tenants.factories import SETTINGS, make_account
-from tests.tenants.mailbox import Mailbox
 
 TOPIC = "test.deed"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

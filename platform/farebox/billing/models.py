@@ -4,12 +4,11 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import CHAR, CheckConstraint, DateTime, ForeignKey, Numeric, Text, UniqueConstraint, func
+from sqlalchemy import CHAR, CheckConstraint, ForeignKey, Numeric, Text, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from farebox.core.database import Model
+from farebox.core.database import MOMENT, Model
 
-MOMENT = DateTime(timezone=True)
 UNIT_PRICE = Numeric(20, 6)
 
 

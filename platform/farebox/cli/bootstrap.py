@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from farebox.auth.passwords import PasswordHasher
 from farebox.billing.service import top_up
 from farebox.core.database import Database
 from farebox.core.ids import external, internal, new_id
@@ -21,7 +22,6 @@ from farebox.keys.tokens import Keyring
 from farebox.tenants.accounts import create_account, find_user
 from farebox.tenants.models import Membership, User
 from farebox.tenants.organizations import create_project, list_projects
-from farebox.tenants.passwords import PasswordHasher
 
 EMAIL = "demo@farebox.localhost"
 FILE_NAME = "dev-credentials.json"

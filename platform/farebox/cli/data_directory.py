@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from farebox.cli.errors import CommandFailed
-from farebox.core.embedded_postgres import EmbeddedPostgres, PostgresError
+from farebox.core.postgres.embedded import EmbeddedPostgres, PostgresError
 from farebox.core.settings import Settings
 
 COMMAND_SECONDS = 5.0

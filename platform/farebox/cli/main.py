@@ -6,27 +6,27 @@ from typing import Any
 import rich_click as click
 
 from farebox.cli.errors import CommandFailed
-from farebox.core.embedded_postgres import PostgresError
 from farebox.core.errors import FareboxError
+from farebox.core.postgres.embedded import PostgresError
 from farebox.core.settings import SettingsError
 
 # Where each is, and what its help begins with: to list them, none need be imported.
 COMMANDS = {
     "up": (
-        "farebox.cli.serving",
+        "farebox.cli.up",
         "Run everything: Postgres, migrations, the demo model, the server and the worker.",
     ),
-    "serve": ("farebox.cli.serving", "Run the server on a migrated database; any number of these share one."),
+    "serve": ("farebox.cli.up", "Run the server on a migrated database; any number of these share one."),
     "worker": (
-        "farebox.cli.working",
+        "farebox.cli.worker",
         "Send the mails and do the other deeds that servers leave for later. `farebox up` includes one.",
     ),
     "migrate": (
-        "farebox.cli.migrating",
+        "farebox.cli.migrate",
         "Bring the database to this version's schema; safe to run twice, and on a live system.",
     ),
     "doctor": (
-        "farebox.cli.doctor",
+        "farebox.cli.doctor.command",
         "Check database, migrations, signing keys, models, GPU, disk and clock.",
     ),
     "org": ("farebox.cli.organizations", "Organizations: the tenants."),

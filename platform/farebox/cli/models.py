@@ -7,7 +7,7 @@ from typing import Any
 import rich_click as click
 
 from farebox.billing.service import active_models, current_price, parse_price, remove_model, set_price
-from farebox.cli.offers import offer_checkpoint
+from farebox.cli.offering import offer_checkpoint
 from farebox.cli.operation import Operation, answer_json, answer_rows, json_option, operate
 from farebox.core.clock import iso
 from farebox.core.errors import BadRequest

@@ -5,7 +5,7 @@ import rich_click as click
 from farebox.app import create_app
 from farebox.cli.operation import answer_json
 from farebox.core.settings import load_settings
-from farebox.gateway.schema import api_document
+from farebox.gateway.operations.api_document import api_document
 
 
 @click.command()

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from farebox.cli.data_directory import any_postgres
-from farebox.cli.schema import require_newest
+from farebox.cli.migrations import require_newest
 from farebox.core.database import Database
 from farebox.core.logs import configure_logs
 from farebox.core.settings import Settings, load_settings

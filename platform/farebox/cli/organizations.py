@@ -17,8 +17,8 @@ from farebox.core.money import plain
 from farebox.limits.models import MeterScope
 from farebox.tenants.accounts import find_user
 from farebox.tenants.models import Organization
+from farebox.tenants.names import clean_email
 from farebox.tenants.organizations import create_organization
-from farebox.tenants.text import clean_email
 
 
 @click.group()

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import MetaData, text
+from sqlalchemy import DateTime, MetaData, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -41,6 +41,10 @@ _SET_TENANT = text(
     "SELECT set_config('farebox.organization_id', :organization, true),"
     " set_config('farebox.user_id', :user, true)"
 )
+
+
+# The type of every column that holds a point in time.
+MOMENT = DateTime(timezone=True)
 
 
 class Model(DeclarativeBase):

@@ -3,14 +3,12 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Identity, Index, Text, func, insert
+from sqlalchemy import BigInteger, Identity, Index, Text, func, insert
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
-from farebox.core.database import Model
-
-_MOMENT = DateTime(timezone=True)
+from farebox.core.database import MOMENT, Model
 
 
 class OutboxItem(Model):
@@ -22,9 +20,9 @@ class OutboxItem(Model):
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     topic: Mapped[str] = mapped_column(Text)
     payload: Mapped[dict[str, Any]] = mapped_column(JSONB)
-    created_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=func.now())
+    created_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
     attempts: Mapped[int] = mapped_column(server_default="0")
-    next_attempt_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=func.now())
+    next_attempt_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
     last_error: Mapped[str | None] = mapped_column(Text)
 
 

@@ -9,16 +9,16 @@ from litestar.di import NamedDependency, Provide
 from litestar.params import FromQuery, QueryParameter
 from litestar.response import Redirect
 
+from farebox.auth import devices, service, sessions
+from farebox.auth.credentials import Opened
+from farebox.auth.dependencies import SignedIn, device_token, session_token
+from farebox.auth.passwords import PasswordHasher
 from farebox.core.database import Database
 from farebox.core.errors import FareboxError
 from farebox.core.settings import Settings
 from farebox.dashboard.forms import EmailForm, LinkForm, SignInForm, SignUpForm, read_form
 from farebox.dashboard.pages import page, redirect
 from farebox.dashboard.visitor import Visitor, provide_visitor
-from farebox.tenants import devices, service, sessions
-from farebox.tenants.credentials import Opened
-from farebox.tenants.dependencies import SignedIn, device_token, session_token
-from farebox.tenants.passwords import PasswordHasher
 
 Passwords = NamedDependency[PasswordHasher]
 LinkToken = Annotated[str, QueryParameter(max_length=200)]

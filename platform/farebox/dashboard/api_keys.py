@@ -11,6 +11,7 @@ from litestar.params import FromPath
 from litestar.response import Redirect
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from farebox.auth.dependencies import SignedIn
 from farebox.billing.service import active_models
 from farebox.core.clock import utc_now
 from farebox.core.database import Database
@@ -23,7 +24,6 @@ from farebox.dashboard.pages import page, redirect
 from farebox.keys.models import ApiKey
 from farebox.keys.service import MintedKey, create_key, list_keys, revoke_key
 from farebox.keys.tokens import Keyring
-from farebox.tenants.dependencies import SignedIn
 
 FORM = KeyForm(name="", project="")
 

@@ -7,10 +7,11 @@ import structlog
 from litestar import Response
 from litestar.connection import Request
 
+from farebox.auth.errors import NotSignedIn
 from farebox.core.errors import FareboxError
-from farebox.core.http import as_farebox_error, error_response, exchange_of
+from farebox.core.exchange import exchange_of
+from farebox.core.http import as_farebox_error, error_response
 from farebox.dashboard.pages import page, redirect
-from farebox.tenants.errors import NotSignedIn
 
 log = structlog.get_logger(__name__)
 

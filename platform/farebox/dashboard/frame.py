@@ -6,10 +6,10 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from farebox.auth.dependencies import SignedIn
 from farebox.core.errors import Forbidden, NotFound
 from farebox.core.ids import internal
 from farebox.core.settings import Settings
-from farebox.tenants.dependencies import SignedIn
 from farebox.tenants.models import Organization, Project
 from farebox.tenants.organizations import list_projects
 

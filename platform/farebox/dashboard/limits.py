@@ -12,6 +12,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from farebox.auth.dependencies import SignedIn
 from farebox.core.database import Database
 from farebox.core.errors import BadRequest, NotFound
 from farebox.core.ids import external, internal
@@ -23,7 +24,6 @@ from farebox.keys.models import ApiKey
 from farebox.limits.models import MeterScope
 from farebox.limits.service import LimitChange, get_limits, set_limits
 from farebox.tenants.audit import record
-from farebox.tenants.dependencies import SignedIn
 from farebox.tenants.organizations import create_project
 
 _PREFIXES = {"organization": "org", "project": "proj", "key": "key"}

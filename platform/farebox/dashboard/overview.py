@@ -13,6 +13,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromQuery, QueryParameter
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from farebox.auth.dependencies import SignedIn
 from farebox.billing.service import active_models
 from farebox.core.clock import utc_now
 from farebox.core.database import Database
@@ -22,7 +23,7 @@ from farebox.dashboard.chart import Chart, bar_chart
 from farebox.dashboard.frame import load_frame
 from farebox.dashboard.pages import page
 from farebox.limits.service import get_limits
-from farebox.metering.queries import (
+from farebox.usage.queries import (
     RequestCost,
     UsageFilter,
     UsageSum,
@@ -30,7 +31,6 @@ from farebox.metering.queries import (
     newest_requests,
     usage_by_bucket,
 )
-from farebox.tenants.dependencies import SignedIn
 
 Span = Literal["24h", "30d"]
 Measure = Literal["spend", "requests", "tokens"]

@@ -5,6 +5,7 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.response import Redirect
 
+from farebox.auth.dependencies import provide_signed_in
 from farebox.core.errors import FareboxError
 from farebox.dashboard import account
 from farebox.dashboard.api_keys import keys_page, make_key, revoke
@@ -14,7 +15,6 @@ from farebox.dashboard.limits import change_limits, key_limits_page, limits_page
 from farebox.dashboard.overview import overview_page
 from farebox.dashboard.pages import redirect
 from farebox.dashboard.reference import reference_page
-from farebox.tenants.dependencies import provide_signed_in
 
 
 @get("/")

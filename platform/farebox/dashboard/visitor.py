@@ -14,9 +14,9 @@ from litestar.connection import Request
 from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
 
+from farebox.auth import csrf
+from farebox.auth.errors import ForgedRequest
 from farebox.core.settings import Settings
-from farebox.tenants import csrf
-from farebox.tenants.errors import ForgedRequest
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,13 @@ from litestar import asgi
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import Receive, Scope, Send
 
-from farebox.core.documentation import Documentation, Operation
+from farebox.core.bodies import decode_body, read_body
 from farebox.core.errors import MethodNotAllowed
-from farebox.core.http import decode_body, read_body
+from farebox.core.openapi.documentation import Documentation, Operation
 from farebox.core.strict_json import StrictDecoder
+from farebox.gateway.gateway import Gateway
 from farebox.gateway.key_check import verify_key
-from farebox.gateway.service import Gateway
-from farebox.gateway.wire import Wire
+from farebox.gateway.transport.wire import Wire
 from farebox.keys.tokens import KeyClaims
 
 ALLOWED = "OPTIONS, POST"

@@ -5,7 +5,7 @@ from typing import Any
 from litestar import Request
 from litestar.types import Scope
 
-from farebox.core.http import StrictRequest
+from farebox.core.bodies import StrictRequest
 from farebox.keys.dependencies import bearer_token
 from farebox.keys.tokens import KeyClaims, Keyring
 

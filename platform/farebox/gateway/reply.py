@@ -5,8 +5,7 @@ import structlog
 
 from farebox.core.errors import FareboxError
 from farebox.core.http import as_farebox_error
-from farebox.gateway.wire import Headers, Wire
-from farebox.gateway.writers import error_event
+from farebox.gateway.transport.wire import Headers, Wire
 
 JSON: Headers = [(b"content-type", b"application/json")]
 
@@ -55,3 +54,8 @@ class Reply:
         if not self._wire.gone:
             await self._wire.start(status, [*JSON, (b"content-length", b"%d" % len(body)), *headers])
             await self._wire.write(body, last=True)
+
+
+def error_event(envelope: object) -> bytes:
+    """What a stream that fails half-way says; the official client raises its APIError on it."""
+    return b"data: " + msgspec.json.encode(envelope) + b"\n\n"

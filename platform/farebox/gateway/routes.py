@@ -4,18 +4,18 @@ from litestar import Router, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
+from farebox.core.bodies import StrictRequest
 from farebox.core.database import Database
-from farebox.core.http import StrictRequest
-from farebox.gateway.catalog import ServedModel
-from farebox.gateway.documentation import CHAT_COMPLETION, COMPLETION, MODEL, MODELS
+from farebox.gateway.completions.documentation import CHAT_COMPLETION, COMPLETION, MODEL, MODELS
+from farebox.gateway.completions.requests import ChatCompletionRequest, CompletionRequest
+from farebox.gateway.completions.responses import Model, ModelList
+from farebox.gateway.completions.writers import ChatWriter, CompletionWriter
 from farebox.gateway.encoding.routes import create_classification, create_embedding, create_rerank
 from farebox.gateway.endpoint import inference
+from farebox.gateway.gateway import Gateway
 from farebox.gateway.key_check import claims_of, require_key
-from farebox.gateway.requests import ChatCompletionRequest, CompletionRequest
-from farebox.gateway.responses import Model, ModelList
-from farebox.gateway.service import Gateway
-from farebox.gateway.wire import Wire
-from farebox.gateway.writers import ChatWriter, CompletionWriter
+from farebox.gateway.models.catalog import ServedModel
+from farebox.gateway.transport.wire import Wire
 from farebox.keys.service import Principal, authenticate
 from farebox.keys.tokens import KeyClaims
 from farebox.metering.errors import ModelNotFound

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from farebox.core.documentation import SERVER_ERRORS, Content, Documentation, Reply
+from farebox.core.openapi.documentation import SERVER_ERRORS, Content, Documentation, Reply
 
 
 class PublicKey(msgspec.Struct, frozen=True):
@@ -23,6 +23,15 @@ class PublicKeySet(msgspec.Struct, frozen=True):
 
     keys: list[PublicKey]
 
+
+API_KEY = {
+    "apiKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "An API key, `fb_live_…`, made in the dashboard.",
+    }
+}
 
 # The key of RFC 8037, appendix A, with its thumbprint from there.
 _SAMPLE = PublicKey(

@@ -17,8 +17,8 @@ from farebox.keys.models import ApiKey
 from farebox.keys.tokens import KeyClaims, Keyring, digest_of
 from farebox.tenants.audit import record
 from farebox.tenants.models import Membership, Organization, Project, ServiceAccount
+from farebox.tenants.names import clean_name
 from farebox.tenants.organizations import open_project
-from farebox.tenants.text import clean_name
 
 SCOPES = frozenset({"inference", "admin"})
 DEFAULT_LIFETIME = timedelta(days=365)

@@ -8,7 +8,6 @@ from sqlalchemy import (
     CHAR,
     BigInteger,
     CheckConstraint,
-    DateTime,
     Double,
     ForeignKey,
     Index,
@@ -19,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from farebox.core.database import Model
+from farebox.core.database import MOMENT, Model
 
 MONEY = Numeric(30, 12)
 
@@ -59,7 +58,7 @@ class MeterScope(Model):
     monthly_cap: Mapped[Decimal | None] = mapped_column(MONEY)
     request_level: Mapped[float | None] = mapped_column(Double)
     token_level: Mapped[float | None] = mapped_column(Double)
-    refilled_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    refilled_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
     active: Mapped[int] = mapped_column(server_default="0")
     reserved: Mapped[Decimal] = mapped_column(MONEY, server_default="0")
     spend_month: Mapped[date] = mapped_column(

@@ -4,14 +4,13 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import CHAR, REAL, BigInteger, CheckConstraint, DateTime, Index, Numeric, Text, func
+from sqlalchemy import CHAR, REAL, BigInteger, CheckConstraint, Index, Numeric, Text, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from farebox.core.database import Model
+from farebox.core.database import MOMENT, Model
 
 MONEY = Numeric(30, 12)
 UNIT_PRICE = Numeric(20, 6)
-MOMENT = DateTime(timezone=True)
 
 
 class Hold(Model):

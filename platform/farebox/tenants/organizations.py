@@ -14,7 +14,7 @@ from farebox.core.errors import NotFound
 from farebox.core.ids import external, new_id
 from farebox.tenants.audit import record
 from farebox.tenants.models import Membership, Organization, Project, ServiceAccount
-from farebox.tenants.text import clean_name
+from farebox.tenants.names import clean_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from farebox.gateway.encoder_backend import EncoderBackend
 from farebox.gateway.encoding.requests import (
     ClassifyRequest,
     EmbeddingRequest,
@@ -28,6 +27,7 @@ from farebox.gateway.encoding.responses import (
     ScoredLabel,
 )
 from farebox.gateway.errors import InvalidParameter
+from farebox.gateway.models.encoder import EncoderBackend
 from farebox_engine.encoders import (
     Classifications,
     Embeddings,

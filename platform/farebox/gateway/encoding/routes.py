@@ -3,8 +3,8 @@
 from farebox.gateway.encoding import documentation, run
 from farebox.gateway.encoding.requests import ClassifyRequest, EmbeddingRequest, RerankRequest
 from farebox.gateway.endpoint import inference
-from farebox.gateway.service import Gateway
-from farebox.gateway.wire import Wire
+from farebox.gateway.gateway import Gateway
+from farebox.gateway.transport.wire import Wire
 from farebox.keys.tokens import KeyClaims
 
 

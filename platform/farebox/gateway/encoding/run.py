@@ -4,14 +4,14 @@ import asyncio
 from typing import Any
 
 from farebox.core.errors import FareboxError
-from farebox.gateway.accounting import record
-from farebox.gateway.catalog import ServedModel
 from farebox.gateway.encoding.documents import EncodingJob, make_encoding_job
 from farebox.gateway.encoding.requests import EncodingRequest
 from farebox.gateway.errors import GenerationFailed, ShuttingDown
+from farebox.gateway.gateway import Gateway
+from farebox.gateway.models.catalog import ServedModel
 from farebox.gateway.reply import Reply
-from farebox.gateway.service import Gateway
-from farebox.gateway.wire import Wire
+from farebox.gateway.telemetry import record
+from farebox.gateway.transport.wire import Wire
 from farebox.keys.service import authenticate
 from farebox.keys.tokens import KeyClaims
 from farebox.metering.admission import Admission, Grant

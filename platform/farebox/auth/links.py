@@ -1,0 +1,65 @@
+"""One-time links sent by e-mail. Only a token's SHA-256 is stored; the worker mints it as it sends."""
+
+import hashlib
+import secrets
+from datetime import timedelta
+from typing import Literal
+from uuid import UUID
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from farebox.auth.models import EmailToken
+from farebox.tenants.models import User
+
+Purpose = Literal["verify", "reset"]
+LIFETIMES: dict[Purpose, timedelta] = {"verify": timedelta(hours=24), "reset": timedelta(hours=1)}
+
+
+async def mint_token(session: AsyncSession, user_id: UUID, purpose: Purpose) -> str:
+    token = secrets.token_urlsafe(32)
+    expires_at = await session.scalar(select(func.now() + LIFETIMES[purpose]))
+    session.add(
+        EmailToken(token_sha256=_digest(token), user_id=user_id, purpose=purpose, expires_at=expires_at)
+    )
+    await session.flush()
+    return token
+
+
+async def owner_of(session: AsyncSession, token: str, purpose: Purpose) -> User | None:
+    """Whom a live token was sent to."""
+    return await session.scalar(
+        select(User)
+        .join(EmailToken, EmailToken.user_id == User.id)
+        .where(
+            EmailToken.token_sha256 == _digest(token),
+            EmailToken.purpose == purpose,
+            EmailToken.expires_at > func.now(),
+        )
+    )
+
+
+async def spend(session: AsyncSession, token: str, purpose: Purpose) -> UUID | None:
+    """Use a live token up, and its user's others of that purpose with it; of two callers one succeeds."""
+    user_id = await session.scalar(
+        delete(EmailToken)
+        .where(
+            EmailToken.token_sha256 == _digest(token),
+            EmailToken.purpose == purpose,
+            EmailToken.expires_at > func.now(),
+        )
+        .returning(EmailToken.user_id)
+    )
+    if user_id is not None:
+        others = delete(EmailToken).where(EmailToken.user_id == user_id, EmailToken.purpose == purpose)
+        await session.execute(others)
+    return user_id
+
+
+async def end_all(session: AsyncSession, user_id: UUID) -> None:
+    """Void every link that was mailed to a user, whatever for."""
+    await session.execute(delete(EmailToken).where(EmailToken.user_id == user_id))
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "replace")).digest()

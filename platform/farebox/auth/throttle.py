@@ -1,0 +1,115 @@
+"""Back-off against guessing and mail bombing, counted in Postgres so that all replicas agree.
+
+Each attempt is counted before it is judged, in the statement that asks whether it may be made: of
+any number of simultaneous guesses, only the allowed ones are looked at. A right password takes its
+count back.
+"""
+
+import hashlib
+import ipaddress
+from dataclasses import dataclass
+
+from sqlalchemy import delete, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from farebox.auth.errors import TooManyAttempts
+from farebox.auth.models import SignInThrottle
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """`free` attempts at once, then a pause that doubles from 1 s to `longest_pause` s.
+
+    One attempt is forgotten for every `forget_after` s without any.
+    """
+
+    kind: str
+    free: int
+    longest_pause: int
+    forget_after: int
+
+    def subject(self, value: str) -> bytes:
+        return hashlib.sha256(f"{self.kind}:{value}".encode()).digest()
+
+
+# An account can be locked by anyone who knows its address, so its longest pause stays short, and its
+# owner has two ways around it: a browser they used before (`devices`), and a reset by e-mail, which
+# makes one. One guess per five minutes in the long run is hopeless against 12 characters.
+ACCOUNT = Backoff("account", free=5, longest_pause=300, forget_after=300)
+DEVICE = Backoff("device", free=5, longest_pause=300, forget_after=300)
+LINK = Backoff("link", free=5, longest_pause=300, forget_after=300)
+# Many people share an address behind a company's gateway.
+ADDRESS = Backoff("address", free=30, longest_pause=300, forget_after=60)
+REQUESTS = Backoff("requests", free=30, longest_pause=300, forget_after=60)
+MAILS = Backoff("mails", free=3, longest_pause=900, forget_after=600)
+
+# `clock_timestamp` and not `now`: a statement that waited for the row must compare with the time
+# at which it got it, not with the start of its transaction.
+_TAKE = text("""
+INSERT INTO sign_in_throttle AS t (subject, failures, blocked_until, updated_at)
+VALUES (:subject, 1, clock_timestamp(), clock_timestamp())
+ON CONFLICT (subject) DO UPDATE SET (failures, blocked_until, updated_at) = (
+    SELECT n, clock_timestamp() + make_interval(secs => CASE
+        WHEN n <= :free THEN 0
+        ELSE least(:longest_pause, power(2, least(n - :free - 1, 20)))
+    END), clock_timestamp()
+    FROM (SELECT 1 + greatest(0, t.failures - floor(
+        extract(epoch FROM clock_timestamp() - t.updated_at) / :forget_after
+    ))::integer AS n) AS counted
+)
+WHERE t.blocked_until <= clock_timestamp()
+RETURNING failures
+""")
+
+_REMAINING = text("""
+SELECT ceil(extract(epoch FROM blocked_until - clock_timestamp()))::integer
+FROM sign_in_throttle WHERE subject = :subject
+""")
+
+_TAKE_BACK = text("""
+UPDATE sign_in_throttle SET failures = greatest(0, failures - 1), blocked_until = clock_timestamp()
+WHERE subject = :subject
+""")
+
+
+async def take(session: AsyncSession, backoff: Backoff, value: str) -> None:
+    """Count an attempt; raise TooManyAttempts when it comes too soon (roll back then).
+
+    Callers that count two things take the account before the address, so that none waits in a ring.
+    """
+    subject = backoff.subject(value)
+    limits = {
+        "subject": subject,
+        "free": backoff.free,
+        "longest_pause": backoff.longest_pause,
+        "forget_after": backoff.forget_after,
+    }
+    if (await session.execute(_TAKE, limits)).first() is None:
+        seconds = await session.scalar(_REMAINING, {"subject": subject})
+        raise TooManyAttempts(max(1, seconds or 1))
+
+
+async def take_back(session: AsyncSession, backoff: Backoff, value: str) -> None:
+    """Uncount one attempt that turned out right, and only that one.
+
+    Clearing an address instead would let an attacker reset it by signing in to an account of their own.
+    """
+    await session.execute(_TAKE_BACK, {"subject": backoff.subject(value)})
+
+
+async def clear(session: AsyncSession, backoff: Backoff, value: str) -> None:
+    """Forget every attempt."""
+    await session.execute(delete(SignInThrottle).where(SignInThrottle.subject == backoff.subject(value)))
+
+
+def network_of(address: str | None) -> str:
+    """What an address counts as: itself, or its /64 for IPv6, of which everybody has one."""
+    try:
+        parsed = ipaddress.ip_address(address or "")
+    except ValueError:
+        return "unknown"
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)

@@ -1,0 +1,105 @@
+"""Request bodies: read to a bound, and decoded strictly."""
+
+import asyncio
+from functools import cache
+from typing import Any, TypeVar
+
+from litestar import Request
+from litestar.types import Empty, Receive, Scope
+
+from farebox.core.errors import (
+    BadRequest,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+)
+from farebox.core.strict_json import StrictDecoder
+
+MAX_BODY_BYTES = 1_000_000
+
+# Above this, decoding takes milliseconds and moves to a thread.
+LARGE_BODY_BYTES = 32_768
+
+JSON = b"application/json"
+
+T = TypeVar("T")
+
+
+class ClientGone(BadRequest):
+    """The client hung up while its request was being read; nobody sees this answer."""
+
+    code = "client_gone"
+
+
+class StrictRequest(Request[Any, Any, Any]):
+    """A request whose JSON body is read strictly (see `core.strict_json`) as the handler's `data`."""
+
+    async def stream(self) -> Any:
+        """The whole body as one piece: bodies are small here (see `body`)."""
+        yield await self.body()
+
+    async def body(self) -> bytes:
+        """The whole body, of at most MAX_BODY_BYTES; see `read_body`."""
+        if self._body is Empty:
+            self._body = await read_body(self.scope, self.receive, _media_type(self.route_handler))
+        return self._body
+
+    async def json(self) -> Any:
+        """The body as the type of the handler's `data` parameter."""
+        kind = self.route_handler.parsed_fn_signature.parameters["data"].annotation
+        return await decode_body(_decoder(kind), await self.body())
+
+
+async def read_body(scope: Scope, receive: Receive, expected: bytes | None = JSON) -> bytes:
+    """The whole body of a request, of at most MAX_BODY_BYTES; one that announces more is refused unread.
+
+    Raises UnsupportedMediaType first where its media type is not `expected` (None: any will do),
+    PayloadTooLarge, and ClientGone when the client leaves meanwhile, which is no server error.
+    """
+    media_type = b""
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            media_type = media_type or value
+        elif name == b"content-length" and value.isdigit() and int(value) > MAX_BODY_BYTES:
+            raise body_too_large()
+    if expected is not None and media_type.split(b";", 1)[0].strip().lower() != expected:
+        raise UnsupportedMediaType(
+            f"The body must be sent as `Content-Type: {expected.decode()}`.",
+            code="unsupported_media_type",
+        )
+    message: Any = await receive()
+    body: bytes = message.get("body", b"")
+    while message["type"] == "http.request" and message.get("more_body", False):
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY_BYTES:
+            raise body_too_large()
+    if message["type"] == "http.disconnect":
+        raise ClientGone("The client disconnected.")
+    return body
+
+
+async def decode_body(decoder: StrictDecoder[T], body: bytes) -> T:
+    """What a body says. Raises MalformedJson and InvalidField."""
+    if len(body) > LARGE_BODY_BYTES:
+        return await asyncio.to_thread(decoder.decode, body)
+    return decoder.decode(body)
+
+
+@cache
+def _decoder(kind: Any) -> StrictDecoder[Any]:
+    return StrictDecoder(kind)
+
+
+@cache
+def _media_type(handler: Any) -> bytes | None:
+    """What a handler's body must be; None for one that takes none."""
+    data = handler.parsed_fn_signature.parameters.get("data")
+    if data is None:
+        return None
+    definition = data.kwarg_definition
+    media_type = getattr(definition, "media_type", None) or "application/json"
+    return str(getattr(media_type, "value", media_type)).encode()
+
+
+def body_too_large() -> PayloadTooLarge:
+    return PayloadTooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes.", code="request_too_large")

@@ -1,0 +1,216 @@
+"""One admitted inference request, from the engine's first step to its settlement."""
+
+from contextlib import aclosing
+
+import structlog
+
+from farebox.gateway.completions.interleaving import interleave
+from farebox.gateway.completions.jobs import Job
+from farebox.gateway.completions.tally import Tally
+from farebox.gateway.completions.writers import DONE, Gathered, Writer
+from farebox.gateway.errors import GenerationFailed, GrammarStuck, InvalidParameter, ShuttingDown
+from farebox.gateway.models.backend import Chunk, Generation, GenerationRequest, InferenceBackend
+from farebox.gateway.reply import Reply
+from farebox.gateway.telemetry import record
+from farebox.gateway.transport.wire import Headers, Wire
+from farebox.metering.admission import Grant
+from farebox.metering.meter import Meter
+from farebox.metering.settlement import Status
+from farebox_engine.errors import ClosedError, RequestError
+from farebox_engine.outputs import FinishReason
+
+EVENT_STREAM: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+log = structlog.get_logger(__name__)
+
+
+class Run:
+    """Generates, delivers and settles.
+
+    `execute` tells errors to the client instead of raising them. A task that is cancelled settles first.
+    """
+
+    def __init__(self, job: Job, grant: Grant, meter: Meter, wire: Wire, writer: Writer) -> None:
+        self._job = job
+        self._grant = grant
+        self._meter = meter
+        self._wire = wire
+        self._writer = writer
+        self._reply = Reply(wire, grant.rate_limit_headers)
+        self._tally = Tally([len(prompt) for prompt in job.prompts], job.n)
+        self._document = b""
+        self._gathered = [Gathered() for _ in range(0 if job.stream else job.choices)]
+        self._generations: list[Generation] = []
+        self._ended_well = 0
+        self._written: tuple[int, int, int] | None = None
+        self._handed_before = 0
+        self._unwritten = [0] * job.choices
+
+    async def execute(self) -> None:
+        """The whole life of the request, errors told to the client included."""
+        self._wire.watch(self.leave)
+        try:
+            with self._job.model.in_use():
+                await self._generate_and_settle(self._job.model.generator)
+            await self._finish()
+        except Exception as error:
+            await self._reply.report(error)
+        finally:
+            self._wire.watch(None)
+
+    def leave(self) -> None:
+        """The client has left: stop at the next step."""
+        self._wire.leave()
+        self._cancel()
+
+    def stop(self) -> None:
+        """This process ends: stop at the next step. The client, who is still there, is told."""
+        self._cancel()
+
+    async def _generate_and_settle(self, backend: InferenceBackend) -> None:
+        status: Status = "failed"
+        try:
+            self._submit(backend)
+            await self._generate()
+            self._compose()
+            handed_over = not self._job.stream or self._tally.handed == self._tally.completion_tokens
+            done = self._ended_well == self._job.choices
+            # A whole answer is handed over after it is settled, if there is somebody to take it.
+            left = self._wire.gone and not self._job.stream
+            status = "completed" if done and handed_over and not left else "cancelled"
+        finally:
+            self._cancel()
+            await self._settle(status)
+
+    def _submit(self, backend: InferenceBackend) -> None:
+        job = self._job
+        request_id = self._wire.exchange.external_id
+        try:
+            for index in range(job.choices):
+                self._generations.append(
+                    backend.generate(
+                        GenerationRequest(
+                            f"{request_id}-{index}",
+                            job.prompts[index // job.n],
+                            job.params_of(index),
+                            self._grant.cache_salt,
+                            job.grammar,
+                            tenant=self._grant.organization_id.bytes,
+                            priority=job.priority,
+                            counts_reasoning=job.new_parser is not None,
+                        )
+                    )
+                )
+        except RequestError as error:
+            raise InvalidParameter(str(error), error.param) from None
+        except ClosedError:
+            raise ShuttingDown from None
+        if self._wire.gone:  # while it was admitted: before there was anything to cancel
+            self._cancel()
+
+    async def _generate(self) -> None:
+        if len(self._generations) == 1:
+            if self._job.stream:
+                self._generations[0].tap(self._deliver_at_once)
+            async for chunk in self._generations[0]:
+                await self._take(0, chunk)
+            return
+        async with aclosing(interleave(self._generations)) as chunks:
+            async for index, chunk in chunks:
+                await self._take(index, chunk)
+
+    async def _take(self, index: int, chunk: Chunk) -> None:
+        self._note(index, chunk)
+        if self._wire.gone:
+            self._cancel()
+        elif self._job.stream:
+            await self._deliver(index, chunk)
+        else:
+            self._gathered[index].add(chunk)
+
+    def _note(self, index: int, chunk: Chunk) -> None:
+        self._tally.note(index, chunk)
+        if chunk.finish_reason is None:
+            return
+        if chunk.finish_reason is FinishReason.STUCK and self._job.grammar is not None:
+            raise GrammarStuck(chunk.error or "", self._job.grammar.param)
+        if chunk.finish_reason is FinishReason.ERROR:
+            log.error("generation.failed", model=self._job.model.id, reason=chunk.error)
+            raise GenerationFailed
+        if chunk.finish_reason is not FinishReason.CANCELLED:
+            self._ended_well += 1
+
+    async def _deliver(self, index: int, chunk: Chunk) -> None:
+        if chunk.finish_reason is FinishReason.CANCELLED:
+            return
+        self._unwritten[index] += chunk.delivered_tokens
+        data = self._writer.events(index, chunk)
+        if not data:
+            return
+        if not self._wire.started:
+            await self._wire.start_stream([*EVENT_STREAM, *self._reply.headers()])
+        self._record_write(index, await self._wire.write(data))
+
+    def _deliver_at_once(self, chunk: Chunk) -> bool:
+        """Deliver a piece of plain text to a client that keeps up, which is most of what streams are made of.
+
+        Without waking this run's task for it, a third of the work is saved. False if the task has to do it.
+        """
+        if not self._wire.ready:
+            return False
+        data = self._writer.plain_event(0, chunk)
+        if data is None:
+            return False
+        self._unwritten[0] += chunk.delivered_tokens
+        if data:
+            self._record_write(0, self._wire.write_now(data))
+        return True
+
+    def _record_write(self, index: int, reached: bool) -> None:
+        if reached:
+            self._count_written(index)
+        elif self._written is not None:
+            # The client left while a write waited for it: the chunk before had not left the buffer whole.
+            self._tally.handed = self._handed_before
+
+    def _count_written(self, index: int) -> None:
+        """Count a chunk as handed over; for the checkpoints, which are for our death, once it is flushed."""
+        tally = self._tally
+        self._handed_before = tally.handed
+        tally.handed += self._unwritten[index]
+        self._unwritten[index] = 0
+        before, self._written = self._written, tally.delivered
+        known = self._written if self._wire.flushed else before
+        if known is not None:
+            self._grant.record_delivery(*known)
+
+    def _compose(self) -> None:
+        # Before it is billed: an answer that cannot be written must not be.
+        if not self._job.stream and self._ended_well == self._job.choices:
+            self._document = self._writer.document(self._gathered, self._tally.completion_usage())
+
+    async def _settle(self, status: Status) -> None:
+        if self._written is not None:
+            self._grant.record_delivery(*self._tally.delivered)
+        settlement = self._tally.settlement(status)
+        settled = await self._meter.settle(self._grant, settlement)
+        record(self._wire.exchange, self._job.model.id, self._job.choices, self._grant, settlement, settled)
+
+    async def _finish(self) -> None:
+        if self._wire.gone:
+            return
+        if self._ended_well < self._job.choices:
+            raise ShuttingDown
+        if self._job.stream:
+            usage = self._writer.usage_event(self._tally.completion_usage())
+            await self._wire.write(usage + DONE, last=True)
+            return
+        await self._reply.send(self._document)
+
+    def _cancel(self) -> None:
+        for generation in self._generations:
+            generation.cancel()

@@ -1,0 +1,151 @@
+"""Sums from the database, laid out in the buckets of OpenAI's usage pages."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import TypeVar, cast
+from uuid import UUID
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from farebox.core.ids import external
+from farebox.usage.buckets import BucketPage, bucket_page
+from farebox.usage.line_items import LineItem, LineItemDimension, costs_by_line_item
+from farebox.usage.parameters import WIDTHS, CompletionsParameters, CostsParameters, uuids
+from farebox.usage.queries import Dimension, UsageFilter, UsageSum, usage_by_bucket
+from farebox.usage.schemas import (
+    Amount,
+    CompletionsBucket,
+    CompletionsPage,
+    CompletionsResult,
+    CostsBucket,
+    CostsPage,
+    CostsResult,
+)
+
+T = TypeVar("T")
+
+
+async def completions_report(
+    session: AsyncSession, organization_id: UUID, asked: CompletionsParameters
+) -> CompletionsPage:
+    """One page of token usage. Raises BadRequest naming the parameter at fault."""
+    page = bucket_page(
+        asked.start_time, asked.end_time, WIDTHS[asked.bucket_width], asked.page_limit(), asked.page
+    )
+    sums = await usage_by_bucket(
+        session,
+        organization_id,
+        start=page.start,
+        end=page.end,
+        width=page.width,
+        group_by=_distinct(asked.group_by),
+        where=UsageFilter(
+            project_ids=uuids("project_ids", "proj", asked.project_ids),
+            user_ids=uuids("user_ids", "user", asked.user_ids),
+            api_key_ids=uuids("api_key_ids", "key", asked.api_key_ids),
+            models=asked.models,
+        ),
+    )
+    results: dict[datetime, list[CompletionsResult]] = defaultdict(list)
+    for each in sums:
+        results[each.bucket].append(_completions_result(each))
+    data = [
+        CompletionsBucket(
+            start_time=int(edge.timestamp()),
+            end_time=int((edge + page.width).timestamp()),
+            results=results[edge],
+        )
+        for edge in page
+    ]
+    return CompletionsPage(data=data, has_more=page.after is not None, next_page=page.next_page)
+
+
+async def costs_report(session: AsyncSession, organization_id: UUID, asked: CostsParameters) -> CostsPage:
+    """One page of daily costs. Raises BadRequest naming the parameter at fault."""
+    page = bucket_page(asked.start_time, asked.end_time, WIDTHS[asked.bucket_width], asked.limit, asked.page)
+    results: dict[datetime, list[CostsResult]] = defaultdict(list)
+    for each in await _costs(session, organization_id, asked, page):
+        results[each.bucket].append(_costs_result(each))
+    data = [
+        CostsBucket(
+            start_time=int(edge.timestamp()),
+            end_time=int((edge + page.width).timestamp()),
+            results=results[edge],
+        )
+        for edge in page
+    ]
+    return CostsPage(data=data, has_more=page.after is not None, next_page=page.next_page)
+
+
+async def _costs(
+    session: AsyncSession, organization_id: UUID, asked: CostsParameters, page: BucketPage
+) -> Sequence[UsageSum | LineItem]:
+    project_ids = uuids("project_ids", "proj", asked.project_ids)
+    api_key_ids = uuids("api_key_ids", "key", asked.api_key_ids)
+    groups = _distinct(asked.group_by)
+    if "line_item" in groups or asked.line_items:
+        return await costs_by_line_item(
+            session,
+            organization_id,
+            start=page.start,
+            end=page.end,
+            group_by=cast(Sequence[LineItemDimension], [name for name in groups if name != "line_item"]),
+            project_ids=project_ids,
+            api_key_ids=api_key_ids,
+            line_items=asked.line_items,
+        )
+    return await usage_by_bucket(
+        session,
+        organization_id,
+        start=page.start,
+        end=page.end,
+        width=page.width,
+        group_by=cast(Sequence[Dimension], [*groups, "currency"]),
+        where=UsageFilter(project_ids=project_ids, api_key_ids=api_key_ids),
+    )
+
+
+def _completions_result(each: UsageSum) -> CompletionsResult:
+    return CompletionsResult(
+        # OpenAI counts cached tokens among the input tokens; Farebox keeps the classes apart.
+        input_tokens=each.input_tokens + each.cached_input_tokens,
+        output_tokens=each.output_tokens,
+        input_cached_tokens=each.cached_input_tokens,
+        input_uncached_tokens=each.input_tokens,
+        num_model_requests=each.requests,
+        project_id=_external("proj", each.project_id),
+        user_id=_external("user", each.user_id),
+        api_key_id=_external("key", each.api_key_id),
+        model=each.model,
+    )
+
+
+def _costs_result(each: UsageSum | LineItem) -> CostsResult:
+    result = CostsResult(
+        amount=Amount(_shortest(each.amount), (each.currency or "").lower()),
+        project_id=_external("proj", each.project_id),
+        user_id=_external("user", each.user_id),
+        api_key_id=_external("key", each.api_key_id),
+    )
+    if isinstance(each, LineItem):
+        return msgspec.structs.replace(
+            result, line_item=each.line_item, quantity=each.quantity, quantity_unit="tokens"
+        )
+    return result
+
+
+def _shortest(amount: Decimal) -> Decimal:
+    """The same number without the zeros that fill NUMERIC(30, 12)."""
+    whole = amount.to_integral_value()
+    return whole.quantize(Decimal(1)) if amount == whole else amount.normalize()
+
+
+def _external(prefix: str, value: UUID | None) -> str | None:
+    return None if value is None else external(prefix, value)
+
+
+def _distinct(names: Sequence[T]) -> list[T]:
+    return list(dict.fromkeys(names))

@@ -1,0 +1,73 @@
+"""GET /v1/organization/usage/completions and /v1/organization/costs, in OpenAI's shape.
+
+They take a key with the scope `admin` and answer for the whole organization of that key.
+"""
+
+from typing import Any, TypeVar
+
+import msgspec
+from litestar import MediaType, Response, Router, get
+from litestar.connection import Request
+from litestar.di import NamedDependency, Provide
+
+from farebox.core.database import Database
+from farebox.keys.dependencies import require_scope
+from farebox.keys.service import Principal
+from farebox.usage.documentation import COMPLETIONS_USAGE, COSTS
+from farebox.usage.parameters import CompletionsParameters, CostsParameters, parse
+from farebox.usage.reports import completions_report, costs_report
+from farebox.usage.schemas import CompletionsPage, CostsPage
+
+T = TypeVar("T")
+
+# A Decimal becomes a JSON number digit by digit; through a float, cents would go astray.
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class _ExactJson(Response[T]):
+    def render(self, content: Any, *_: Any, **__: Any) -> bytes:
+        return _encode(content)
+
+
+@get(
+    "/usage/completions",
+    operation_id="getCompletionsUsage",
+    summary="Token usage of the organization, in time buckets",
+    opt={"documentation": COMPLETIONS_USAGE},
+)
+async def completions_usage(
+    request: Request[Any, Any, Any],
+    database: NamedDependency[Database],
+    principal: NamedDependency[Principal],
+) -> Response[CompletionsPage]:
+    """What was used, by bucket and group; takes a key with the scope `admin`."""
+    asked = parse(request, CompletionsParameters)
+    async with database.transaction(organization_id=principal.organization_id) as session:
+        page = await completions_report(session, principal.organization_id, asked)
+    return _ExactJson(page, media_type=MediaType.JSON)
+
+
+@get(
+    "/costs",
+    operation_id="getCosts",
+    summary="Costs of the organization, by day",
+    opt={"documentation": COSTS},
+)
+async def costs(
+    request: Request[Any, Any, Any],
+    database: NamedDependency[Database],
+    principal: NamedDependency[Principal],
+) -> Response[CostsPage]:
+    """What it cost, by day and group; takes a key with the scope `admin`."""
+    asked = parse(request, CostsParameters)
+    async with database.transaction(organization_id=principal.organization_id) as session:
+        page = await costs_report(session, principal.organization_id, asked)
+    return _ExactJson(page, media_type=MediaType.JSON)
+
+
+router = Router(
+    path="/v1/organization",
+    route_handlers=[completions_usage, costs],
+    dependencies={"principal": Provide(require_scope("admin"))},
+    tags=["Usage"],
+)

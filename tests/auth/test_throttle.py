@@ -1,0 +1,137 @@
+"""Back-off: exact under concurrency, doubling, forgetting, and not to be reset by the attacker."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import func, update
+
+from farebox.auth.errors import TooManyAttempts
+from farebox.auth.models import SignInThrottle
+from farebox.auth.throttle import Backoff, clear, network_of, take, take_back
+from farebox.core.database import Database
+from tests.tenants.factories import an_email
+
+BACKOFF = Backoff("test", free=3, longest_pause=60, forget_after=600)
+
+
+async def attempt(database: Database, who: str, backoff: Backoff = BACKOFF) -> int:
+    """0 when it may be made, else the seconds to wait."""
+    try:
+        async with database.transaction() as session:
+            await take(session, backoff, who)
+    except TooManyAttempts as refusal:
+        return int(refusal.headers["Retry-After"])
+    return 0
+
+
+async def let_pass(database: Database, who: str, **time: float) -> None:
+    """Make it as if so much time had passed since the last attempt."""
+    ago = timedelta(**time)
+    async with database.transaction() as session:
+        await session.execute(
+            update(SignInThrottle)
+            .where(SignInThrottle.subject == BACKOFF.subject(who))
+            .values(
+                updated_at=SignInThrottle.updated_at - ago, blocked_until=SignInThrottle.blocked_until - ago
+            )
+        )
+
+
+async def test_simultaneous_attempts_get_exactly_the_free_ones(database: Database) -> None:
+    who = an_email()
+    waits = await asyncio.gather(*(attempt(database, who) for _ in range(40)))
+    # The one that starts the first pause is still made; of the rest none is.
+    assert waits.count(0) == BACKOFF.free + 1
+    assert set(waits) == {0, 1}
+
+
+async def test_pauses_double_up_to_the_longest(database: Database) -> None:
+    who = an_email()
+    for _ in range(BACKOFF.free):
+        assert await attempt(database, who) == 0
+    for pause in (1, 2, 4, 8, 16, 32, 60, 60):
+        assert await attempt(database, who) == 0
+        wait = await attempt(database, who)
+        assert pause - 1 <= wait <= pause
+        await let_pass(database, who, seconds=pause)
+
+
+async def test_a_refused_attempt_does_not_lengthen_the_pause(database: Database) -> None:
+    who = an_email()
+    for _ in range(BACKOFF.free + 1):
+        await attempt(database, who)
+    assert [await attempt(database, who) for _ in range(10)] == [1] * 10
+
+
+async def test_attempts_are_forgotten_one_by_one(database: Database) -> None:
+    who = an_email()
+    for _ in range(BACKOFF.free + 1):
+        await attempt(database, who)
+    await let_pass(database, who, seconds=2 * BACKOFF.forget_after)
+    # Two of four are forgotten: one more is free, the next starts a pause of one second.
+    assert [await attempt(database, who) for _ in range(3)] == [0, 0, 1]
+    await let_pass(database, who, days=1)
+    assert [await attempt(database, who) for _ in range(5)] == [0, 0, 0, 0, 1]
+
+
+async def test_taking_back_uncounts_one_attempt_only(database: Database) -> None:
+    who = an_email()
+    for _ in range(BACKOFF.free):
+        await attempt(database, who)
+    async with database.transaction() as session:
+        await take_back(session, BACKOFF, who)
+    assert [await attempt(database, who) for _ in range(3)] == [0, 0, 1]
+
+
+async def test_clearing_forgets_everything_of_one_subject(database: Database) -> None:
+    who, other = an_email(), an_email()
+    for _ in range(BACKOFF.free + 1):
+        await attempt(database, who)
+        await attempt(database, other)
+    async with database.transaction() as session:
+        await clear(session, BACKOFF, who)
+    assert await attempt(database, who) == 0
+    assert await attempt(database, other) == 1
+
+
+async def test_kinds_count_apart(database: Database) -> None:
+    who = an_email()
+    for _ in range(BACKOFF.free + 1):
+        await attempt(database, who)
+    assert await attempt(database, who, Backoff("other", 3, 60, 600)) == 0
+
+
+async def test_a_count_that_grew_for_years_does_not_overflow(database: Database) -> None:
+    who = an_email()
+    await attempt(database, who)
+    async with database.transaction() as session:
+        await session.execute(
+            update(SignInThrottle)
+            .where(SignInThrottle.subject == BACKOFF.subject(who))
+            .values(failures=2_000_000_000, updated_at=func.now())
+        )
+    assert await attempt(database, who) == 0
+    assert 59 <= await attempt(database, who) <= 60
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        (None, "unknown"),
+        ("testclient", "unknown"),
+    ],
+)
+def test_what_an_address_counts_as(address: str | None, network: str) -> None:
+    assert network_of(address) == network
+
+
+@given(st.text())
+def test_no_address_breaks_it(address: str) -> None:
+    assert network_of(address)

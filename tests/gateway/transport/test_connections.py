@@ -1,0 +1,145 @@
+"""Raw sockets: smuggling, oversized heads, slow senders, and what stays of a connection after them."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from farebox.gateway.transport import server as server_module
+from farebox.gateway.transport.http_protocol import BoundedHttpProtocol
+from tests.gateway.models.watchdog import unstalled
+from tests.gateway.servers import RunningServer, ServerThread, make_settings
+
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: farebox\r\nContent-Type: application/json\r\n"
+SMUGGLED = b"GET /livez HTTP/1.1\r\nHost: farebox\r\n\r\n"
+
+
+async def exchange(server: RunningServer, data: bytes) -> bytes:
+    """Send bytes, and read until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    try:
+        writer.write(data)
+        async with asyncio.timeout(10):
+            return await reader.read()
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        b"Transfer-Encoding: xchunked\r\nContent-Length: 5\r\n",
+        b"Transfer-Encoding: chunked, identity\r\n",
+        b"Transfer-Encoding: identity\r\n",
+        b"Transfer-Encoding : chunked\r\n",
+        b"Transfer-Encoding:\x0bchunked\r\n",
+        b"Content-Length: 5\r\nContent-Length: 6\r\n",
+        b"Content-Length: +5\r\n",
+        b"Content-Length: -5\r\n",
+        b"X-Folded: a\r\n b\r\n",
+        b"X-Nul: a\x00b\r\n",
+        b"Host: other\r\n",
+    ],
+)
+async def test_ambiguous_request_is_refused_and_nothing_after_it_is_answered(
+    lines: bytes, server: RunningServer
+) -> None:
+    async with unstalled(server):
+        answer = await exchange(server, HEAD + lines + b"\r\n0\r\n\r\n" + SMUGGLED)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"connection: close" in head
+    assert answer.count(b"HTTP/1.1") == 1
+    error = json.loads(body)["error"]
+    assert error["code"] == "malformed_request"
+    assert b"x-request-id: " + error["request_id"].encode() in head
+
+
+@pytest.mark.parametrize(
+    "request_line_and_headers",
+    [
+        b"POST /livez HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\n\r\n",
+        b"GET /livez\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+)
+async def test_no_http_that_can_be_understood(request_line_and_headers: bytes, server: RunningServer) -> None:
+    assert (await exchange(server, request_line_and_headers)).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        HEAD + b"X-Large: " + b"a" * 33_000 + b"\r\n\r\n",
+        HEAD + b"".join(b"X-%d: %s\r\n" % (i, b"a" * 100) for i in range(400)) + b"\r\n",
+        HEAD + b"X-Endless: " + b"a" * 3_000_000,
+        b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: farebox\r\n\r\n",
+    ],
+    ids=["one header", "many headers", "a header without end", "the path"],
+)
+async def test_head_over_32_kb(data: bytes, server: RunningServer) -> None:
+    async with unstalled(server):
+        answer = await exchange(server, data)
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert b'"headers_too_large"' in answer
+
+
+async def test_head_just_under_the_limit_passes(server: RunningServer) -> None:
+    head = b"GET /livez HTTP/1.1\r\nHost: farebox\r\nConnection: close\r\nX-Large: " + b"a" * 32_000
+    assert (await exchange(server, head + b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_trailers_are_no_headers(server: RunningServer, tenant_authorization: bytes) -> None:
+    trailer = b"0\r\n" + tenant_authorization + b"\r\n"
+    chunked = HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n" + trailer
+    closing = b"GET /livez HTTP/1.1\r\nHost: farebox\r\nConnection: close\r\n\r\n"
+    answer = await exchange(server, chunked + closing)
+    assert answer.count(b"HTTP/1.1 ") == 2
+    assert b"401" in answer.splitlines()[0]
+
+
+async def test_pipelined_requests_are_answered_in_order(server: RunningServer) -> None:
+    last = b"GET /nothing HTTP/1.1\r\nHost: farebox\r\nConnection: close\r\n\r\n"
+    answer = await exchange(server, SMUGGLED * 3 + last)
+    assert [piece[:3] for piece in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"200", b"404"]
+
+
+@pytest.fixture
+def impatient(
+    database_url: str,
+    offered: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[RunningServer]:
+    """A server that waits a fifth of a second for a request to arrive."""
+    monkeypatch.setattr(
+        server_module, "BoundedHttpProtocol", partial(BoundedHttpProtocol, request_seconds=0.2)
+    )
+    settings = make_settings(tmp_path_factory.mktemp("impatient"))
+    thread = ServerThread(settings, database_url, None)
+    yield thread.start()
+    thread.stop()
+
+
+@pytest.mark.parametrize(
+    ("data", "answer"),
+    [
+        (b"", b""),
+        (b"POST /v1/chat", b"HTTP/1.1 408 "),
+        (HEAD + b"X-Slow: ", b"HTTP/1.1 408 "),
+    ],
+    ids=["silence", "half a line", "half a head"],
+)
+async def test_slow_requests_are_dropped(data: bytes, answer: bytes, impatient: RunningServer) -> None:
+    assert (await exchange(impatient, data)).startswith(answer)
+
+
+async def test_slow_body_is_dropped(impatient: RunningServer, tenant_authorization: bytes) -> None:
+    data = HEAD + tenant_authorization + b"Content-Length: 100\r\n\r\n{"
+    assert (await exchange(impatient, data)).startswith(b"HTTP/1.1 408 ")

@@ -1,7 +1,7 @@
 """Whether a grammar compiles in time, found out where it can be stopped: in a process of its own.
 
 No limit of llguidance (1.9) bounds the search for what an intersection of regular expressions matches, and
-a thread cannot be stopped. See `grammar_trial` for the other end.
+a thread cannot be stopped. See `trial` for the other end.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KEPT_VERDICTS = 4096
 # A machine too busy for a good grammar is so for a while only.
 REFUSED_SECONDS = 60.0
 
-_SCRIPT = Path(__file__).with_name("grammar_trial.py")
+_SCRIPT = Path(__file__).with_name("trial.py")
 
 
 class TooSlowError(Exception):

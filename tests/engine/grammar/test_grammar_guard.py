@@ -21,7 +21,7 @@ def guard() -> GrammarGuard:
 
 
 def trials() -> list[psutil.Process]:
-    return [each for each in psutil.Process().children() if "grammar_trial" in " ".join(each.cmdline())]
+    return [each for each in psutil.Process().children() if "grammar/trial" in " ".join(each.cmdline())]
 
 
 def test_what_does_not_end_in_time_is_refused_and_the_next_is_tried(guard: GrammarGuard) -> None:

@@ -32,7 +32,10 @@ _TAGS = {
 
 
 def api_document(app: Litestar) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of `app`, as dictionaries and lists; `app.state` knows its security schemes."""
+    """The OpenAPI 3.1 document of `app`, as dictionaries and lists.
+
+    Its security schemes are in `app.state`: composition knows every domain's.
+    """
     settings: Settings = app.state.settings
     return openapi_document(
         app,

@@ -14,9 +14,9 @@ from farebox.auth.passwords import PasswordHasher
 from farebox.auth.routes import router
 from farebox.core.bodies import StrictRequest
 from farebox.core.database import Database
+from farebox.core.error_answers import error_response
 from farebox.core.errors import FareboxError
 from farebox.core.exchange import Application
-from farebox.core.http import error_response
 from farebox.core.settings import Settings
 from tests.tenants.factories import SETTINGS, an_address
 

@@ -4,11 +4,17 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from farebox.billing.models import ModelOffer
-from farebox.gateway.models.backend import Chunk, EngineStats, GenerationDefaults, GenerationRequest
-from farebox_engine.errors import LoadError, RequestError
-from farebox_engine.grammar.compiler import Grammar, GrammarSpec
-from farebox_engine.outputs import FinishReason, Usage
-from farebox_engine.tokenization.answer_format import AnswerFormat
+from farebox.gateway.models.answer_format import AnswerFormat
+from farebox.gateway.models.errors import LoadError, RequestError
+from farebox.gateway.models.generation import (
+    Chunk,
+    EngineStats,
+    FinishReason,
+    GenerationDefaults,
+    GenerationRequest,
+    Usage,
+)
+from farebox.gateway.models.grammar import Grammar, GrammarSpec
 
 MODEL = "instant"
 PROMPT_TOKENS = 20

@@ -12,9 +12,9 @@ from litestar.di import NamedDependency, Provide
 
 from farebox.core.bodies import StrictRequest
 from farebox.core.database import Database
+from farebox.core.error_answers import error_response
 from farebox.core.errors import FareboxError
 from farebox.core.exchange import Application
-from farebox.core.http import error_response
 from farebox.core.ids import external
 from farebox.keys.dependencies import provide_principal, require_scope
 from farebox.keys.routes import router

@@ -1,6 +1,5 @@
 """Whether an unsafe request came from this site's own pages."""
 
-import base64
 import hashlib
 import hmac
 from typing import Any
@@ -11,6 +10,7 @@ from litestar.enums import RequestEncodingType
 
 from farebox.auth.errors import ForgedRequest
 from farebox.auth.sessions import cookie_name
+from farebox.core import base64url
 from farebox.core.settings import Settings
 
 FIELD = "csrf_token"
@@ -26,7 +26,7 @@ def token_for(session_token: str) -> str:
     It ends with the session and tells nothing about it.
     """
     mac = hmac.digest(session_token.encode("utf-8", "replace"), b"farebox csrf v1", hashlib.sha256)
-    return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
+    return base64url.encode(mac)
 
 
 async def check(request: Request[Any, Any, Any], settings: Settings) -> None:

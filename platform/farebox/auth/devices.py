@@ -5,13 +5,13 @@ to have been let in before is counted apart, so that the owner does not queue be
 strangers ("device cookies", OWASP's answer to locking accounts out).
 """
 
-import base64
 import hashlib
 import hmac
 import secrets
 
 from litestar.datastructures import Cookie
 
+from farebox.core import base64url
 from farebox.core.settings import Settings
 from farebox.tenants.models import User
 
@@ -55,4 +55,4 @@ def _mac(nonce: str, password_hash: str) -> str:
     """Keyed with the password's hash, whose salt nobody outside knows: so a new password ends them all."""
     message = f"farebox device v1 {nonce}".encode("utf-8", "replace")
     mac = hmac.digest(password_hash.encode(), message, hashlib.sha256)
-    return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
+    return base64url.encode(mac)

@@ -1,4 +1,7 @@
-"""One process of Farebox: the HTTP server, and beside it the worker."""
+"""What runs in one process of Farebox: the HTTP server, and beside it, if asked for, the worker.
+
+`cli.up` has the commands that start it; how the server speaks HTTP is `gateway.transport.server`'s.
+"""
 
 import asyncio
 import signal
@@ -43,7 +46,7 @@ def listen(settings: Settings) -> tuple[socket.socket, Settings]:
     return listener, msgspec.structs.replace(settings, port=listener.getsockname()[1])
 
 
-def run_server(
+def run_process(
     settings: Settings, database_url: str, listener: socket.socket, announce: Announce, *, with_worker: bool
 ) -> None:
     """Serve until SIGINT or SIGTERM; then drain the requests under way, and stop the worker after them.
@@ -57,7 +60,9 @@ def run_server(
 async def _serve(
     settings: Settings, database_url: str, listener: socket.socket, announce: Announce, *, with_worker: bool
 ) -> None:
-    server = _Server(server_config(create_app(settings, database_url=database_url), settings), announce)
+    server = _AnnouncingServer(
+        server_config(create_app(settings, database_url=database_url), settings), announce
+    )
     if not with_worker:
         await server.serve(sockets=[listener])
     else:
@@ -79,7 +84,7 @@ async def with_running_worker(settings: Settings, database_url: str, work: Await
         await database.close()
 
 
-class _Server(DrainingServer):
+class _AnnouncingServer(DrainingServer):
     """The draining server, which tells when it answers and does not raise its signal again at the end.
 
     uvicorn re-raises SIGINT once it has drained, which would cut the worker and Postgres short.

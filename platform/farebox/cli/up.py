@@ -1,4 +1,4 @@
-"""`farebox up` and `farebox serve`."""
+"""`farebox up` and `farebox serve`: what must be there before the process runs, and what it announces."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from farebox.cli.bootstrap import FILE_NAME, Credentials, ensure_demo_organizati
 from farebox.cli.data_directory import any_postgres, own_postgres
 from farebox.cli.migrations import migrate_database, require_newest
 from farebox.cli.offering import model_to_try, offer_demo_model
-from farebox.cli.process import listen, run_server
+from farebox.cli.process import listen, run_process
 from farebox.core.database import Database
 from farebox.core.logs import configure_logs
 from farebox.core.settings import Settings, load_settings
@@ -38,7 +38,7 @@ def up() -> None:
     with listener, own_postgres(settings) as url:
         migrate_database(settings.database_admin_url or url)
         announce = partial(_announce, settings, asyncio.run(_prepare(settings, url)))
-        run_server(settings, url, listener, announce, with_worker=True)
+        run_process(settings, url, listener, announce, with_worker=True)
     click.echo("Farebox has stopped.")
 
 
@@ -51,7 +51,7 @@ def serve(with_worker: bool) -> None:
     listener, settings = listen(settings)
     with listener, any_postgres(settings) as url:
         asyncio.run(_check(settings, url))
-        run_server(settings, url, listener, partial(_announce, settings, []), with_worker=with_worker)
+        run_process(settings, url, listener, partial(_announce, settings, []), with_worker=with_worker)
 
 
 async def _prepare(settings: Settings, url: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 import ipaddress
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
+
+from farebox.core.validation import Fault, fault_of
 
 PREFIX = "FAREBOX_"
 
@@ -90,20 +91,19 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     try:
         settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"{_explain(str(error))} See `docs/operating.md` for the names.") from None
+        raise SettingsError(f"{_explain(fault_of(error))} See `docs/operating.md` for the names.") from None
     _check_ranges(settings)
     if settings.production:
         _check_production(settings)
     return settings
 
 
-def _explain(message: str) -> str:
-    """msgspec's message with the name that the operator typed."""
-    if unknown := re.search(r"unknown field `(\w+)`", message):
-        return f"There is no setting {PREFIX}{unknown[1].upper()}."
-    expected, _, path = message.partition(" - at `$.")
-    name = f"{PREFIX}{path.rstrip('`').upper()}" if path else "A setting"
-    return f"{name} is wrong: {expected[:1].lower()}{expected[1:]}."
+def _explain(fault: Fault) -> str:
+    """What is wrong, with the name that the operator typed."""
+    if fault.kind == "unknown":
+        return f"There is no setting {PREFIX}{fault.path.upper()}."
+    name = f"{PREFIX}{fault.path.upper()}" if fault.path else "A setting"
+    return f"{name} is wrong: {fault.reason}."
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -7,18 +7,14 @@ cannot store them) and nesting deeper than the interpreter's stack.
 """
 
 import json
-import re
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from farebox.core.errors import BadRequest
+from farebox.core.validation import fault_of
 
 T = TypeVar("T")
-
-_PLACE = re.compile(r" - at `(?:key in )?`?\$\.?(.*)`$", re.DOTALL)
-_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
-_MISSING_FIELD = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
 
 
 class MalformedJson(BadRequest):
@@ -45,7 +41,7 @@ class StrictDecoder(Generic[T]):
             value = self._typed.decode(body)
             _reject_duplicates(body)
         except msgspec.ValidationError as error:
-            raise _explain(str(error)) from None
+            raise _explain(error) from None
         except UnicodeDecodeError:
             raise MalformedJson("The body is not valid UTF-8.") from None
         except msgspec.DecodeError as error:
@@ -94,25 +90,14 @@ _QUICK = json.JSONDecoder(object_pairs_hook=_members)
 _CAREFUL = json.JSONDecoder(object_pairs_hook=_members_without_nul)
 
 
-def _explain(message: str) -> InvalidField:
-    """msgspec's message as a sentence, with the field in OpenAI's notation (`messages[0].role`)."""
-    place = _PLACE.search(message)
-    path = place.group(1) if place else ""
-    fault = message[: place.start()] if place else message
-    if match := _UNKNOWN_FIELD.fullmatch(fault):
-        path = _join(path, match.group(1))
-        return InvalidField(f"Unknown field: `{path[:200]}`.", param=path[:200], code="unknown_field")
-    if match := _MISSING_FIELD.fullmatch(fault):
-        path = _join(path, match.group(1))
-        return InvalidField(f"Missing required field: `{path}`.", param=path, code="missing_field")
+def _explain(error: msgspec.ValidationError) -> InvalidField:
+    fault = fault_of(error)
+    path = fault.path
+    match fault.kind:
+        case "unknown":
+            return InvalidField(f"Unknown field: `{path[:200]}`.", param=path[:200], code="unknown_field")
+        case "missing":
+            return InvalidField(f"Missing required field: `{path}`.", param=path, code="missing_field")
     if not path:
-        return InvalidField(f"The body is wrong: {_lower(fault)}.")
-    return InvalidField(f"Invalid value for `{path}`: {_lower(fault)}.", param=path)
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
-
-
-def _lower(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:]
+        return InvalidField(f"The body is wrong: {fault.reason}.")
+    return InvalidField(f"Invalid value for `{path}`: {fault.reason}.", param=path)

@@ -18,7 +18,7 @@ from farebox.core.errors import FareboxError
 from farebox.core.settings import Settings
 from farebox.dashboard.forms import EmailForm, LinkForm, SignInForm, SignUpForm, read_form
 from farebox.dashboard.pages import page, redirect
-from farebox.dashboard.visitor import Visitor, provide_visitor
+from farebox.dashboard.pre_session import PreSession, provide_pre_session
 
 Passwords = NamedDependency[PasswordHasher]
 LinkToken = Annotated[str, QueryParameter(max_length=200)]
@@ -26,10 +26,12 @@ LinkToken = Annotated[str, QueryParameter(max_length=200)]
 _CHECK_MAIL = "Check your mail: we have sent you a message with what to do next."
 
 
-def _door(name: str, visitor: Visitor, *, error: FareboxError | None = None, **values: Any) -> Response[Any]:
+def _form_page(
+    name: str, pre_session: PreSession, *, error: FareboxError | None = None, **values: Any
+) -> Response[Any]:
     status = error.status if error else 200
-    values |= {"person": visitor, "error": error.message if error else None}
-    response = visitor.remember(page(f"account/{name}.html", status=status, **values))
+    values |= {"person": pre_session, "error": error.message if error else None}
+    response = pre_session.remember(page(f"account/{name}.html", status=status, **values))
     response.headers.update(error.headers if error else {})
     return response
 
@@ -42,15 +44,17 @@ def _welcome(settings: Settings, opened: Opened, path: str = "/overview") -> Red
 
 @get("/sign-up")
 async def sign_up_page(
-    visitor: NamedDependency[Visitor], settings: NamedDependency[Settings]
+    pre_session: NamedDependency[PreSession], settings: NamedDependency[Settings]
 ) -> Response[Any]:
-    return _door("sign_up", visitor, form=SignUpForm("", "", "", ""), closed=settings.sign_up == "closed")
+    return _form_page(
+        "sign_up", pre_session, form=SignUpForm("", "", "", ""), closed=settings.sign_up == "closed"
+    )
 
 
 @post("/sign-up")
 async def sign_up(
     request: Request[Any, Any, Any],
-    visitor: NamedDependency[Visitor],
+    pre_session: NamedDependency[PreSession],
     database: NamedDependency[Database],
     passwords: Passwords,
     settings: NamedDependency[Settings],
@@ -58,28 +62,30 @@ async def sign_up(
     form = await read_form(request, SignUpForm)
     try:
         await service.sign_up(
-            database, passwords, settings, **msgspec.structs.asdict(form), address=visitor.address
+            database, passwords, settings, **msgspec.structs.asdict(form), address=pre_session.address
         )
     except FareboxError as error:
-        return _door("sign_up", visitor, error=error, form=form, closed=settings.sign_up == "closed")
-    return _door("notice", visitor, heading="Almost there", message=_CHECK_MAIL, link=not settings.smtp_url)
+        return _form_page("sign_up", pre_session, error=error, form=form, closed=settings.sign_up == "closed")
+    return _form_page(
+        "notice", pre_session, heading="Almost there", message=_CHECK_MAIL, link=not settings.smtp_url
+    )
 
 
 @get("/sign-in")
-async def sign_in_page(visitor: NamedDependency[Visitor], next: FromQuery[str] = "") -> Response[Any]:  # noqa: A002
-    return _door("sign_in", visitor, form=SignInForm("", "", next))
+async def sign_in_page(pre_session: NamedDependency[PreSession], next: FromQuery[str] = "") -> Response[Any]:  # noqa: A002
+    return _form_page("sign_in", pre_session, form=SignInForm("", "", next))
 
 
 @post("/sign-in")
 async def sign_in(
     request: Request[Any, Any, Any],
-    visitor: NamedDependency[Visitor],
+    pre_session: NamedDependency[PreSession],
     database: NamedDependency[Database],
     passwords: Passwords,
     settings: NamedDependency[Settings],
 ) -> Response[Any]:
     form = await read_form(request, SignInForm)
-    fields: dict[str, Any] = {"email": form.email, "password": form.password, "address": visitor.address}
+    fields: dict[str, Any] = {"email": form.email, "password": form.password, "address": pre_session.address}
     fields |= {
         "device": device_token(request, settings),
         "replaces": session_token(request, settings),
@@ -87,7 +93,7 @@ async def sign_in(
     try:
         opened = await service.sign_in(database, passwords, settings, **fields)
     except FareboxError as error:
-        return _door("sign_in", visitor, error=error, form=form)
+        return _form_page("sign_in", pre_session, error=error, form=form)
     return _welcome(settings, opened, _own_path(form.next))
 
 
@@ -105,36 +111,36 @@ async def sign_out(
 
 
 @get("/forgot")
-async def forgot_page(visitor: NamedDependency[Visitor]) -> Response[Any]:
-    return _door("forgot", visitor, form=EmailForm(""))
+async def forgot_page(pre_session: NamedDependency[PreSession]) -> Response[Any]:
+    return _form_page("forgot", pre_session, form=EmailForm(""))
 
 
 @post("/forgot")
 async def forgot(
     request: Request[Any, Any, Any],
-    visitor: NamedDependency[Visitor],
+    pre_session: NamedDependency[PreSession],
     database: NamedDependency[Database],
     settings: NamedDependency[Settings],
 ) -> Response[Any]:
     form = await read_form(request, EmailForm)
     try:
-        await service.request_password_reset(database, email=form.email, address=visitor.address)
+        await service.request_password_reset(database, email=form.email, address=pre_session.address)
     except FareboxError as error:
-        return _door("forgot", visitor, error=error, form=form)
-    return _door(
-        "notice", visitor, heading="Check your mail", message=_CHECK_MAIL, link=not settings.smtp_url
+        return _form_page("forgot", pre_session, error=error, form=form)
+    return _form_page(
+        "notice", pre_session, heading="Check your mail", message=_CHECK_MAIL, link=not settings.smtp_url
     )
 
 
 @get("/reset")
-async def reset_page(visitor: NamedDependency[Visitor], token: LinkToken = "") -> Response[Any]:
-    return _door("reset", visitor, token=token)
+async def reset_page(pre_session: NamedDependency[PreSession], token: LinkToken = "") -> Response[Any]:
+    return _form_page("reset", pre_session, token=token)
 
 
 @post("/reset")
 async def reset(
     request: Request[Any, Any, Any],
-    visitor: NamedDependency[Visitor],
+    pre_session: NamedDependency[PreSession],
     database: NamedDependency[Database],
     passwords: Passwords,
     settings: NamedDependency[Settings],
@@ -143,33 +149,35 @@ async def reset(
     try:
         device = await service.reset_password(database, passwords, token=form.token, password=form.password)
     except FareboxError as error:
-        return _door("reset", visitor, error=error, token=form.token)
-    response = _door("notice", visitor, heading="Done", message="Your password is changed.", link=False)
+        return _form_page("reset", pre_session, error=error, token=form.token)
+    response = _form_page(
+        "notice", pre_session, heading="Done", message="Your password is changed.", link=False
+    )
     response.cookies.append(devices.cookie(settings, device))
     return response
 
 
 @get("/verify")
-async def verify_page(visitor: NamedDependency[Visitor], token: LinkToken = "") -> Response[Any]:
-    return _door("verify", visitor, token=token)
+async def verify_page(pre_session: NamedDependency[PreSession], token: LinkToken = "") -> Response[Any]:
+    return _form_page("verify", pre_session, token=token)
 
 
 @post("/verify")
 async def verify(
     request: Request[Any, Any, Any],
-    visitor: NamedDependency[Visitor],
+    pre_session: NamedDependency[PreSession],
     database: NamedDependency[Database],
     passwords: Passwords,
     settings: NamedDependency[Settings],
 ) -> Response[Any]:
     form = await read_form(request, LinkForm)
-    fields: dict[str, Any] = {"token": form.token, "password": form.password, "address": visitor.address}
+    fields: dict[str, Any] = {"token": form.token, "password": form.password, "address": pre_session.address}
     try:
         opened = await service.verify_email(
             database, passwords, **fields, replaces=session_token(request, settings)
         )
     except FareboxError as error:
-        return _door("verify", visitor, error=error, token=form.token)
+        return _form_page("verify", pre_session, error=error, token=form.token)
     return _welcome(settings, opened)
 
 
@@ -193,5 +201,5 @@ router = Router(
         verify_page,
         verify,
     ],
-    dependencies={"visitor": Provide(provide_visitor)},
+    dependencies={"pre_session": Provide(provide_pre_session)},
 )

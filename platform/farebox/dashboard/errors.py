@@ -8,9 +8,9 @@ from litestar import Response
 from litestar.connection import Request
 
 from farebox.auth.errors import NotSignedIn
+from farebox.core.error_answers import as_farebox_error, error_response
 from farebox.core.errors import FareboxError
 from farebox.core.exchange import exchange_of
-from farebox.core.http import as_farebox_error, error_response
 from farebox.dashboard.pages import page, redirect
 
 log = structlog.get_logger(__name__)

@@ -8,6 +8,7 @@ from litestar.connection import Request
 from litestar.enums import RequestEncodingType
 
 from farebox.core.errors import BadRequest, UnsupportedMediaType
+from farebox.core.validation import fault_of
 
 _MAX_FIELDS = 50
 
@@ -76,10 +77,10 @@ async def read_form(request: Request[Any, Any, Any], kind: type[Form]) -> Form:
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        reason, _, path = str(error).partition(" - at `$.")
-        field = path.rstrip("`").replace("_", " ") or "form"
+        fault = fault_of(error)
+        field = fault.path.replace("_", " ") or "form"
         raise BadRequest(
-            f"{field.capitalize()}: {reason[0].lower()}{reason[1:]}.", code="invalid_value", param=field
+            f"{field.capitalize()}: {fault.reason}.", code="invalid_value", param=field
         ) from None
 
 

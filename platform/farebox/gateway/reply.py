@@ -3,8 +3,8 @@
 import msgspec
 import structlog
 
+from farebox.core.error_answers import as_farebox_error
 from farebox.core.errors import FareboxError
-from farebox.core.http import as_farebox_error
 from farebox.gateway.transport.wire import Headers, Wire
 
 JSON: Headers = [(b"content-type", b"application/json")]

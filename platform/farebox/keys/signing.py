@@ -4,7 +4,6 @@ A pair signs from its creation until a newer one exists, verifies until it is re
 the table for the record. Operators call these under `Database.transaction()`.
 """
 
-import base64
 import hashlib
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from sqlalchemy import Select, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from farebox.core import base64url
 from farebox.core.errors import Conflict, NotFound
 from farebox.core.settings import SettingsError
 from farebox.keys.models import SigningKey
@@ -155,6 +155,6 @@ def thumbprint(public: bytes) -> str:
 
     A kid thus names one key for ever: what was verified under it stays verified.
     """
-    x = base64.urlsafe_b64encode(public).rstrip(b"=").decode()
+    x = base64url.encode(public)
     jwk = f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'
-    return base64.urlsafe_b64encode(hashlib.sha256(jwk.encode()).digest()).rstrip(b"=").decode()
+    return base64url.encode(hashlib.sha256(jwk.encode()).digest())

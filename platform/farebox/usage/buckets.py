@@ -1,10 +1,10 @@
 """Which buckets a page of usage holds, and the cursor that leads to the next page."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from farebox.core import base64url
 from farebox.core.clock import utc_now
 from farebox.core.errors import BadRequest
 from farebox.usage.queries import bucket_floor
@@ -32,7 +32,7 @@ class BucketPage:
         """The cursor; it names the next bucket's start and holds nothing secret."""
         if self.after is None:
             return None
-        return _CURSOR + urlsafe_b64encode(str(int(self.after.timestamp())).encode()).decode().rstrip("=")
+        return _CURSOR + base64url.encode(str(int(self.after.timestamp())).encode())
 
 
 def bucket_page(
@@ -59,7 +59,7 @@ def bucket_page(
 
 def _position(page: str, start: datetime, end: datetime, width: timedelta) -> datetime:
     try:
-        digits = urlsafe_b64decode(page.removeprefix(_CURSOR) + "=" * (-len(page.removeprefix(_CURSOR)) % 4))
+        digits = base64url.decode(page.removeprefix(_CURSOR))
         position = datetime.fromtimestamp(int(digits), UTC)
     except (ValueError, OverflowError, OSError):
         position = None

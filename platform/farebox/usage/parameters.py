@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from farebox.core.errors import BadRequest, NotFound
 from farebox.core.ids import internal
+from farebox.core.validation import fault_of
 
 WIDTHS = {"1m": timedelta(minutes=1), "1h": timedelta(hours=1), "1d": timedelta(days=1)}
 _DEFAULT_LIMITS = {"1m": 60, "1h": 24, "1d": 7}
@@ -109,15 +110,15 @@ def uuids(name: str, prefix: str, texts: list[str]) -> list[UUID]:
 
 
 def _translate(error: msgspec.ValidationError) -> BadRequest:
-    reason, _, path = str(error).partition(" - at `$.")
-    if missing := re.fullmatch(r"Object missing required field `(\w+)`", reason):
+    fault = fault_of(error)
+    if fault.kind == "missing":
         return BadRequest(
-            f"Missing required parameter: `{missing[1]}`.",
-            param=missing[1],
+            f"Missing required parameter: `{fault.path}`.",
+            param=fault.path,
             code="missing_required_parameter",
         )
-    name = re.split(r"\W", path)[0]
-    return _invalid(name, f"is wrong: {reason[0].lower()}{reason[1:]}")
+    name = re.split(r"\W", fault.path)[0]
+    return _invalid(name, f"is wrong: {fault.reason}")
 
 
 def _invalid(name: str, what: str) -> BadRequest:

@@ -10,7 +10,7 @@ import pytest
 
 from farebox.billing.models import ModelOffer
 from farebox.core.database import Database
-from farebox.gateway.models.backend import EngineStats
+from farebox.gateway.models.generation import EngineStats
 from farebox.gateway.models.local import LocalBackend
 from farebox.keys.tokens import Keyring
 from farebox_engine.config import EngineConfig

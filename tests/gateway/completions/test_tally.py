@@ -1,4 +1,4 @@
-"""What is billed of a request cut short: prompts begun, cached tokens as such, tokens handed over."""
+"""What a request is billed by: prompts begun, cached tokens as such, what the engine counted."""
 
 import math
 from dataclasses import replace
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from farebox.gateway.completions.tally import Tally
-from farebox_engine.outputs import Chunk, FinishReason, Usage
+from farebox.gateway.models.generation import Chunk, FinishReason, Usage
 
 
 def usage(cached: int, completion: int) -> Usage:
@@ -61,7 +61,7 @@ def test_a_count_that_cannot_be_is_never_billed(count: Any) -> None:
     end = Chunk("", (), finish_reason=FinishReason.STOP, usage=replace(usage(0, 0), completion_tokens=count))
     with pytest.raises(ValueError, match="counted"):
         tally.note(0, end)
-    assert tally.settlement("completed").output_tokens == tally.settlement("failed").output_tokens == 0
+    assert tally.settlement("completed", 0).output_tokens == tally.settlement("failed", 0).output_tokens == 0
 
 
 def test_no_more_of_a_prompt_was_cached_than_it_has() -> None:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from farebox.core.database import Database
-from farebox.gateway.completions.writers import ChatWriter
+from farebox.gateway.completions.writers.chat import ChatWriter
 from tests.gateway.completions.test_departures import FREED_SECONDS, LONG, running, until
 from tests.gateway.servers import RunningServer, ServerThread, make_settings
 from tests.metering.factories import read_books

@@ -27,8 +27,8 @@ PARTITIONS_AHEAD = timedelta(days=60)
 
 
 @dataclass(frozen=True)
-class Patient:
-    """What the checks look at."""
+class Installation:
+    """What the checks look at: the settings, and the database that they lead to."""
 
     settings: Settings
     database: Database
@@ -40,15 +40,15 @@ async def examine(settings: Settings, url: str) -> list[Finding]:
     connection = await connect(url)
     database = Database(url, pool_size=1)
     try:
-        patient = Patient(settings, database, connection)
-        migrations = await check_migrations(patient)
-        findings = [await check_version(patient), migrations, await check_clock(patient)]
+        installation = Installation(settings, database, connection)
+        migrations = await check_migrations(installation)
+        findings = [await check_version(installation), migrations, await check_clock(installation)]
         if migrations.state == "ok":
             findings += [
-                await check_partitions(patient),
-                await check_signing_keys(patient),
-                await check_outbox(patient),
-                *await check_models(patient),
+                await check_partitions(installation),
+                await check_signing_keys(installation),
+                await check_outbox(installation),
+                *await check_models(installation),
             ]
         return findings
     finally:
@@ -56,54 +56,55 @@ async def examine(settings: Settings, url: str) -> list[Finding]:
         await connection.close()
 
 
-async def check_version(patient: Patient) -> Finding:
-    number = int(await patient.connection.fetchval("SHOW server_version_num"))
-    version = await patient.connection.fetchval("SHOW server_version")
-    kind = "" if patient.settings.database_url else ", embedded"
+async def check_version(installation: Installation) -> Finding:
+    number = int(await installation.connection.fetchval("SHOW server_version_num"))
+    version = await installation.connection.fetchval("SHOW server_version")
+    kind = "" if installation.settings.database_url else ", embedded"
     if number < OLDEST_POSTGRES:
         return Finding("database", "failure", f"Postgres {version}", "Use Postgres 15 or newer.")
-    if await patient.connection.fetchval("SHOW fsync") == "off":
+    if await installation.connection.fetchval("SHOW fsync") == "off":
         return Finding("database", "failure", "fsync is off: a power cut loses bills", "Turn fsync on.")
     return Finding("database", "ok", f"Postgres {version}{kind}")
 
 
-async def check_migrations(patient: Patient) -> Finding:
-    present, newest = await current_revision(patient.connection), newest_revision()
+async def check_migrations(installation: Installation) -> Finding:
+    present, newest = await current_revision(installation.connection), newest_revision()
     if present != newest:
         detail = f"at revision {present or 'none'}, this version needs {newest}"
         return Finding("migrations", "failure", detail, "Run `farebox migrate`.")
     return Finding("migrations", "ok", f"at revision {newest}")
 
 
-async def check_clock(patient: Patient) -> Finding:
+async def check_clock(installation: Installation) -> Finding:
     before = datetime.now(UTC)
-    there = await patient.connection.fetchval("SELECT clock_timestamp()")
+    there = await installation.connection.fetchval("SELECT clock_timestamp()")
     here = before + (datetime.now(UTC) - before) / 2
     return judge_clock((there - here).total_seconds())
 
 
-async def check_partitions(patient: Patient) -> Finding:
+async def check_partitions(installation: Installation) -> Finding:
     month = datetime.now(UTC) + PARTITIONS_AHEAD
     name = PARTITION.format(month)
-    if await patient.connection.fetchval("SELECT to_regclass($1)", name) is None:
+    if await installation.connection.fetchval("SELECT to_regclass($1)", name) is None:
         detail = f"no partition of usage_event for {month:%B %Y}"
         return Finding("partitions", "warning", detail, "Run `farebox migrate`; it adds 24 months.")
     return Finding("partitions", "ok", f"usage_event reaches {month:%B %Y} and beyond")
 
 
-async def check_signing_keys(patient: Patient) -> Finding:
+async def check_signing_keys(installation: Installation) -> Finding:
     name = "signing keys"
-    async with patient.database.transaction() as session:
+    async with installation.database.transaction() as session:
         signing = await signing_pair(session)
         verifying = [pair for pair in await list_signing_keys(session) if pair.retired_at is None]
     if signing is None:
         mend = "Start the server, which makes one, or run `farebox keys rotate`."
         return Finding(name, "warning", "none yet", mend)
-    secret_file = development_secret_file(patient.settings)
-    if not patient.settings.secret_key and not patient.settings.production and not secret_file.exists():
+    settings = installation.settings
+    secret_file = development_secret_file(settings)
+    if not settings.secret_key and not settings.production and not secret_file.exists():
         mend = "Put it back or set FAREBOX_SECRET_KEY; if it is lost, run `farebox keys rotate`."
         return Finding(name, "failure", f"their secret, {secret_file}, is gone", mend)
-    if not load_secret_box(patient.settings).opens(signing.private_key_sealed, signing.kid):
+    if not load_secret_box(settings).opens(signing.private_key_sealed, signing.kid):
         mend = (
             "Set the former FAREBOX_SECRET_KEY again, or run `farebox keys reseal`;"
             " if it is lost, run `farebox keys rotate`."
@@ -112,9 +113,9 @@ async def check_signing_keys(patient: Patient) -> Finding:
     return Finding(name, "ok", f"{len(verifying)} verify, the newest signs")
 
 
-async def check_outbox(patient: Patient) -> Finding:
+async def check_outbox(installation: Installation) -> Finding:
     given_up = OutboxItem.next_attempt_at == text("'infinity'")
-    async with patient.database.meter_transaction() as session:
+    async with installation.database.meter_transaction() as session:
         count, error = (
             await session.execute(select(func.count(), func.max(OutboxItem.last_error)).where(given_up))
         ).one()
@@ -124,9 +125,9 @@ async def check_outbox(patient: Patient) -> Finding:
     return Finding("outbox", "ok", "nothing was given up")
 
 
-async def check_models(patient: Patient) -> list[Finding]:
+async def check_models(installation: Installation) -> list[Finding]:
     """One line for all models, or one for each that cannot be sold."""
-    async with patient.database.meter_transaction() as session:
+    async with installation.database.meter_transaction() as session:
         offers = await active_models(session)
         priced = {offer.id: await current_price(session, offer.id) is not None for offer in offers}
     if not offers:

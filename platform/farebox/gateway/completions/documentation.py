@@ -1,15 +1,6 @@
-"""What `/v1` says of itself in the API reference, with examples; see `core.documentation`."""
+"""What chat completions and completions say of themselves in the API reference, with examples."""
 
-from decimal import Decimal
-
-from farebox.core.errors import FareboxError
-from farebox.core.openapi.documentation import (
-    BODY_ERRORS,
-    SERVER_ERRORS,
-    Content,
-    Documentation,
-    Reply,
-)
+from farebox.core.openapi.documentation import Content, Documentation, Reply
 from farebox.gateway.completions.requests import (
     IGNORED,
     INERT,
@@ -27,20 +18,9 @@ from farebox.gateway.completions.responses import (
     Completion,
     CompletionChoice,
     CompletionUsage,
-    Model,
-    ModelList,
     PromptTokensDetails,
 )
-from farebox.gateway.errors import (
-    ContextLengthExceeded,
-    GenerationFailed,
-    GrammarStuck,
-    InvalidParameter,
-    ShuttingDown,
-    UnsupportedParameter,
-)
-from farebox.keys.errors import InvalidApiKey
-from farebox.metering.errors import ModelNotFound, QuotaExceeded, RateLimitExceeded
+from farebox.gateway.documentation import ANSWER_HEADERS, INFERENCE_ERRORS
 
 EVENT_STREAM = "text/event-stream"
 
@@ -52,22 +32,6 @@ _COMPLETION_ID = "cmpl-0199d3f04a7c7b52a6e1c4d2f8b09a31"
 _USAGE = CompletionUsage(
     prompt_tokens=23, completion_tokens=9, total_tokens=32, prompt_tokens_details=PromptTokensDetails(16)
 )
-_RATE_LIMITS = {
-    "x-ratelimit-limit-requests": "600",
-    "x-ratelimit-limit-tokens": "100000",
-    "x-ratelimit-remaining-requests": "599",
-    "x-ratelimit-remaining-tokens": "98953",
-    "x-ratelimit-reset-requests": "100ms",
-    "x-ratelimit-reset-tokens": "628ms",
-}
-ANSWER_HEADERS = ("openai-processing-ms", *_RATE_LIMITS)
-_SAMPLE_MODEL = Model(_MODEL, _CREATED, "farebox")
-
-
-def _limited(error: FareboxError) -> FareboxError:
-    """An admission's refusal, with the headers that say what is left."""
-    error.headers |= _RATE_LIMITS
-    return error
 
 
 def _chunk(*choices: ChunkChoice, usage: CompletionUsage | None = None) -> ChatCompletionChunk:
@@ -77,25 +41,6 @@ def _chunk(*choices: ChunkChoice, usage: CompletionUsage | None = None) -> ChatC
 def _event(*choices: CompletionChoice, usage: CompletionUsage | None = None) -> Completion:
     return Completion(_COMPLETION_ID, _CREATED, _MODEL, list(choices), _FINGERPRINT, usage)
 
-
-_KEY_ERRORS = (InvalidApiKey(), *SERVER_ERRORS)
-INFERENCE_ERRORS = (
-    *BODY_ERRORS,
-    InvalidParameter("`stream_options` goes with `stream: true` only.", "stream_options"),
-    UnsupportedParameter("tools"),
-    ContextLengthExceeded(2048, 1900, 400, "messages"),
-    GrammarStuck(
-        "The grammar became too ambiguous in mid-answer: too many rules could go on at once.",
-        "structured_outputs",
-    ),
-    InvalidApiKey(),
-    _limited(QuotaExceeded("organization", "balance", Decimal("0.0004"))),
-    ModelNotFound("gpt-7"),
-    _limited(RateLimitExceeded("project", "requests_per_minute", Decimal(600), 1.2)),
-    GenerationFailed(),
-    *SERVER_ERRORS,
-    ShuttingDown(),
-)
 
 _SAMPLING_FIELDS = {
     "model": "The id of a model, as `GET /v1/models` lists it.",
@@ -285,25 +230,5 @@ COMPLETION = Documentation(
         )
     ],
     errors=INFERENCE_ERRORS,
-    security="apiKey",
-)
-
-MODELS = Documentation(
-    replies=[
-        Reply(
-            description="The models that this key may call.",
-            contents=[Content(kind=ModelList, examples={"models": ModelList([_SAMPLE_MODEL])})],
-        )
-    ],
-    errors=_KEY_ERRORS,
-    security="apiKey",
-)
-
-MODEL = Documentation(
-    values={"model_id": _MODEL},
-    replies=[
-        Reply(description="The model.", contents=[Content(kind=Model, examples={"model": _SAMPLE_MODEL})])
-    ],
-    errors=(*_KEY_ERRORS, ModelNotFound("gpt-7")),
     security="apiKey",
 )

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
-from farebox.gateway.models.backend import Chunk, Generation
+from farebox.gateway.models.generation import Chunk, Generation
 
 Item = tuple[int, Chunk]
 

@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from farebox.gateway.completions.messages import MAX_TOOLS, Flag, FunctionTool, Message, Text, ToolChoice
 from farebox.gateway.errors import UnsupportedParameter
+from farebox.gateway.fields import ModelName, TokenId
 
 MAX_CHOICES = 16
 MAX_PROMPTS = 64
@@ -22,12 +23,10 @@ Penalty = Annotated[float, Meta(ge=-2, le=2)] | None
 Temperature = Annotated[float, Meta(ge=0, le=2)] | None
 Share = Annotated[float, Meta(ge=0, le=1)] | None
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None
-TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Bias = dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None
 StopText = Annotated[str, Meta(min_length=1, max_length=1024)]
 Stop = StopText | Annotated[list[StopText], Meta(max_length=16)] | None
 BadWord = Annotated[str, Meta(min_length=1, max_length=256)]
-ModelName = Annotated[str, Meta(min_length=1, max_length=256, examples=["demo"])]
 
 
 class StreamOptions(Struct, frozen=True, forbid_unknown_fields=True):

@@ -162,17 +162,3 @@ class Completion(Struct, frozen=True):
     system_fingerprint: str
     usage: CompletionUsage | None | UnsetType = UNSET
     object: Literal["text_completion"] = "text_completion"
-
-
-class Model(Struct, frozen=True):
-    """A model that may be called."""
-
-    id: str
-    created: int
-    owned_by: str
-    object: Literal["model"] = "model"
-
-
-class ModelList(Struct, frozen=True):
-    data: list[Model]
-    object: Literal["list"] = "list"

@@ -4,20 +4,23 @@ from contextlib import aclosing
 
 import structlog
 
+from farebox.gateway.completions.delivery import Delivery
 from farebox.gateway.completions.interleaving import interleave
-from farebox.gateway.completions.jobs import Job
+from farebox.gateway.completions.jobs.job import Job
 from farebox.gateway.completions.tally import Tally
-from farebox.gateway.completions.writers import DONE, Gathered, Writer
+from farebox.gateway.completions.writers.choices import ChoiceBuffer
+from farebox.gateway.completions.writers.events import DONE
+from farebox.gateway.completions.writers.writer import Writer
 from farebox.gateway.errors import GenerationFailed, GrammarStuck, InvalidParameter, ShuttingDown
-from farebox.gateway.models.backend import Chunk, Generation, GenerationRequest, InferenceBackend
+from farebox.gateway.models.backend import InferenceBackend
+from farebox.gateway.models.errors import ClosedError, RequestError
+from farebox.gateway.models.generation import Chunk, FinishReason, Generation, GenerationRequest
 from farebox.gateway.reply import Reply
 from farebox.gateway.telemetry import record
 from farebox.gateway.transport.wire import Headers, Wire
 from farebox.metering.admission import Grant
 from farebox.metering.meter import Meter
 from farebox.metering.settlement import Status
-from farebox_engine.errors import ClosedError, RequestError
-from farebox_engine.outputs import FinishReason
 
 EVENT_STREAM: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -28,7 +31,7 @@ EVENT_STREAM: Headers = [
 log = structlog.get_logger(__name__)
 
 
-class Run:
+class CompletionRun:
     """Generates, delivers and settles.
 
     `execute` tells errors to the client instead of raising them. A task that is cancelled settles first.
@@ -42,13 +45,11 @@ class Run:
         self._writer = writer
         self._reply = Reply(wire, grant.rate_limit_headers)
         self._tally = Tally([len(prompt) for prompt in job.prompts], job.n)
+        self._delivery = Delivery(self._tally, job.choices, grant.record_delivery)
         self._document = b""
-        self._gathered = [Gathered() for _ in range(0 if job.stream else job.choices)]
+        self._buffers = [ChoiceBuffer() for _ in range(0 if job.stream else job.choices)]
         self._generations: list[Generation] = []
         self._ended_well = 0
-        self._written: tuple[int, int, int] | None = None
-        self._handed_before = 0
-        self._unwritten = [0] * job.choices
 
     async def execute(self) -> None:
         """The whole life of the request, errors told to the client included."""
@@ -77,7 +78,7 @@ class Run:
             self._submit(backend)
             await self._generate()
             self._compose()
-            handed_over = not self._job.stream or self._tally.handed == self._tally.completion_tokens
+            handed_over = not self._job.stream or self._delivery.tokens == self._tally.completion_tokens
             done = self._ended_well == self._job.choices
             # A whole answer is handed over after it is settled, if there is somebody to take it.
             left = self._wire.gone and not self._job.stream
@@ -130,7 +131,7 @@ class Run:
         elif self._job.stream:
             await self._deliver(index, chunk)
         else:
-            self._gathered[index].add(chunk)
+            self._buffers[index].add(chunk)
 
     def _note(self, index: int, chunk: Chunk) -> None:
         self._tally.note(index, chunk)
@@ -147,13 +148,13 @@ class Run:
     async def _deliver(self, index: int, chunk: Chunk) -> None:
         if chunk.finish_reason is FinishReason.CANCELLED:
             return
-        self._unwritten[index] += chunk.delivered_tokens
+        self._delivery.hold(index, chunk.delivered_tokens)
         data = self._writer.events(index, chunk)
         if not data:
             return
         if not self._wire.started:
             await self._wire.start_stream([*EVENT_STREAM, *self._reply.headers()])
-        self._record_write(index, await self._wire.write(data))
+        self._note_write(index, await self._wire.write(data))
 
     def _deliver_at_once(self, chunk: Chunk) -> bool:
         """Deliver a piece of plain text to a client that keeps up, which is most of what streams are made of.
@@ -165,38 +166,25 @@ class Run:
         data = self._writer.plain_event(0, chunk)
         if data is None:
             return False
-        self._unwritten[0] += chunk.delivered_tokens
+        self._delivery.hold(0, chunk.delivered_tokens)
         if data:
-            self._record_write(0, self._wire.write_now(data))
+            self._note_write(0, self._wire.write_now(data))
         return True
 
-    def _record_write(self, index: int, reached: bool) -> None:
+    def _note_write(self, index: int, reached: bool) -> None:
         if reached:
-            self._count_written(index)
-        elif self._written is not None:
-            # The client left while a write waited for it: the chunk before had not left the buffer whole.
-            self._tally.handed = self._handed_before
-
-    def _count_written(self, index: int) -> None:
-        """Count a chunk as handed over; for the checkpoints, which are for our death, once it is flushed."""
-        tally = self._tally
-        self._handed_before = tally.handed
-        tally.handed += self._unwritten[index]
-        self._unwritten[index] = 0
-        before, self._written = self._written, tally.delivered
-        known = self._written if self._wire.flushed else before
-        if known is not None:
-            self._grant.record_delivery(*known)
+            self._delivery.written(index, flushed=self._wire.flushed)
+        else:
+            self._delivery.lost()
 
     def _compose(self) -> None:
         # Before it is billed: an answer that cannot be written must not be.
         if not self._job.stream and self._ended_well == self._job.choices:
-            self._document = self._writer.document(self._gathered, self._tally.completion_usage())
+            self._document = self._writer.document(self._buffers, self._tally.completion_usage())
 
     async def _settle(self, status: Status) -> None:
-        if self._written is not None:
-            self._grant.record_delivery(*self._tally.delivered)
-        settlement = self._tally.settlement(status)
+        self._delivery.end()
+        settlement = self._tally.settlement(status, self._delivery.tokens)
         settled = await self._meter.settle(self._grant, settlement)
         record(self._wire.exchange, self._job.model.id, self._job.choices, self._grant, settlement, settled)
 

@@ -1,7 +1,7 @@
 """What the encoders' endpoints say of themselves in the API reference."""
 
 from farebox.core.openapi.documentation import Content, Documentation, Reply
-from farebox.gateway.completions.documentation import ANSWER_HEADERS, INFERENCE_ERRORS
+from farebox.gateway.documentation import ANSWER_HEADERS, INFERENCE_ERRORS
 from farebox.gateway.encoding.requests import ClassifyRequest, EmbeddingRequest, RerankRequest
 from farebox.gateway.encoding.responses import (
     Classification,

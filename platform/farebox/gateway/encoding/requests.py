@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from farebox.gateway.completions.requests import ModelName, TokenId
+from farebox.gateway.fields import ModelName, TokenId
 
 MAX_INPUTS = 2048
 

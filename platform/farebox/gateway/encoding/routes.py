@@ -1,6 +1,7 @@
 """`/v1`: embeddings, reranking, classification."""
 
-from farebox.gateway.encoding import documentation, run
+from farebox.gateway.encoding.answer import answer_encoding
+from farebox.gateway.encoding.documentation import CLASSIFICATION, EMBEDDING, RERANK
 from farebox.gateway.encoding.requests import ClassifyRequest, EmbeddingRequest, RerankRequest
 from farebox.gateway.endpoint import inference
 from farebox.gateway.gateway import Gateway
@@ -14,13 +15,13 @@ from farebox.keys.tokens import KeyClaims
     operation_id="createEmbedding",
     summary="Turn texts into vectors",
     tag="Encoders",
-    documentation=documentation.EMBEDDING,
+    documentation=EMBEDDING,
 )
 async def create_embedding(
     gateway: Gateway, request: EmbeddingRequest, claims: KeyClaims, wire: Wire
 ) -> None:
     """A vector for each text, whose distances tell how near their meanings are."""
-    await run.answer(gateway, request, claims, wire)
+    await answer_encoding(gateway, request, claims, wire)
 
 
 @inference(
@@ -29,11 +30,11 @@ async def create_embedding(
     operation_id="createRerank",
     summary="Order documents by relevance",
     tag="Encoders",
-    documentation=documentation.RERANK,
+    documentation=RERANK,
 )
 async def create_rerank(gateway: Gateway, request: RerankRequest, claims: KeyClaims, wire: Wire) -> None:
     """How relevant each document is to a query, the most relevant first."""
-    await run.answer(gateway, request, claims, wire)
+    await answer_encoding(gateway, request, claims, wire)
 
 
 @inference(
@@ -42,10 +43,10 @@ async def create_rerank(gateway: Gateway, request: RerankRequest, claims: KeyCla
     operation_id="createClassification",
     summary="Label texts, or what is in them",
     tag="Encoders",
-    documentation=documentation.CLASSIFICATION,
+    documentation=CLASSIFICATION,
 )
 async def create_classification(
     gateway: Gateway, request: ClassifyRequest, claims: KeyClaims, wire: Wire
 ) -> None:
     """Labels with their scores; of a model that labels tokens, the stretches of text it found."""
-    await run.answer(gateway, request, claims, wire)
+    await answer_encoding(gateway, request, claims, wire)

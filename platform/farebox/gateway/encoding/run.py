@@ -3,74 +3,25 @@
 import asyncio
 from typing import Any
 
-from farebox.core.errors import FareboxError
-from farebox.gateway.encoding.documents import EncodingJob, make_encoding_job
-from farebox.gateway.encoding.requests import EncodingRequest
+from farebox.gateway.encoding.jobs import EncodingJob
 from farebox.gateway.errors import GenerationFailed, ShuttingDown
-from farebox.gateway.gateway import Gateway
-from farebox.gateway.models.catalog import ServedModel
+from farebox.gateway.models.encoder import EncoderUsage
+from farebox.gateway.models.errors import ClosedError, ComputeError
 from farebox.gateway.reply import Reply
 from farebox.gateway.telemetry import record
 from farebox.gateway.transport.wire import Wire
-from farebox.keys.service import authenticate
-from farebox.keys.tokens import KeyClaims
-from farebox.metering.admission import Admission, Grant
-from farebox.metering.errors import ModelNotFound
+from farebox.metering.admission import Grant
+from farebox.metering.meter import Meter
 from farebox.metering.settlement import Settlement, Status
-from farebox_engine.encoders import EncoderUsage
-from farebox_engine.errors import ClosedError, ComputeError
 
 
-async def answer(gateway: Gateway, asked: EncodingRequest, claims: KeyClaims, wire: Wire) -> None:
-    """Check a request to an encoder, admit it, compute it, and wait for the end.
-
-    Its answers are whole: a client that leaves before one is there pays nothing. Raises BadRequest,
-    ModelNotFound and what admission raises; from then on, errors are told to the client here.
-    """
-    model, job = await _prepare(gateway, asked, claims)
-    grant = await gateway.meter.admit(
-        Admission(
-            request_id=wire.exchange.request_id,
-            key_id=claims.key_id,
-            token_sha256=claims.digest,
-            model_id=model.id,
-            prompt_tokens=job.request.tokens,
-            max_output_tokens=0,
-        )
-    )
-    await gateway.runs.execute(Encoding(gateway, model, job, grant, wire))
-
-
-async def _prepare(
-    gateway: Gateway, asked: EncodingRequest, claims: KeyClaims
-) -> tuple[ServedModel, EncodingJob]:
-    """The model that is asked, and the tokens of the inputs.
-
-    Raises InvalidApiKey before anything else, if the key is no good any more.
-    """
-    try:
-        if gateway.runs.draining:
-            raise ShuttingDown
-        model = gateway.catalog.find(asked.model)
-        if model is None:
-            raise ModelNotFound(asked.model)
-        loop = asyncio.get_running_loop()
-        return model, await loop.run_in_executor(gateway.tokenizers, make_encoding_job, model.encoder, asked)
-    except FareboxError:
-        await authenticate(gateway.database, claims)
-        raise
-
-
-class Encoding:
+class EncodingRun:
     """An admitted request. `execute` tells errors to the client instead of raising them."""
 
-    def __init__(
-        self, gateway: Gateway, model: ServedModel, job: EncodingJob, grant: Grant, wire: Wire
-    ) -> None:
-        self._meter = gateway.meter
-        self._model = model
+    def __init__(self, job: EncodingJob, grant: Grant, meter: Meter, wire: Wire) -> None:
         self._job = job
         self._grant = grant
+        self._meter = meter
         self._wire = wire
         self._reply = Reply(wire, grant.rate_limit_headers)
         self._computing: asyncio.Task[Any] | None = None
@@ -80,7 +31,7 @@ class Encoding:
         """Compute, settle, answer."""
         self._wire.watch(self.leave)
         try:
-            with self._model.in_use():
+            with self._job.model.in_use():
                 body = await self._compute_and_settle()
             if body is not None:
                 await self._reply.send(body)
@@ -119,7 +70,7 @@ class Encoding:
 
     async def _compute(self) -> Any:
         tenant = self._grant.organization_id.hex
-        self._computing = asyncio.ensure_future(self._model.encoder.compute(self._job.request, tenant))
+        self._computing = asyncio.ensure_future(self._job.model.encoder.compute(self._job.request, tenant))
         if self._wire.gone or self._stopped:
             self._computing.cancel()
         try:
@@ -138,7 +89,7 @@ class Encoding:
     async def _settle(self, status: Status, usage: EncoderUsage | None) -> None:
         settlement = Settlement(
             status=status,
-            input_tokens=self._job.request.tokens,
+            input_tokens=self._job.prompt_tokens,
             cached_input_tokens=0,
             output_tokens=0,
             queue_seconds=usage.queue_seconds if usage else None,
@@ -146,4 +97,4 @@ class Encoding:
             device_seconds=usage.device_seconds if usage else None,
         )
         settled = await self._meter.settle(self._grant, settlement)
-        record(self._wire.exchange, self._model.id, 1, self._grant, settlement, settled)
+        record(self._wire.exchange, self._job.model.id, 1, self._grant, settlement, settled)

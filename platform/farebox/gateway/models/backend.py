@@ -1,45 +1,14 @@
-"""The seam between the gateway and whatever runs a model: the only door to an engine."""
+"""The seam between the gateway and whatever runs a model that writes text.
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+What it raises is in `gateway.models.errors`.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from farebox_engine.grammar.compiler import Grammar, GrammarSpec
-from farebox_engine.models.sampling_defaults import GenerationDefaults
-from farebox_engine.outputs import Chunk, EngineStats
-from farebox_engine.params import GenerationRequest, SamplingParams
-from farebox_engine.tokenization.answer_format import AnswerFormat
-
-__all__ = [
-    "Chunk",
-    "EngineStats",
-    "Generation",
-    "GenerationDefaults",
-    "GenerationRequest",
-    "InferenceBackend",
-    "SamplingParams",
-]
-
-
-class Generation(Protocol):
-    """One answer under way: iterate it for its chunks. The last one has `finish_reason` and `usage`.
-
-    A chunk holds all that became deliverable since the one before was taken: a consumer that is slow
-    gets fewer and larger ones.
-    """
-
-    def __aiter__(self) -> AsyncIterator[Chunk]: ...
-
-    def tap(self, take: Callable[[Chunk], bool]) -> None:
-        """Allow chunks to be handed to `take` at once, while the iterating task waits for the next.
-
-        It returns False for what that task is to be given instead; it never raises. The last chunk is
-        for the task in any case.
-        """
-        ...
-
-    def cancel(self) -> None:
-        """End it at the next step. The iteration still ends with a last chunk, reason `cancelled`."""
-        ...
+from farebox.gateway.models.answer_format import AnswerFormat
+from farebox.gateway.models.generation import EngineStats, Generation, GenerationDefaults, GenerationRequest
+from farebox.gateway.models.grammar import Grammar, GrammarSpec
 
 
 class InferenceBackend(Protocol):
@@ -74,7 +43,7 @@ class InferenceBackend(Protocol):
     ) -> list[int]:
         """The prompt of a conversation. Control tokens come from the template alone, never from content.
 
-        Raises farebox_engine.errors.TemplateError when the model's template refuses the messages.
+        Raises TemplateError when the model's template refuses the messages.
         """
         ...
 
@@ -85,21 +54,21 @@ class InferenceBackend(Protocol):
     def spellings(self, word: str) -> list[tuple[int, ...]]:
         """The sequences of tokens by which the model would write a word, as `bad_words` takes them.
 
-        Raises farebox_engine.errors.RequestError for a word that cannot be kept out.
+        Raises RequestError for a word that cannot be kept out.
         """
         ...
 
     def compile_grammar(self, spec: GrammarSpec) -> Grammar:
         """What an answer must obey; blocks for milliseconds.
 
-        Raises farebox_engine.errors.RequestError when it cannot be enforced.
+        Raises RequestError when it cannot be enforced.
         """
         ...
 
     def with_adapter(self, name: str, folder: str) -> "InferenceBackend":
         """The same model with an adapter on it, which begins and ends with this one; blocks while it loads.
 
-        Raises farebox_engine.errors.LoadError when the adapter does not fit.
+        Raises LoadError when the adapter does not fit.
         """
         ...
 
@@ -108,7 +77,7 @@ class InferenceBackend(Protocol):
         ...
 
     def generate(self, request: GenerationRequest) -> Generation:
-        """Queue a request; to be called on the event loop. Raises EngineError."""
+        """Queue a request; to be called on the event loop. Raises RequestError and ClosedError."""
         ...
 
     def stats(self) -> EngineStats: ...

@@ -1,9 +1,35 @@
-"""An encoder in this process: what turns texts into vectors, labels or scores."""
+"""An encoder in this process, what it is asked for, and what it finds: vectors, labels, scores.
+
+As with `gateway.models.generation`, the rest of the platform imports the engine's types from here.
+"""
 
 import asyncio
 
-from farebox_engine.encoders import EncoderEngine, EncoderRequest, EncoderStats, Task
+from farebox_engine.encoders import (
+    Classifications,
+    Embeddings,
+    EncoderEngine,
+    EncoderRequest,
+    EncoderStats,
+    EncoderUsage,
+    Ranking,
+    Task,
+    TokenLabels,
+)
 from farebox_engine.encoders.preparing import Preparing, Result
+from farebox_engine.encoders.tokenizer import Text
+
+__all__ = [
+    "Classifications",
+    "Embeddings",
+    "EncoderBackend",
+    "EncoderRequest",
+    "EncoderUsage",
+    "Ranking",
+    "Task",
+    "Text",
+    "TokenLabels",
+]
 
 _ENDPOINTS = {Task.EMBED: "/v1/embeddings", Task.CLASSIFY: "/v1/classify", Task.LABEL_TOKENS: "/v1/classify"}
 

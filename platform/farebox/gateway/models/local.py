@@ -11,10 +11,10 @@ import structlog
 
 from farebox.billing.models import ModelOffer
 from farebox.core.settings import Settings
-from farebox.gateway.models.backend import Generation
 from farebox.gateway.models.catalog import Backend, BackendFactory
 from farebox.gateway.models.checkpoints import kind_of
 from farebox.gateway.models.encoder import EncoderBackend
+from farebox.gateway.models.generation import Generation
 from farebox_engine.config import EngineConfig
 from farebox_engine.decoders.engine import Engine
 from farebox_engine.encoders import EncoderEngine

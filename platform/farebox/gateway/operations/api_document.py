@@ -7,7 +7,7 @@ import msgspec
 from litestar import Litestar, Response, Router, get
 
 from farebox.core.bodies import StrictRequest
-from farebox.core.openapi.document import Heading, openapi_document
+from farebox.core.openapi.document import ApiDescription, openapi_document
 from farebox.core.settings import Settings
 
 _DESCRIPTION = """\
@@ -39,7 +39,7 @@ def api_document(app: Litestar) -> dict[str, Any]:
     settings: Settings = app.state.settings
     return openapi_document(
         app,
-        Heading(
+        ApiDescription(
             title="Farebox",
             version=version("farebox"),
             description=_DESCRIPTION,

@@ -1,4 +1,4 @@
-"""uvicorn as Farebox runs it."""
+"""uvicorn as Farebox runs it: its settings, and how it drains. Processes and signals are `cli.process`'s."""
 
 import asyncio
 from functools import partial

@@ -5,7 +5,7 @@ from dataclasses import replace
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from farebox.gateway.completions.call_grammars import call_grammar
+from farebox.gateway.completions.jobs.call_grammars import call_grammar
 from farebox.gateway.completions.requests import (
     ChatCompletionRequest,
     JsonObjectFormat,
@@ -15,8 +15,8 @@ from farebox.gateway.completions.requests import (
     TextFormat,
 )
 from farebox.gateway.errors import InvalidParameter
-from farebox_engine.grammar.compiler import GrammarSpec
-from farebox_engine.tokenization.answer_format import AnswerFormat
+from farebox.gateway.models.answer_format import AnswerFormat
+from farebox.gateway.models.grammar import GrammarSpec
 
 
 def grammar_spec(request: Sampling, style: AnswerFormat, *, opened: bool = False) -> GrammarSpec | None:

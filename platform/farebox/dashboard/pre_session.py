@@ -1,4 +1,4 @@
-"""Forms before the sign-in: there is no session yet that a CSRF token could hang on.
+"""Pre-sessions, for forms before the sign-in: there is no session yet that a CSRF token could hang on.
 
 A random cookie takes its place: the form carries the token derived from it. Without this, another
 site could sign a visitor in to an account of its own and watch what they do there.
@@ -20,8 +20,8 @@ from farebox.core.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
-    """Somebody at the door: the CSRF token for their forms and their IP address, for the back-off."""
+class PreSession:
+    """What stands in for a session: the forms' CSRF token. `address` is an IP address, for the back-off."""
 
     csrf_token: str
     address: str | None
@@ -33,8 +33,10 @@ class Visitor:
         return response
 
 
-async def provide_visitor(request: Request[Any, Any, Any], settings: NamedDependency[Settings]) -> Visitor:
-    """The visitor. A POST is checked for forgery here, so no form can forget it. Raises ForgedRequest."""
+async def provide_pre_session(
+    request: Request[Any, Any, Any], settings: NamedDependency[Settings]
+) -> PreSession:
+    """The pre-session. A POST is checked for forgery here, so no form can forget it. Raises ForgedRequest."""
     name = "__Host-farebox-visitor" if settings.production else "farebox_visitor"
     secret = request.cookies.get(name, "")
     if request.method not in csrf.SAFE_METHODS:
@@ -45,7 +47,7 @@ async def provide_visitor(request: Request[Any, Any, Any], settings: NamedDepend
         ):
             raise ForgedRequest
     secret = secret if 20 <= len(secret) <= 100 else secrets.token_urlsafe(24)
-    return Visitor(
+    return PreSession(
         csrf_token=csrf.token_for(secret),
         address=request.client.host if request.client else None,
         cookie=Cookie(

@@ -27,33 +27,54 @@ from farebox.gateway.encoding.responses import (
     ScoredLabel,
 )
 from farebox.gateway.errors import InvalidParameter
-from farebox.gateway.models.encoder import EncoderBackend
-from farebox_engine.encoders import (
+from farebox.gateway.models.catalog import ServedModel
+from farebox.gateway.models.encoder import (
     Classifications,
     Embeddings,
+    EncoderBackend,
     EncoderRequest,
     EncoderUsage,
     Ranking,
     Task,
+    Text,
     TokenLabels,
 )
-from farebox_engine.encoders.tokenizer import Text
-from farebox_engine.errors import RequestError
+from farebox.gateway.models.errors import RequestError
 
 _encode = msgspec.json.Encoder().encode
+
+
+# Of a result and the request's id makes the document that is sent.
+Write = Callable[[Any, str], bytes]
+Prepared = tuple[EncoderRequest[Any], Write]
 
 
 @dataclass(frozen=True, slots=True)
 class EncodingJob:
     """What to compute, and how its result is written down; `write` blocks for as long as that takes."""
 
-    model: str
+    model: ServedModel
     request: EncoderRequest[Any]
-    write: Callable[[Any, str], bytes]
+    write: Write
+
+    @property
+    def prompt_tokens(self) -> int:
+        """All tokens that will be computed."""
+        return self.request.tokens
+
+    @property
+    def max_output_tokens(self) -> int:
+        """Encoders write nothing."""
+        return 0
 
 
-def make_encoding_job(backend: EncoderBackend, asked: EncodingRequest) -> EncodingJob:
+def make_encoding_job(asked: EncodingRequest, model: ServedModel) -> EncodingJob:
     """Check and tokenise; blocks. Raises InvalidParameter for what does not fit the model."""
+    request, write = _prepare(model.encoder, asked)
+    return EncodingJob(model, request, write)
+
+
+def _prepare(backend: EncoderBackend, asked: EncodingRequest) -> Prepared:
     try:
         if isinstance(asked, EmbeddingRequest):
             return _embedding(backend, asked)
@@ -64,7 +85,7 @@ def make_encoding_job(backend: EncoderBackend, asked: EncodingRequest) -> Encodi
         raise InvalidParameter(str(error), error.param) from None
 
 
-def _embedding(backend: EncoderBackend, asked: EmbeddingRequest) -> EncodingJob:
+def _embedding(backend: EncoderBackend, asked: EmbeddingRequest) -> Prepared:
     request = backend.prepare.embedding(
         _inputs(asked.input),
         prompt=asked.prompt_name,
@@ -82,10 +103,10 @@ def _embedding(backend: EncoderBackend, asked: EmbeddingRequest) -> EncodingJob:
         items = [Embedding(index, vector) for index, vector in enumerate(data)]
         return _encode(EmbeddingList(items, asked.model, _usage(found.usage)))
 
-    return EncodingJob(asked.model, request, write)
+    return request, write
 
 
-def _ranking(backend: EncoderBackend, asked: RerankRequest) -> EncodingJob:
+def _ranking(backend: EncoderBackend, asked: RerankRequest) -> Prepared:
     texts = asked.texts
     request = backend.prepare.ranking(asked.query, texts, truncate=bool(asked.truncate))
 
@@ -98,10 +119,10 @@ def _ranking(backend: EncoderBackend, asked: RerankRequest) -> EncodingJob:
         ]
         return _encode(RankedList(f"rerank-{request_id}", asked.model, results, _usage(found.usage)))
 
-    return EncodingJob(asked.model, request, write)
+    return request, write
 
 
-def _classification(backend: EncoderBackend, asked: ClassifyRequest) -> EncodingJob:
+def _classification(backend: EncoderBackend, asked: ClassifyRequest) -> Prepared:
     request: EncoderRequest[Classifications] | EncoderRequest[TokenLabels]
     if backend.task is Task.LABEL_TOKENS:
         request = backend.prepare.token_labels(asked.texts, truncate=bool(asked.truncate))
@@ -115,7 +136,7 @@ def _classification(backend: EncoderBackend, asked: ClassifyRequest) -> Encoding
         )
         return _encode(answer)
 
-    return EncodingJob(asked.model, request, write)
+    return request, write
 
 
 def _inputs(given: str | list[str | int | list[int]]) -> Sequence[Text]:

@@ -8,12 +8,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from farebox.core.bodies import body_too_large
-from farebox.core.errors import (
-    BadRequest,
-    FareboxError,
-    MethodNotAllowed,
-    NotFound,
-)
+from farebox.core.errors import BadRequest, FareboxError, MethodNotAllowed, NotFound
 from farebox.core.exchange import exchange_of
 
 log = structlog.get_logger(__name__)

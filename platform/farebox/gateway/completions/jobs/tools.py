@@ -8,7 +8,7 @@ from msgspec import Raw
 from farebox.gateway.completions.messages import FunctionTool, NamedTool, ToolMessage
 from farebox.gateway.completions.requests import ChatCompletionRequest
 from farebox.gateway.errors import InvalidParameter, UnsupportedParameter
-from farebox_engine.tokenization.answer_format import AnswerFormat
+from farebox.gateway.models.answer_format import AnswerFormat
 
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
 

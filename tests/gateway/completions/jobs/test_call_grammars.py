@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farebox.gateway.completions.grammars import grammar_spec
+from farebox.gateway.completions.jobs.grammars import grammar_spec
 from farebox.gateway.completions.requests import ChatCompletionRequest
 from farebox_engine.grammar.compiler import Grammar, GrammarCompiler
 from farebox_engine.tokenization.answer_format import AnswerFormat, AnswerParser, ToolCall

@@ -5,11 +5,10 @@ from typing import Any
 
 import msgspec
 
+from farebox.gateway.completions.jobs.tools import tool_parameters
 from farebox.gateway.completions.messages import FunctionTool, NamedTool
 from farebox.gateway.completions.requests import ChatCompletionRequest
-from farebox.gateway.completions.tools import tool_parameters
-from farebox_engine.grammar.compiler import JSON_WHITE_SPACE, GrammarSpec
-from farebox_engine.tokenization.answer_format import (
+from farebox.gateway.models.answer_format import (
     CLOSE_CALL,
     CLOSE_REASONING,
     OPEN_CALL,
@@ -17,6 +16,7 @@ from farebox_engine.tokenization.answer_format import (
     WHITE_SPACE,
     AnswerFormat,
 )
+from farebox.gateway.models.grammar import JSON_WHITE_SPACE, GrammarSpec
 
 
 def call_grammar(request: ChatCompletionRequest, style: AnswerFormat) -> GrammarSpec | None:

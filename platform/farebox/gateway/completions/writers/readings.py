@@ -12,7 +12,7 @@ from farebox.gateway.completions.responses import (
     ToolCallAnswer,
     ToolCallDelta,
 )
-from farebox_engine.tokenization.answer_format import AnswerParser, Content, Part, Reasoning, ToolCall
+from farebox.gateway.models.answer_format import AnswerParser, Content, Part, Reasoning, ToolCall
 
 
 class Reading:

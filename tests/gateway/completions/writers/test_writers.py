@@ -12,20 +12,22 @@ from farebox.gateway.completions.responses import (
     Completion,
     CompletionChoice,
 )
-from farebox.gateway.completions.writers import ChatWriter, CompletionWriter, Heading
-from farebox_engine.outputs import Chunk, FinishReason, TokenLogprob
+from farebox.gateway.completions.writers.chat import ChatWriter
+from farebox.gateway.completions.writers.completion import CompletionWriter
+from farebox.gateway.completions.writers.writer import AnswerHead
+from farebox.gateway.models.generation import Chunk, FinishReason, TokenLogprob
 
 MODEL = 'a model, "content":"" and "text":"" in its name'
 TEXTS = ["plain", ' "content":"" ', ' "text":"" ', "\n\x00\\", "☂ 漢", "data: [DONE]\n\n"]
 
 
-def heading(include_usage: bool) -> Heading:
-    return Heading("id-1", 1_800_000_000, MODEL, "fp_1", include_usage, with_logprobs=False)
+def head(include_usage: bool) -> AnswerHead:
+    return AnswerHead("id-1", 1_800_000_000, MODEL, "fp_1", include_usage, with_logprobs=False)
 
 
 @pytest.mark.parametrize("include_usage", [False, True])
 def test_every_event_of_a_chat_is_the_chunk_that_clients_read(include_usage: bool) -> None:
-    writer = ChatWriter(heading(include_usage))
+    writer = ChatWriter(head(include_usage))
     usage = None if include_usage else msgspec.UNSET
     for index in (0, 1, 0, 1):
         writer.events(index, Chunk("opening", (1,)))
@@ -44,7 +46,7 @@ def test_every_event_of_a_chat_is_the_chunk_that_clients_read(include_usage: boo
 
 @pytest.mark.parametrize("include_usage", [False, True])
 def test_every_event_of_a_completion_is_the_chunk_that_clients_read(include_usage: bool) -> None:
-    writer = CompletionWriter(heading(include_usage))
+    writer = CompletionWriter(head(include_usage))
     usage = None if include_usage else msgspec.UNSET
     for index in (0, 1, 0, 1):
         for text in TEXTS:
@@ -64,7 +66,7 @@ def scored(text: str) -> Chunk:
 def test_only_plain_text_of_a_begun_answer_goes_the_short_way(
     kind: type[ChatWriter | CompletionWriter],
 ) -> None:
-    writer = kind(heading(include_usage=True))
+    writer = kind(head(include_usage=True))
     plain = Chunk("more", (1,))
     assert writer.plain_event(0, plain) is None
     writer.events(0, Chunk("opening", (1,)))
@@ -79,7 +81,7 @@ def test_only_plain_text_of_a_begun_answer_goes_the_short_way(
 def test_an_answer_with_more_than_text_never_goes_the_short_way(
     kind: type[ChatWriter | CompletionWriter],
 ) -> None:
-    asked = replace(heading(include_usage=False), with_logprobs=True)
+    asked = replace(head(include_usage=False), with_logprobs=True)
     writer = kind(asked)
     for _ in range(2):
         writer.events(0, scored("likely"))
@@ -87,7 +89,7 @@ def test_an_answer_with_more_than_text_never_goes_the_short_way(
 
 
 def test_the_last_event_says_why_an_answer_ended() -> None:
-    writer = ChatWriter(heading(include_usage=False))
+    writer = ChatWriter(head(include_usage=False))
     writer.events(0, Chunk("a", (1,)))
     events = writer.events(0, Chunk("b", (2,), finish_reason=FinishReason.LENGTH)).split(b"\n\n")
     text, end, _ = (event.removeprefix(b"data: ") for event in events)

@@ -1,0 +1,77 @@
+"""The way of every inference request up to its admission."""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+from farebox.core.errors import FareboxError
+from farebox.gateway.errors import ShuttingDown
+from farebox.gateway.gateway import Gateway
+from farebox.gateway.models.catalog import ServedModel
+from farebox.gateway.transport.wire import Wire
+from farebox.keys.service import authenticate
+from farebox.keys.tokens import KeyClaims
+from farebox.metering.admission import Admission, Grant
+from farebox.metering.errors import ModelNotFound
+
+
+class ModelRequest(Protocol):
+    """The body of a request that a model answers."""
+
+    @property
+    def model(self) -> str:
+        """The name by which it is offered."""
+        ...
+
+
+class Job(Protocol):
+    """What is to be computed. Both counts together are the worst case that admission reserves."""
+
+    @property
+    def prompt_tokens(self) -> int: ...
+
+    @property
+    def max_output_tokens(self) -> int: ...
+
+
+Request = TypeVar("Request", bound=ModelRequest)
+Prepared = TypeVar("Prepared", bound=Job)
+
+
+def _accept(_: ModelRequest) -> None:
+    """Nothing is to be checked before the model is known."""
+
+
+async def admit_request(
+    gateway: Gateway,
+    request: Request,
+    claims: KeyClaims,
+    wire: Wire,
+    prepare: Callable[[Request, ServedModel], Awaitable[Prepared]],
+    check: Callable[[Request], None] = _accept,
+) -> tuple[Prepared, Grant]:
+    """Check a request, find its model, have it prepared and admitted.
+
+    Raises ShuttingDown, ModelNotFound, what `check` and `prepare` raise (BadRequest), and what admission
+    raises; InvalidApiKey before any of them, if the key is no good any more: what is wrong with a request
+    is nothing a stranger should learn.
+    """
+    try:
+        if gateway.runs.draining:
+            raise ShuttingDown
+        check(request)
+        model = gateway.catalog.find(request.model)
+        if model is None:
+            raise ModelNotFound(request.model)
+        job = await prepare(request, model)
+    except FareboxError:
+        await authenticate(gateway.database, claims)
+        raise
+    admission = Admission(
+        request_id=wire.exchange.request_id,
+        key_id=claims.key_id,
+        token_sha256=claims.digest,
+        model_id=model.id,
+        prompt_tokens=job.prompt_tokens,
+        max_output_tokens=job.max_output_tokens,
+    )
+    return job, await gateway.meter.admit(admission)

@@ -1,0 +1,148 @@
+"""A request, checked against its model: the answers to generate, and the most they may cost."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import msgspec
+
+from farebox.gateway.completions.jobs.sampling import echoes, sampling_params
+from farebox.gateway.completions.requests import (
+    MAX_CHOICES,
+    MAX_PROMPTS,
+    ChatCompletionRequest,
+    CompletionRequest,
+    Sampling,
+    refuse_unsupported,
+)
+from farebox.gateway.errors import ContextLengthExceeded, InvalidParameter, UnsupportedParameter
+from farebox.gateway.models.answer_format import AnswerFormat, AnswerParser
+from farebox.gateway.models.backend import InferenceBackend
+from farebox.gateway.models.catalog import ServedModel
+from farebox.gateway.models.generation import SamplingParams
+from farebox.gateway.models.grammar import Grammar
+
+# What a request gets that names no max_tokens, as far as the context has room: without a bound, the
+# worst case that admission reserves would be the whole context.
+DEFAULT_MAX_TOKENS = 1024
+
+
+class Job(msgspec.Struct, frozen=True):
+    """Answers to generate: `n` for each prompt. Choice i*n + j is the j-th answer to prompt i.
+
+    `max_tokens` bounds each answer. `prompts` are token ids. `priority` is the engine's class: 0, or -1
+    for one that yields.
+    """
+
+    model: ServedModel
+    prompts: list[list[int]]
+    n: int
+    max_tokens: int
+    params: SamplingParams
+    stream: bool
+    include_usage: bool
+    grammar: Grammar | None = None
+    new_parser: Callable[[], AnswerParser] | None = None
+    priority: int = 0
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Each prompt counts once, however many answers it gets."""
+        return sum(map(len, self.prompts))
+
+    @property
+    def max_output_tokens(self) -> int:
+        """What all answers together have at most."""
+        return self.max_tokens * self.choices
+
+    @property
+    def choices(self) -> int:
+        return len(self.prompts) * self.n
+
+    def params_of(self, choice: int) -> SamplingParams:
+        """The parameters of one choice: with a seed, each answer to a prompt has its own next one."""
+        step = choice % self.n
+        if not step or self.params.seed is None:
+            return self.params
+        return replace(self.params, seed=(self.params.seed + step) % 2**63)
+
+
+def check_request(request: Sampling) -> None:
+    """Refuse what is not supported, and fields that contradict each other. Raises BadRequest."""
+    refuse_unsupported(request)
+    if request.stream_options is not None and not request.stream:
+        raise InvalidParameter("`stream_options` goes with `stream: true` only.", "stream_options")
+    if isinstance(request, ChatCompletionRequest):
+        if request.top_logprobs is not None and not request.logprobs:
+            raise InvalidParameter("`top_logprobs` goes with `logprobs: true` only.", "top_logprobs")
+        limits = {request.max_tokens, request.max_completion_tokens} - {None}
+        if len(limits) == 2:
+            raise InvalidParameter(
+                "`max_tokens` and `max_completion_tokens` differ; send one of them.", "max_tokens"
+            )
+    elif isinstance(request, CompletionRequest) and request.best_of not in (None, request.n or 1):
+        raise UnsupportedParameter("best_of", " It may only equal `n`.")
+
+
+def make_job(
+    request: Sampling,
+    model: ServedModel,
+    prompts: list[list[int]],
+    grammar: Grammar | None = None,
+    bad_words: tuple[tuple[int, ...], ...] = (),
+    *,
+    opened: bool = False,
+) -> Job:
+    """Check the request against the model. Raises ContextLengthExceeded and InvalidParameter.
+
+    `opened`: the prompt itself begins the model's reasoning.
+    """
+    n = request.n or 1
+    if len(prompts) * n > max(MAX_CHOICES, MAX_PROMPTS):
+        raise InvalidParameter(f"{len(prompts)} prompts times n={n} are too many answers.", "n")
+    options = request.stream_options
+    max_tokens = _max_tokens(request, model.generator, prompts)
+    return Job(
+        model=model,
+        prompts=prompts,
+        n=n,
+        max_tokens=max_tokens,
+        params=sampling_params(request, max_tokens, model.generator.defaults, bad_words),
+        stream=bool(request.stream),
+        include_usage=bool(options and options.include_usage),
+        grammar=grammar,
+        new_parser=_parser_factory(request, model.generator.answer_format, opened=opened),
+        priority=-1 if request.priority else 0,
+    )
+
+
+def _parser_factory(
+    request: Sampling, style: AnswerFormat, *, opened: bool
+) -> Callable[[], AnswerParser] | None:
+    """What reads the answer's text; None where all of it is content."""
+    if not isinstance(request, ChatCompletionRequest):
+        return None
+    with_tools = bool(request.tools) and request.tool_choice != "none"
+    if not with_tools and not style.reasons:
+        return None
+    return lambda: AnswerParser(style, with_tools=with_tools, opened=opened)
+
+
+def _max_tokens(request: Sampling, backend: InferenceBackend, prompts: list[list[int]]) -> int:
+    chat = isinstance(request, ChatCompletionRequest)
+    longest = max(map(len, prompts))
+    if not min(map(len, prompts)):
+        raise InvalidParameter("A prompt needs one token at least.", "messages" if chat else "prompt")
+    asked, name = request.max_tokens, "max_tokens"
+    if isinstance(request, ChatCompletionRequest) and request.max_completion_tokens is not None:
+        asked, name = request.max_completion_tokens, "max_completion_tokens"
+    context_length = backend.context_length
+    room = context_length - longest
+    if asked is None:
+        if room < 1:
+            raise ContextLengthExceeded(context_length, longest, None, "messages" if chat else "prompt")
+        return min(room, DEFAULT_MAX_TOKENS, backend.defaults.max_new_tokens or DEFAULT_MAX_TOKENS)
+    if asked < 1 and not echoes(request):
+        raise InvalidParameter(f"`{name}` must be at least 1; 0 goes with `echo` only.", name)
+    if asked > room:
+        raise ContextLengthExceeded(context_length, longest, asked, name)
+    return asked

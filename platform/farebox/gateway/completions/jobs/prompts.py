@@ -1,0 +1,52 @@
+"""A request's texts as tokens, and its grammar as automata: what only a model's own backend can make."""
+
+from farebox.gateway.completions.jobs.tools import offered_tools
+from farebox.gateway.completions.messages import plain_message
+from farebox.gateway.completions.requests import MAX_PROMPTS, ChatCompletionRequest
+from farebox.gateway.errors import InvalidParameter
+from farebox.gateway.models.backend import InferenceBackend
+from farebox.gateway.models.errors import RequestError, TemplateError
+from farebox.gateway.models.grammar import Grammar, GrammarSpec
+
+
+def render_chat(backend: InferenceBackend, request: ChatCompletionRequest) -> list[list[int]]:
+    """The prompt of a conversation. Raises BadRequest when the model or its template refuses it."""
+    messages = [plain_message(message) for message in request.messages]
+    tools = offered_tools(request, backend.answer_format)
+    try:
+        return [backend.render_chat(messages, tools)]
+    except TemplateError as error:
+        raise InvalidParameter(f"This model cannot take these messages: {error}", "messages") from None
+
+
+def encode_prompts(backend: InferenceBackend, prompt: str | list[str | int | list[int]]) -> list[list[int]]:
+    """The prompts of a completion request: text, token ids, or a list of either. Raises InvalidParameter."""
+    if isinstance(prompt, str):
+        return [backend.encode(prompt)]
+    if all(isinstance(item, int) for item in prompt):
+        return [prompt]  # type: ignore[list-item]  # just checked
+    if len(prompt) > MAX_PROMPTS:
+        raise InvalidParameter(f"`prompt` has {len(prompt)} prompts; at most {MAX_PROMPTS}.", "prompt")
+    prompts = []
+    for item in prompt:
+        if isinstance(item, int):
+            raise InvalidParameter("`prompt` mixes token ids with prompts.", "prompt")
+        prompts.append(backend.encode(item) if isinstance(item, str) else item)
+    return prompts
+
+
+def spell_bad_words(backend: InferenceBackend, words: list[str]) -> tuple[tuple[int, ...], ...]:
+    """The sequences of tokens that the answer must not hold. Raises InvalidParameter."""
+    try:
+        found = [spelling for word in words for spelling in backend.spellings(word)]
+    except RequestError as error:
+        raise InvalidParameter(str(error), error.param) from None
+    return tuple(dict.fromkeys(found))
+
+
+def compile_grammar(backend: InferenceBackend, spec: GrammarSpec) -> Grammar:
+    """What the answer must obey. Raises InvalidParameter when it cannot be enforced."""
+    try:
+        return backend.compile_grammar(spec)
+    except RequestError as error:
+        raise InvalidParameter(str(error), error.param) from None

@@ -1,0 +1,41 @@
+"""`/v1`: chat completions and completions."""
+
+from farebox.gateway.completions.answer import answer_completion
+from farebox.gateway.completions.documentation import CHAT_COMPLETION, COMPLETION
+from farebox.gateway.completions.requests import ChatCompletionRequest, CompletionRequest
+from farebox.gateway.completions.writers.chat import ChatWriter
+from farebox.gateway.completions.writers.completion import CompletionWriter
+from farebox.gateway.endpoint import inference
+from farebox.gateway.gateway import Gateway
+from farebox.gateway.transport.wire import Wire
+from farebox.keys.tokens import KeyClaims
+
+
+@inference(
+    "/chat/completions",
+    ChatCompletionRequest,
+    operation_id="createChatCompletion",
+    summary="Create a chat completion",
+    tag="Chat",
+    documentation=CHAT_COMPLETION,
+)
+async def create_chat_completion(
+    gateway: Gateway, request: ChatCompletionRequest, claims: KeyClaims, wire: Wire
+) -> None:
+    """Answer a conversation, whole or as server-sent events (`stream: true`)."""
+    await answer_completion(gateway, request, claims, wire, ChatWriter)
+
+
+@inference(
+    "/completions",
+    CompletionRequest,
+    operation_id="createCompletion",
+    summary="Create a completion",
+    tag="Completions",
+    documentation=COMPLETION,
+)
+async def create_completion(
+    gateway: Gateway, request: CompletionRequest, claims: KeyClaims, wire: Wire
+) -> None:
+    """Continue a text, several, or token ids."""
+    await answer_completion(gateway, request, claims, wire, CompletionWriter)

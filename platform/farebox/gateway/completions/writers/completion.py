@@ -1,0 +1,67 @@
+"""How the answer to `POST /v1/completions` is written."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from msgspec import UNSET, UnsetType
+
+from farebox.gateway.completions.responses import Completion, CompletionChoice, CompletionUsage
+from farebox.gateway.completions.writers.choices import ChoiceBuffer
+from farebox.gateway.completions.writers.events import Frame, encode, event, frame, plain_text_event
+from farebox.gateway.completions.writers.logprobs import ScoredToken, legacy_logprobs, scored_prompt
+from farebox.gateway.completions.writers.writer import AnswerHead
+from farebox.gateway.models.generation import Chunk
+
+
+class CompletionWriter:
+    """`POST /v1/completions`."""
+
+    id_prefix: ClassVar[str] = "cmpl-"
+
+    def __init__(self, head: AnswerHead) -> None:
+        self._head = head
+        self._usage = None if head.include_usage else UNSET
+        self._offsets: dict[int, int] = {}
+        self._frames: dict[int, Frame] = {}
+
+    def events(self, index: int, chunk: Chunk) -> bytes:
+        plain = self.plain_event(index, chunk)
+        if plain is not None:
+            return plain
+        text = chunk.text
+        tokens: list[ScoredToken] = [*(chunk.logprobs or ())]
+        if chunk.prompt is not None:
+            text = (chunk.prompt.text or "") + text
+            tokens = [*scored_prompt(chunk.prompt), *tokens]
+        if not (text or tokens or chunk.finish_reason):
+            return b""
+        if not self._head.with_logprobs and index not in self._frames:
+            bare = self._completion([CompletionChoice(index, "")], self._usage)
+            self._frames[index] = frame(bare, b'"text":""')
+        offset = self._offsets.get(index, 0)
+        self._offsets[index] = offset + len(text)
+        logprobs = legacy_logprobs(tokens, offset) if self._head.with_logprobs else None
+        reason = None if chunk.finish_reason is None else chunk.finish_reason.value
+        choice = CompletionChoice(index, text, logprobs, reason)  # type: ignore[arg-type]
+        return event(self._completion([choice], self._usage))
+
+    def plain_event(self, index: int, chunk: Chunk) -> bytes | None:
+        return plain_text_event(self._frames.get(index), chunk)
+
+    def usage_event(self, usage: CompletionUsage) -> bytes:
+        return event(self._completion([], usage)) if self._head.include_usage else b""
+
+    def document(self, choices: Sequence[ChoiceBuffer], usage: CompletionUsage) -> bytes:
+        return encode(
+            self._completion([self._choice(index, choice) for index, choice in enumerate(choices)], usage)
+        )
+
+    def _choice(self, index: int, choice: ChoiceBuffer) -> CompletionChoice:
+        logprobs = legacy_logprobs(choice.logprobs, 0) if self._head.with_logprobs else None
+        return CompletionChoice(index, "".join(choice.texts), logprobs, choice.finish_reason)  # type: ignore[arg-type]
+
+    def _completion(
+        self, choices: list[CompletionChoice], usage: CompletionUsage | None | UnsetType
+    ) -> Completion:
+        head = self._head
+        return Completion(head.id, head.created, head.model, choices, head.fingerprint, usage)

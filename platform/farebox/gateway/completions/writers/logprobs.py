@@ -1,0 +1,51 @@
+"""Log-probabilities in the two shapes of OpenAI's API."""
+
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from farebox.gateway.completions import responses
+from farebox.gateway.completions.responses import ChoiceLogprobs, LegacyLogprobs, TopLogprob
+from farebox.gateway.models.generation import PromptDetails, TokenLogprob
+
+# A prompt's first token has its text alone, since nothing precedes it.
+ScoredToken: TypeAlias = TokenLogprob | str
+
+
+def scored_prompt(prompt: PromptDetails) -> list[ScoredToken]:
+    """The prompt's tokens, where they were asked for."""
+    if prompt.logprobs is None:
+        return []
+    rest = [token for token in prompt.logprobs if token is not None]
+    text = prompt.text or ""
+    return [text[: len(text) - sum(len(token.token) for token in rest)], *rest]
+
+
+def chat_logprobs(tokens: Iterable[ScoredToken]) -> ChoiceLogprobs:
+    """As chat completions have them: one object for each token."""
+    return ChoiceLogprobs(
+        [
+            responses.TokenLogprob(
+                token.token,
+                token.logprob,
+                list(token.bytes),
+                [TopLogprob(other.token, other.logprob, list(other.bytes)) for other in token.top],
+            )
+            for token in tokens
+            if not isinstance(token, str)
+        ]
+    )
+
+
+def legacy_logprobs(tokens: Iterable[ScoredToken], offset: int) -> LegacyLogprobs:
+    """As completions have them: parallel lists. `offset` counts the characters before the first token."""
+    found = LegacyLogprobs([], [], [], [])
+    for token in tokens:
+        text = token if isinstance(token, str) else token.token
+        found.tokens.append(text)
+        found.text_offset.append(offset)
+        found.token_logprobs.append(None if isinstance(token, str) else token.logprob)
+        found.top_logprobs.append(
+            None if isinstance(token, str) else {other.token: other.logprob for other in token.top}
+        )
+        offset += len(text)
+    return found

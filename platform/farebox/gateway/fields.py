@@ -1,0 +1,8 @@
+"""Types of fields that the bodies of several inference endpoints have."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+ModelName = Annotated[str, Meta(min_length=1, max_length=256, examples=["demo"])]
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]

@@ -57,8 +57,31 @@ def test_money_is_written_exactly_or_briefly(amount: str, exact: str, brief: str
     assert money_brief(Decimal(amount), "USD") == brief
 
 
-def test_other_currencies_and_small_things() -> None:
-    assert money(Decimal("5"), "EUR") == "€5.00"
-    assert money(Decimal("5"), "CHF") == "CHF 5.00"
+@pytest.mark.parametrize(
+    ("amount", "currency", "exact", "brief"),
+    [
+        ("5", "EUR", "€5.00", "€5.00"),
+        ("5", "CHF", "CHF 5.00", "CHF 5.00"),
+        ("1234.5", "JPY", "¥1,234.5", "¥1,234"),
+        ("0.0018", "JPY", "¥0.0018", "¥0.0018"),
+        ("-3", "JPY", "-¥3", "-¥3"),
+        ("0", "JPY", "¥0", "¥0"),
+        ("5.0005", "KWD", "KWD 5.0005", "KWD 5.000"),
+        ("1000000", "KRW", "₩1,000,000", "₩1,000,000"),
+        ("5", "XXQ", "XXQ 5.00", "XXQ 5.00"),
+        (
+            "123456789012345678.123456789012",
+            "USD",
+            "$123,456,789,012,345,678.123456789012",
+            "$123,456,789,012,345,678.12",
+        ),
+    ],
+)
+def test_money_is_written_as_its_currency_is(amount: str, currency: str, exact: str, brief: str) -> None:
+    assert money(Decimal(amount), currency) == exact
+    assert money_brief(Decimal(amount), currency) == brief
+
+
+def test_small_things() -> None:
     assert [count_brief(n) for n in (0, 12, 1500, 2_000_000, 10**9)] == ["0", "12", "1.5k", "2M", "1B"]
     assert [seconds(None), seconds(0.0841), seconds(1.318)] == ["–", "84 ms", "1.32 s"]

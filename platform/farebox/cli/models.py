@@ -6,6 +6,7 @@ from typing import Any
 
 import rich_click as click
 
+from farebox.billing.models import ModelOffer, Price
 from farebox.billing.service import active_models, current_price, parse_price, remove_model, set_price
 from farebox.cli.offering import offer_checkpoint
 from farebox.cli.operation import Operation, answer_json, answer_rows, json_option, operate
@@ -62,23 +63,24 @@ def list_(as_json: bool) -> None:
 
     async def work(operation: Operation) -> list[dict[str, Any]]:
         async with operation.database.meter_transaction() as session:
-            rows = []
-            for offer in await active_models(session):
-                price = await current_price(session, offer.id)
-                rows.append(
-                    {
-                        "id": offer.id,
-                        "input": plain(price.input_per_million) if price else None,
-                        "cached_input": plain(price.cached_input_per_million) if price else None,
-                        "output": plain(price.output_per_million) if price else None,
-                        "currency": price.currency if price else None,
-                        "context_length": offer.context_length,
-                        "path": offer.path,
-                    }
-                )
-            return rows
+            return [
+                _describe(offer, await current_price(session, offer.id))
+                for offer in await active_models(session)
+            ]
 
     answer_rows(operate(work), as_json=as_json, nothing="No model; `farebox model add DIR --name NAME`.")
+
+
+def _describe(offer: ModelOffer, price: Price | None) -> dict[str, Any]:
+    return {
+        "id": offer.id,
+        "input": plain(price.input_per_million, price.currency) if price else None,
+        "cached_input": plain(price.cached_input_per_million, price.currency) if price else None,
+        "output": plain(price.output_per_million, price.currency) if price else None,
+        "currency": price.currency if price else None,
+        "context_length": offer.context_length,
+        "path": offer.path,
+    }
 
 
 @model.command()

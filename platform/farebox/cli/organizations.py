@@ -61,7 +61,7 @@ def list_(as_json: bool) -> None:
 
     async def work(operation: Operation) -> list[dict[str, Any]]:
         query = (
-            select(Organization, MeterScope.balance)
+            select(Organization, MeterScope.balance, MeterScope.currency)
             .join(MeterScope, MeterScope.id == Organization.id)
             .order_by(Organization.id)
         )
@@ -71,10 +71,10 @@ def list_(as_json: bool) -> None:
                     "id": external("org", organization.id),
                     "name": organization.name,
                     "status": organization.status,
-                    "balance": plain(balance or Decimal(0)),
+                    "balance": plain(balance or Decimal(0), currency or operation.settings.currency),
                     "created_at": iso(organization.created_at),
                 }
-                for organization, balance in await session.execute(query)
+                for organization, balance, currency in await session.execute(query)
             ]
 
     answer_rows(operate(work), as_json=as_json, nothing="No organization yet; `farebox org create NAME`.")

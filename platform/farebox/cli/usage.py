@@ -66,6 +66,6 @@ def _describe(row: Any) -> dict[str, Any]:
         "input_tokens": int(row["input_tokens"]),
         "cached_input_tokens": int(row["cached_input_tokens"]),
         "output_tokens": int(row["output_tokens"]),
-        "amount": plain(row["amount"]),
+        "amount": plain(row["amount"], row["currency"]),
         "currency": row["currency"],
     }

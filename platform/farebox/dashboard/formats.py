@@ -3,28 +3,36 @@
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 
+from babel.numbers import get_currency_symbol
 from markupsafe import Markup
 
 from farebox.core.clock import iso
-from farebox.core.money import plain, round_to_cent
+from farebox.core.money import plain, round_to_minor_unit
 
-_SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "CNY": "CN¥", "INR": "₹"}
+_LOCALE = "en_US"  # the pages' language
 _BRIEF_DECIMALS = Decimal("0.000001")
 
 
 def money(amount: Decimal, currency: str) -> str:
-    """The amount with all its digits: `$0.000123`, `CHF 5.00`."""
-    sign, digits = ("-", plain(-amount)) if amount < 0 else ("", plain(amount))
-    whole, _, fraction = digits.partition(".")
-    symbol = _SYMBOLS.get(currency, f"{currency} ")
-    return f"{sign}{symbol}{int(whole):,}.{fraction}"
+    """The amount with all its digits: `$0.000123`, `CHF 5.00`, `¥5`.
+
+    Babel's own `format_currency` would round to the 28 digits of the decimal context.
+    """
+    whole, point, fraction = plain(amount.copy_abs(), currency).partition(".")
+    sign = "-" if amount < 0 else ""
+    return f"{sign}{_symbol(currency)}{int(whole):,}{point}{fraction}"
 
 
 def money_brief(amount: Decimal, currency: str) -> str:
-    """The amount for a headline: cents from one unit up, below that as many as six decimals."""
+    """The amount for a headline: to the minor unit from one unit up, below that as many as six decimals."""
     if abs(amount) >= 1:
-        return money(round_to_cent(amount), currency)
+        return money(round_to_minor_unit(amount, currency), currency)
     return money(amount.quantize(_BRIEF_DECIMALS, rounding=ROUND_HALF_EVEN), currency)
+
+
+def _symbol(currency: str) -> str:
+    symbol = get_currency_symbol(currency, _LOCALE)
+    return f"{symbol} " if symbol[-1].isalpha() else symbol
 
 
 def count(number: int) -> str:

@@ -1,4 +1,4 @@
-"""What `/auth` says of itself in the API reference; see `core.documentation`."""
+"""What `/auth` says of itself in the API reference; see `core.openapi.documentation`."""
 
 from farebox.auth.errors import (
     ForgedRequest,

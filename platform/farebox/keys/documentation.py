@@ -1,4 +1,4 @@
-"""What the public keys' route says of itself in the API reference; see `core.documentation`."""
+"""What the public keys' route says of itself in the API reference; see `core.openapi.documentation`."""
 
 from typing import Literal
 

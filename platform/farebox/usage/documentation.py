@@ -1,4 +1,4 @@
-"""What the usage pages say of themselves in the API reference; see `core.documentation`."""
+"""What the usage pages say of themselves in the API reference; see `core.openapi.documentation`."""
 
 from decimal import Decimal
 

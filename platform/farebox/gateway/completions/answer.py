@@ -9,7 +9,7 @@ from uuid import UUID
 
 from farebox.gateway.admission import admit_request
 from farebox.gateway.completions.jobs.grammars import grammar_spec
-from farebox.gateway.completions.jobs.job import Job, check_request, make_job
+from farebox.gateway.completions.jobs.job import CompletionJob, check_request, make_job
 from farebox.gateway.completions.jobs.prompts import (
     compile_grammar,
     encode_prompts,
@@ -54,7 +54,7 @@ async def answer_completion(
 
 async def _prepare(
     gateway: Gateway, organization_id: UUID, request: InferenceRequest, model: ServedModel
-) -> Job:
+) -> CompletionJob:
     """Tokenise the prompts, and check the request against the model. Raises BadRequest."""
     backend = model.generator
     prompts = await _tokenise(gateway, backend, request)
@@ -101,7 +101,7 @@ async def _off_loop(gateway: Gateway, size: int, work: Callable[[], R]) -> R:
     return await asyncio.get_running_loop().run_in_executor(gateway.tokenizers, work)
 
 
-def _head(id_prefix: str, job: Job, wire: Wire) -> AnswerHead:
+def _head(id_prefix: str, job: CompletionJob, wire: Wire) -> AnswerHead:
     return AnswerHead(
         id=id_prefix + wire.exchange.request_id.hex,
         created=int(time.time()),

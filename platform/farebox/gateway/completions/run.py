@@ -6,7 +6,7 @@ import structlog
 
 from farebox.gateway.completions.delivery import Delivery
 from farebox.gateway.completions.interleaving import interleave
-from farebox.gateway.completions.jobs.job import Job
+from farebox.gateway.completions.jobs.job import CompletionJob
 from farebox.gateway.completions.tally import Tally
 from farebox.gateway.completions.writers.choices import ChoiceBuffer
 from farebox.gateway.completions.writers.events import DONE
@@ -15,7 +15,7 @@ from farebox.gateway.errors import GenerationFailed, GrammarStuck, InvalidParame
 from farebox.gateway.models.backend import InferenceBackend
 from farebox.gateway.models.errors import ClosedError, RequestError
 from farebox.gateway.models.generation import Chunk, FinishReason, Generation, GenerationRequest
-from farebox.gateway.reply import Reply
+from farebox.gateway.responder import Responder
 from farebox.gateway.telemetry import record
 from farebox.gateway.transport.wire import Headers, Wire
 from farebox.metering.admission import Grant
@@ -37,13 +37,13 @@ class CompletionRun:
     `execute` tells errors to the client instead of raising them. A task that is cancelled settles first.
     """
 
-    def __init__(self, job: Job, grant: Grant, meter: Meter, wire: Wire, writer: Writer) -> None:
+    def __init__(self, job: CompletionJob, grant: Grant, meter: Meter, wire: Wire, writer: Writer) -> None:
         self._job = job
         self._grant = grant
         self._meter = meter
         self._wire = wire
         self._writer = writer
-        self._reply = Reply(wire, grant.rate_limit_headers)
+        self._responder = Responder(wire, grant.rate_limit_headers)
         self._tally = Tally([len(prompt) for prompt in job.prompts], job.n)
         self._delivery = Delivery(self._tally, job.choices, grant.record_delivery)
         self._document = b""
@@ -59,7 +59,7 @@ class CompletionRun:
                 await self._generate_and_settle(self._job.model.generator)
             await self._finish()
         except Exception as error:
-            await self._reply.report(error)
+            await self._responder.report(error)
         finally:
             self._wire.watch(None)
 
@@ -153,7 +153,7 @@ class CompletionRun:
         if not data:
             return
         if not self._wire.started:
-            await self._wire.start_stream([*EVENT_STREAM, *self._reply.headers()])
+            await self._wire.start_stream([*EVENT_STREAM, *self._responder.headers()])
         self._note_write(index, await self._wire.write(data))
 
     def _deliver_at_once(self, chunk: Chunk) -> bool:
@@ -197,7 +197,7 @@ class CompletionRun:
             usage = self._writer.usage_event(self._tally.completion_usage())
             await self._wire.write(usage + DONE, last=True)
             return
-        await self._reply.send(self._document)
+        await self._responder.send(self._document)
 
     def _cancel(self) -> None:
         for generation in self._generations:

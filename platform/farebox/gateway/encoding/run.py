@@ -7,7 +7,7 @@ from farebox.gateway.encoding.jobs import EncodingJob
 from farebox.gateway.errors import GenerationFailed, ShuttingDown
 from farebox.gateway.models.encoder import EncoderUsage
 from farebox.gateway.models.errors import ClosedError, ComputeError
-from farebox.gateway.reply import Reply
+from farebox.gateway.responder import Responder
 from farebox.gateway.telemetry import record
 from farebox.gateway.transport.wire import Wire
 from farebox.metering.admission import Grant
@@ -23,7 +23,7 @@ class EncodingRun:
         self._grant = grant
         self._meter = meter
         self._wire = wire
-        self._reply = Reply(wire, grant.rate_limit_headers)
+        self._responder = Responder(wire, grant.rate_limit_headers)
         self._computing: asyncio.Task[Any] | None = None
         self._stopped = False
 
@@ -34,9 +34,9 @@ class EncodingRun:
             with self._job.model.in_use():
                 body = await self._compute_and_settle()
             if body is not None:
-                await self._reply.send(body)
+                await self._responder.send(body)
         except Exception as error:
-            await self._reply.report(error)
+            await self._responder.report(error)
         finally:
             self._wire.watch(None)
 

@@ -26,7 +26,7 @@ from farebox.gateway.models.grammar import Grammar
 DEFAULT_MAX_TOKENS = 1024
 
 
-class Job(msgspec.Struct, frozen=True):
+class CompletionJob(msgspec.Struct, frozen=True):
     """Answers to generate: `n` for each prompt. Choice i*n + j is the j-th answer to prompt i.
 
     `max_tokens` bounds each answer. `prompts` are token ids. `priority` is the engine's class: 0, or -1
@@ -91,7 +91,7 @@ def make_job(
     bad_words: tuple[tuple[int, ...], ...] = (),
     *,
     opened: bool = False,
-) -> Job:
+) -> CompletionJob:
     """Check the request against the model. Raises ContextLengthExceeded and InvalidParameter.
 
     `opened`: the prompt itself begins the model's reasoning.
@@ -101,7 +101,7 @@ def make_job(
         raise InvalidParameter(f"{len(prompts)} prompts times n={n} are too many answers.", "n")
     options = request.stream_options
     max_tokens = _max_tokens(request, model.generator, prompts)
-    return Job(
+    return CompletionJob(
         model=model,
         prompts=prompts,
         n=n,

@@ -17,7 +17,13 @@ from farebox.gateway.completions.responses import (
     FinishReason,
 )
 from farebox.gateway.completions.writers.choices import ChoiceBuffer
-from farebox.gateway.completions.writers.events import Frame, encode, event, frame, plain_text_event
+from farebox.gateway.completions.writers.events import (
+    EventTemplate,
+    encode,
+    event,
+    plain_text_event,
+    template_of,
+)
 from farebox.gateway.completions.writers.logprobs import chat_logprobs
 from farebox.gateway.completions.writers.readings import Reading, read_answer
 from farebox.gateway.completions.writers.writer import AnswerHead
@@ -36,7 +42,7 @@ class ChatWriter:
         self._head = head
         self._usage = None if head.include_usage else UNSET
         self._opened: set[int] = set()
-        self._frames: dict[int, Frame] = {}
+        self._templates: dict[int, EventTemplate] = {}
         self._readings: dict[int, Reading] = {}
 
     def events(self, index: int, chunk: Chunk) -> bytes:
@@ -49,7 +55,7 @@ class ChatWriter:
             choices.append(ChunkChoice(index, _OPENING))
             if self._head.new_parser is None:
                 bare = self._chunk([ChunkChoice(index, ChoiceDelta(content=""))])
-                self._frames[index] = frame(bare, b'"content":""')
+                self._templates[index] = template_of(bare, b'"content":""')
         deltas = self._deltas(index, chunk)
         if chunk.logprobs:
             first = deltas.pop(0) if deltas else ChoiceDelta(content="")
@@ -61,7 +67,7 @@ class ChatWriter:
         return b"".join([event(self._chunk([choice])) for choice in choices])
 
     def plain_event(self, index: int, chunk: Chunk) -> bytes | None:
-        return plain_text_event(self._frames.get(index), chunk)
+        return plain_text_event(self._templates.get(index), chunk)
 
     def usage_event(self, usage: CompletionUsage) -> bytes:
         if not self._head.include_usage:

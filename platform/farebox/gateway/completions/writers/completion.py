@@ -7,7 +7,13 @@ from msgspec import UNSET, UnsetType
 
 from farebox.gateway.completions.responses import Completion, CompletionChoice, CompletionUsage
 from farebox.gateway.completions.writers.choices import ChoiceBuffer
-from farebox.gateway.completions.writers.events import Frame, encode, event, frame, plain_text_event
+from farebox.gateway.completions.writers.events import (
+    EventTemplate,
+    encode,
+    event,
+    plain_text_event,
+    template_of,
+)
 from farebox.gateway.completions.writers.logprobs import ScoredToken, legacy_logprobs, scored_prompt
 from farebox.gateway.completions.writers.writer import AnswerHead
 from farebox.gateway.models.generation import Chunk
@@ -22,7 +28,7 @@ class CompletionWriter:
         self._head = head
         self._usage = None if head.include_usage else UNSET
         self._offsets: dict[int, int] = {}
-        self._frames: dict[int, Frame] = {}
+        self._templates: dict[int, EventTemplate] = {}
 
     def events(self, index: int, chunk: Chunk) -> bytes:
         plain = self.plain_event(index, chunk)
@@ -35,9 +41,9 @@ class CompletionWriter:
             tokens = [*scored_prompt(chunk.prompt), *tokens]
         if not (text or tokens or chunk.finish_reason):
             return b""
-        if not self._head.with_logprobs and index not in self._frames:
+        if not self._head.with_logprobs and index not in self._templates:
             bare = self._completion([CompletionChoice(index, "")], self._usage)
-            self._frames[index] = frame(bare, b'"text":""')
+            self._templates[index] = template_of(bare, b'"text":""')
         offset = self._offsets.get(index, 0)
         self._offsets[index] = offset + len(text)
         logprobs = legacy_logprobs(tokens, offset) if self._head.with_logprobs else None
@@ -46,7 +52,7 @@ class CompletionWriter:
         return event(self._completion([choice], self._usage))
 
     def plain_event(self, index: int, chunk: Chunk) -> bytes | None:
-        return plain_text_event(self._frames.get(index), chunk)
+        return plain_text_event(self._templates.get(index), chunk)
 
     def usage_event(self, usage: CompletionUsage) -> bytes:
         return event(self._completion([], usage)) if self._head.include_usage else b""

@@ -12,8 +12,8 @@ JSON: Headers = [(b"content-type", b"application/json")]
 log = structlog.get_logger(__name__)
 
 
-class Reply:
-    """The answer to an admitted request, with the headers that admission's verdict gave it."""
+class Responder:
+    """Answers one admitted request, with the headers that admission's verdict gave it."""
 
     def __init__(self, wire: Wire, rate_limit_headers: Headers) -> None:
         self._wire = wire

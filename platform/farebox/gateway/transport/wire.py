@@ -16,7 +16,7 @@ class Wire:
     """The way to one client. Every byte of an inference response passes here."""
 
     def __init__(self, scope: Scope) -> None:
-        """Raises RuntimeError under a server without `gateway.protocol`: who leaves would go unseen."""
+        """Raises RuntimeError under a server without `BoundedHttpProtocol`: who leaves would go unseen."""
         extensions: dict[str, Any] = scope.get("extensions") or {}
         if EXTENSION not in extensions:
             raise RuntimeError("Inference is served through `farebox.gateway.transport.server` only.")

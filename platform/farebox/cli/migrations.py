@@ -1,6 +1,7 @@
 """The schema at its newest revision, and partitions for the months to come."""
 
 import asyncio
+import re
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -32,7 +33,9 @@ SELECT month::date FROM generate_series(
     interval '1 month'
 ) AS month
 """
-# As migration 0002 protects the table itself: without these, whoever may read a partition directly
+# The revisions of the chain before the first release; those of today have names behind their numbers.
+_FIRST_CHAIN = re.compile(r"\d{4}")
+# As migration 0007 protects the table itself: without these, whoever may read a partition directly
 # would read past the policies of its parent.
 _PARTITION = """
 CREATE TABLE {name} PARTITION OF usage_event
@@ -68,16 +71,29 @@ class Migrated:
 def migrate_database(url: str) -> Migrated:
     """Upgrade to the newest revision and add monthly partitions. Must be called outside an event loop.
 
-    Raises DatabaseAway.
+    Raises DatabaseAway, and SchemaMismatch for a database of revisions that are none of this version's.
     """
     return asyncio.run(_migrate(url))
 
 
 def newest_revision() -> str:
     """The revision this version of the code is made for."""
-    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    head = _scripts().get_current_head()
     assert head is not None  # noqa: S101  there is always a first migration
     return head
+
+
+def how_to_go_on(present: str | None) -> str | None:
+    """Advice for a database at a revision that this version does not know; None when it knows it."""
+    if present is None or present in {script.revision for script in _scripts().walk_revisions()}:
+        return None
+    if _FIRST_CHAIN.fullmatch(present):
+        return (
+            "It was made before the first release, whose migrations begin anew: no migration leads from there"
+            " to here. Begin with an empty database. Of the embedded Postgres, move the folder `postgres` in"
+            " FAREBOX_DATA away; the next start makes a new one."
+        )
+    return "A newer Farebox has migrated it: run that version, or restore a backup from before."
 
 
 def alembic_config(url: str | None = None) -> Config:
@@ -90,6 +106,10 @@ def alembic_config(url: str | None = None) -> Config:
     config.set_main_option("path_separator", "os")
     config.attributes["url"] = url
     return config
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(alembic_config())
 
 
 async def current_revision(connection: "asyncpg.Connection[Any]") -> str | None:
@@ -127,7 +147,7 @@ async def require_newest(url: str) -> None:
     if present != newest:
         raise SchemaMismatch(
             f"The database is at revision {present or 'none'}, and this version of Farebox needs {newest}."
-            " Run `farebox migrate`."
+            f" {how_to_go_on(present) or 'Run `farebox migrate`.'}"
         )
 
 
@@ -136,6 +156,11 @@ async def _migrate(url: str) -> Migrated:
     try:
         await connection.execute(_LOCK)
         before, after = await current_revision(connection), newest_revision()
+        if (advice := how_to_go_on(before)) is not None:
+            raise SchemaMismatch(
+                f"The database is at revision {before}, which this version of Farebox cannot migrate."
+                f" {advice}"
+            )
         if before != after:
             # In a thread, because Alembic's environment runs an event loop of its own.
             await asyncio.to_thread(command.upgrade, alembic_config(url), "head")

@@ -1,4 +1,4 @@
-"""Admission: may this request run, and what is set aside for it. See `farebox_admit` in Postgres."""
+"""Admission: may this request run, and what is set aside for it. See `sql/admit.sql`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

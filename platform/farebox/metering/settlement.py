@@ -1,4 +1,4 @@
-"""Settlement: a hold becomes a usage event, once. See `farebox_settle` in Postgres."""
+"""Settlement: a hold becomes a usage event, once. See `sql/settle.sql`."""
 
 from collections.abc import Sequence
 from datetime import datetime

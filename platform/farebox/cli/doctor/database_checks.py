@@ -13,7 +13,7 @@ from farebox.billing.models import ModelOffer
 from farebox.billing.service import active_models, current_price
 from farebox.cli.doctor.findings import Finding
 from farebox.cli.doctor.machine_checks import judge_clock
-from farebox.cli.migrations import PARTITION, connect, current_revision, newest_revision
+from farebox.cli.migrations import PARTITION, connect, current_revision, how_to_go_on, newest_revision
 from farebox.cli.offering import inspect_offer
 from farebox.core.database import Database
 from farebox.core.outbox import OutboxItem
@@ -71,7 +71,7 @@ async def check_migrations(installation: Installation) -> Finding:
     present, newest = await current_revision(installation.connection), newest_revision()
     if present != newest:
         detail = f"at revision {present or 'none'}, this version needs {newest}"
-        return Finding("migrations", "failure", detail, "Run `farebox migrate`.")
+        return Finding("migrations", "failure", detail, how_to_go_on(present) or "Run `farebox migrate`.")
     return Finding("migrations", "ok", f"at revision {newest}")
 
 

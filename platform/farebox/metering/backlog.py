@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,7 @@ import structlog
 
 from farebox.core.errors import Unavailable
 from farebox.metering.connection import MeterConnection
+from farebox.metering.halving import by_halves
 from farebox.metering.settlement import (
     SETTLE,
     SETTLE_LATE,
@@ -84,24 +86,22 @@ class Backlog:
         self._spool.close()
 
     async def _post(self, postings: Sequence[Posting]) -> list[UUID]:
-        posted = []
+        """The requests posted. One that cannot be keeps neither the others from it, nor a process from
+        starting, nor the sweep that comes after."""
+        posted: list[UUID] = []
         for start in range(0, len(postings), REPLAY_BATCH):
-            posted += await self._post_batch(postings[start : start + REPLAY_BATCH])
+            await by_halves(
+                postings[start : start + REPLAY_BATCH],
+                partial(post, self._connection),
+                narrow=asyncpg.PostgresError,
+                done=lambda part, _: posted.extend(posting.request_id for posting in part),
+                refused=_log_refusal,
+            )
         return posted
 
-    async def _post_batch(self, postings: Sequence[Posting]) -> list[UUID]:
-        try:
-            await post(self._connection, postings)
-        except asyncpg.PostgresError:
-            # One settlement that cannot be posted must not keep the others from it, nor a process from
-            # starting, nor the sweep that comes after.
-            if len(postings) == 1:
-                log.exception("metering.replay_failed", request_id=str(postings[0].request_id))
-                return []
-            middle = len(postings) // 2
-            posted = await self._post_batch(postings[:middle])
-            return posted + await self._post_batch(postings[middle:])
-        return [posting.request_id for posting in postings]
+
+def _log_refusal(posting: Posting, error: Exception) -> None:
+    log.error("metering.replay_failed", request_id=str(posting.request_id), exc_info=error)
 
 
 async def post(connection: MeterConnection, postings: Sequence[Posting]) -> list[Decimal]:

@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from farebox.core.errors import Unavailable
+from farebox.metering.halving import by_halves
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+Waiting = tuple[Item, asyncio.Future[Result]]
 Flush = Callable[[Sequence[Item]], Awaitable[Sequence[Result]]]
 
 
@@ -25,7 +27,7 @@ class GroupCommit(Generic[Item, Result]):
     def __init__(self, flush: Flush[Item, Result], *, max_batch: int = 256) -> None:
         self._flush = flush
         self._max_batch = max_batch
-        self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._queue: deque[Waiting[Item, Result]] = deque()
         self._runner: asyncio.Task[None] | None = None
 
     def submit(self, item: Item) -> "asyncio.Future[Result]":
@@ -51,30 +53,35 @@ class GroupCommit(Generic[Item, Result]):
         finally:
             self._runner = None
 
-    async def _serve(self, batch: list[tuple[Item, "asyncio.Future[Result]"]]) -> None:
+    async def _serve(self, batch: Sequence[Waiting[Item, Result]]) -> None:
         try:
-            results = await self._flush([item for item, _ in batch])
-        except Unavailable as error:
-            batch.extend(self._queue)
-            self._queue.clear()
-            _fail(batch, error)
-        except Exception as error:
-            if len(batch) == 1:
-                _fail(batch, error)
-            else:
-                middle = len(batch) // 2
-                await self._serve(batch[:middle])
-                await self._serve(batch[middle:])
+            await by_halves(batch, self._attempt, narrow=Exception, done=self._answer, refused=_fail)
         except BaseException as error:
-            _fail(batch, error)
+            for waiting in batch:
+                _fail(waiting, error)
             raise
-        else:
-            for (_, future), result in zip(batch, results, strict=True):
-                if not future.done():
-                    future.set_result(result)
+
+    async def _attempt(self, batch: Sequence[Waiting[Item, Result]]) -> Sequence[Result] | Unavailable:
+        """The results; or Unavailable, which no smaller batch would mend."""
+        try:
+            return await self._flush([item for item, _ in batch])
+        except Unavailable as error:
+            return error
+
+    def _answer(
+        self, batch: Sequence[Waiting[Item, Result]], results: Sequence[Result] | Unavailable
+    ) -> None:
+        if isinstance(results, Unavailable):
+            for waiting in (*batch, *self._queue):
+                _fail(waiting, results)
+            self._queue.clear()
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)
 
 
-def _fail(batch: Sequence[tuple[Item, "asyncio.Future[Result]"]], error: BaseException) -> None:
-    for _, future in batch:
-        if not future.done():
-            future.set_exception(error)
+def _fail(waiting: Waiting[Item, Result], error: BaseException) -> None:
+    _, future = waiting
+    if not future.done():
+        future.set_exception(error)

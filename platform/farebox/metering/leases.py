@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import partial
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -9,6 +11,7 @@ import structlog
 
 from farebox.metering.admission import LEASE, Grant
 from farebox.metering.connection import MeterConnection
+from farebox.metering.halving import by_halves
 from farebox.metering.settlement import rehold_arguments
 
 SWEEP_LIMIT = 500
@@ -84,24 +87,24 @@ class Leases:
         # Asked first: a replica that serves nothing connects by nothing else, and then has no age.
         expired = [row["request_id"] for row in await self._connection.fetch(FIND_EXPIRED, SWEEP_LIMIT)]
         if expired and self._connection.age >= self._sweep_grace.total_seconds():
-            await self._settle(expired)
-
-    async def _settle(self, expired: Sequence[UUID]) -> None:
-        try:
-            rows = await self._connection.fetch(SWEEP, expired)
-        except asyncpg.PostgresError:
-            # One hold that cannot be settled must not keep the others from it.
-            if len(expired) == 1:
-                log.exception("metering.sweep_failed", request_id=str(expired[0]))
-                return
-            middle = len(expired) // 2
-            await self._settle(expired[:middle])
-            await self._settle(expired[middle:])
-            return
-        for row in rows:
-            log.warning(
-                "metering.swept",
-                request_id=str(row["request_id"]),
-                outcome=row["outcome"],
-                amount=row["amount"],
+            await by_halves(
+                expired,
+                partial(self._connection.fetch, SWEEP),
+                narrow=asyncpg.PostgresError,
+                done=_log_swept,
+                refused=_log_refusal,
             )
+
+
+def _log_swept(_: Sequence[UUID], rows: Sequence[Mapping[str, Any]]) -> None:
+    for row in rows:
+        log.warning(
+            "metering.swept",
+            request_id=str(row["request_id"]),
+            outcome=row["outcome"],
+            amount=row["amount"],
+        )
+
+
+def _log_refusal(request_id: UUID, error: Exception) -> None:
+    log.error("metering.sweep_failed", request_id=str(request_id), exc_info=error)

@@ -17,9 +17,10 @@ from farebox.core.settings import Settings
 from farebox.keys.errors import InvalidApiKey
 from farebox.keys.models import ApiKey
 from farebox.limits.service import LimitChange, set_limits
-from farebox.metering.admission import Grant, format_duration
+from farebox.metering.admission import Grant
 from farebox.metering.errors import ModelNotFound, OtherCurrency, QuotaExceeded, RateLimitExceeded
 from farebox.metering.meter import Meter
+from farebox.metering.quotas import Quota, Quotas
 from farebox.tenants.models import Organization, Project
 from tests.metering.factories import Account, assert_books_close, limit, open_account, read_books, used
 
@@ -173,19 +174,14 @@ async def test_a_request_larger_than_its_limit_is_told_not_to_retry(database: Da
     assert "Retry-After" not in refused.value.headers
 
 
-async def test_the_headers_tell_of_the_tightest_limit(database: Database, meter: Meter) -> None:
+async def test_the_verdict_tells_of_the_tightest_limit(database: Database, meter: Meter) -> None:
     account = await open_account(database)
     await limit(database, account, account.project_id, LimitChange(requests_per_minute=50))
     await limit(
         database, account, account.key_id, LimitChange(requests_per_minute=20, tokens_per_minute=6000)
     )
-    headers = dict((await meter.admit(account.admission(10, 20))).rate_limit_headers)
-    assert headers[b"x-ratelimit-limit-requests"] == b"20"
-    assert headers[b"x-ratelimit-remaining-requests"] == b"19"
-    assert headers[b"x-ratelimit-reset-requests"] == b"3s"
-    assert headers[b"x-ratelimit-limit-tokens"] == b"6000"
-    assert headers[b"x-ratelimit-remaining-tokens"] == b"5970"
-    assert headers[b"x-ratelimit-reset-tokens"] == b"300ms"
+    quotas = (await meter.admit(account.admission(10, 20))).quotas
+    assert quotas == Quotas(requests=Quota(20, 19), tokens=Quota(6000, 5970))
 
 
 async def test_a_refusal_reserves_nothing(database: Database, meter: Meter) -> None:
@@ -193,6 +189,8 @@ async def test_a_refusal_reserves_nothing(database: Database, meter: Meter) -> N
     with pytest.raises(QuotaExceeded) as refused:
         await meter.admit(account.admission())
     assert refused.value.headers["x-should-retry"] == "false"
+    assert (refused.value.limit, refused.value.scope) == ("balance", "organization")
+    assert refused.value.scope_id == refused.value.organization_id == account.organization_id
     await assert_books_close(database, account, funded=Decimal(0))
 
 
@@ -282,13 +280,6 @@ async def test_a_caller_cancelled_while_waiting_leaves_no_hold(
     books = await assert_books_close(database, account, funded=Decimal(100))
     assert books.holds == []
     assert books.events == []
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text_"), [(0.02, b"20ms"), (1.5, b"1.5s"), (3, b"3s"), (60, b"1m0s"), (372.4, b"6m12s")]
-)
-def test_durations_are_written_as_openai_writes_them(seconds: float, text_: bytes) -> None:
-    assert format_duration(seconds) == text_
 
 
 async def test_a_balance_in_one_currency_pays_for_no_price_in_another(

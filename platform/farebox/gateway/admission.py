@@ -7,6 +7,7 @@ from farebox.core.errors import FareboxError
 from farebox.gateway.errors import ShuttingDown
 from farebox.gateway.gateway import Gateway
 from farebox.gateway.models.catalog import ServedModel
+from farebox.gateway.refusals import refusals_told
 from farebox.gateway.transport.wire import Wire
 from farebox.keys.service import authenticate
 from farebox.keys.tokens import KeyClaims
@@ -74,4 +75,5 @@ async def admit_request(
         prompt_tokens=job.prompt_tokens,
         max_output_tokens=job.max_output_tokens,
     )
-    return job, await gateway.meter.admit(admission)
+    with refusals_told(wire.exchange):
+        return job, await gateway.meter.admit(admission)

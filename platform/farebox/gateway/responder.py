@@ -5,7 +5,9 @@ import structlog
 
 from farebox.core.error_answers import as_farebox_error
 from farebox.core.errors import FareboxError
+from farebox.gateway.rate_limit_headers import rate_limit_headers
 from farebox.gateway.transport.wire import Headers, Wire
+from farebox.metering.quotas import Quotas
 
 JSON: Headers = [(b"content-type", b"application/json")]
 
@@ -15,9 +17,9 @@ log = structlog.get_logger(__name__)
 class Responder:
     """Answers one admitted request, with the headers that admission's verdict gave it."""
 
-    def __init__(self, wire: Wire, rate_limit_headers: Headers) -> None:
+    def __init__(self, wire: Wire, quotas: Quotas) -> None:
         self._wire = wire
-        self._rate_limit_headers = rate_limit_headers
+        self._rate_limit_headers = rate_limit_headers(quotas)
 
     def headers(self) -> Headers:
         """What every answer to inference says about itself."""

@@ -14,7 +14,14 @@ from farebox.core.errors import FareboxError
 from farebox.core.money import charge
 from farebox.core.settings import Settings
 from farebox.keys.errors import InvalidApiKey
-from farebox.metering.errors import ModelNotFound, OtherCurrency, QuotaExceeded, RateLimitExceeded
+from farebox.metering.errors import (
+    LimitReached,
+    ModelNotFound,
+    OtherCurrency,
+    QuotaExceeded,
+    RateLimitExceeded,
+)
+from farebox.metering.quotas import Quotas, read_quotas
 
 LEASE = timedelta(seconds=10)
 
@@ -57,7 +64,8 @@ class FrozenPrice(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Grant:
-    """An admitted request: whose it is, its price, its worst case, and what of it was delivered so far."""
+    """An admitted request: whose it is, its price, its worst case, what is left of its rates after it, and
+    what of it was delivered so far."""
 
     request_id: UUID
     organization_id: UUID
@@ -67,7 +75,7 @@ class Grant:
     price: FrozenPrice
     prompt_tokens: int
     max_output_tokens: int
-    rate_limit_headers: list[tuple[bytes, bytes]]
+    quotas: Quotas
     admitted_at: datetime = field(default_factory=utc_now, init=False)
     delivered: bool = field(default=False, init=False)
     input_tokens: int = field(default=0, init=False)
@@ -122,7 +130,6 @@ def admit_arguments(owner: UUID, settings: Settings, batch: Sequence[Admission])
 
 def read_verdict(admission: Admission, row: Mapping[str, Any]) -> Grant | FareboxError:
     """A row of ADMIT as a grant, or as the error that the client is told."""
-    headers = rate_limit_headers(row)
     match row["verdict"]:
         case "admitted":
             price = FrozenPrice(
@@ -141,48 +148,22 @@ def read_verdict(admission: Admission, row: Mapping[str, Any]) -> Grant | Farebo
                 price,
                 admission.prompt_tokens,
                 admission.max_output_tokens,
-                headers,
+                read_quotas(row),
             )
         case "bad_key":
             return InvalidApiKey()
         case "no_model":
             return ModelNotFound(admission.model_id)
-    error: FareboxError
+    refusal = _read_refusal(row)
+    refusal.organization_id = row["organization_id"]
+    refusal.scope_id = admission.key_id if refusal.scope == "key" else row[f"{refusal.scope}_id"]
+    refusal.quotas = read_quotas(row)
+    return refusal
+
+
+def _read_refusal(row: Mapping[str, Any]) -> LimitReached:
     if row["failed_limit"] == "currency":
-        error = OtherCurrency(row["currency"])
-    elif row["verdict"] == "no_quota":
-        error = QuotaExceeded(row["failed_scope"], row["failed_limit"], row["limit_value"])
-    else:
-        error = RateLimitExceeded(
-            row["failed_scope"], row["failed_limit"], row["limit_value"], row["retry_after"]
-        )
-    error.headers |= {name.decode(): value.decode() for name, value in headers}
-    return error
-
-
-def rate_limit_headers(row: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
-    """OpenAI's six headers, for the tightest of the limits that apply; none where none applies."""
-    headers: list[tuple[bytes, bytes]] = []
-    for kind, limit, left in (
-        (b"requests", row["rpm"], row["rpm_left"]),
-        (b"tokens", row["tpm"], row["tpm_left"]),
-    ):
-        if limit is None:
-            continue
-        seconds = (limit - left) * 60 / limit if limit else 0.0
-        headers += [
-            (b"x-ratelimit-limit-" + kind, b"%d" % limit),
-            (b"x-ratelimit-remaining-" + kind, b"%d" % max(left, 0)),
-            (b"x-ratelimit-reset-" + kind, format_duration(seconds)),
-        ]
-    return headers
-
-
-def format_duration(seconds: float) -> bytes:
-    """A duration as OpenAI writes it: `20ms`, `1.5s`, `6m0s`."""
-    if seconds < 1:
-        return b"%dms" % (seconds * 1000)
-    minutes, rest = divmod(seconds, 60)
-    if minutes:
-        return b"%dm%ds" % (minutes, rest)
-    return f"{rest:.3f}".rstrip("0").rstrip(".").encode() + b"s"
+        return OtherCurrency(row["currency"])
+    if row["verdict"] == "no_quota":
+        return QuotaExceeded(row["failed_scope"], row["failed_limit"], row["limit_value"])
+    return RateLimitExceeded(row["failed_scope"], row["failed_limit"], row["limit_value"], row["retry_after"])

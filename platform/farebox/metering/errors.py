@@ -1,16 +1,19 @@
 """What admission answers when it says no.
 
-ModelNotFound      404  unknown, removed, unpriced, or not allowed to this key: all look alike
-QuotaExceeded      402  prepaid balance or monthly cap; waiting does not help
-OtherCurrency      402  the model is priced in another currency than the balance is kept in
-RateLimitExceeded  429  requests/min, tokens/min or concurrency; says which, and when it frees
+ModelNotFound          404  unknown, removed, unpriced, or not allowed to this key: all look alike
+LimitReached                a limit of a scope refused
+├── QuotaExceeded      402  prepaid balance or monthly cap; waiting does not help
+├── OtherCurrency      402  the model is priced in another currency than the balance is kept in
+└── RateLimitExceeded  429  requests/min, tokens/min or concurrency; says which, and when it frees
 """
 
 import math
 from decimal import Decimal
+from uuid import UUID
 
-from farebox.core.errors import InsufficientQuota, NotFound, RateLimited
+from farebox.core.errors import FareboxError, InsufficientQuota, NotFound, RateLimited
 from farebox.core.money import plain
+from farebox.metering.quotas import Quotas
 
 _LIMIT_NAMES = {
     "requests_per_minute": "requests per minute",
@@ -30,7 +33,20 @@ class ModelNotFound(NotFound):
         )
 
 
-class QuotaExceeded(InsufficientQuota):
+class LimitReached(FareboxError):
+    """Which limit refused (a column of `meter_scope`), and of which kind of scope.
+
+    Admission adds whose scope it is, and what is left of the rates.
+    """
+
+    limit: str
+    scope: str
+    scope_id: UUID | None = None
+    organization_id: UUID | None = None
+    quotas: Quotas = Quotas()
+
+
+class QuotaExceeded(LimitReached, InsufficientQuota):
     """The worst case of the request (prompt and whole output) does not fit into what is left."""
 
     def __init__(self, scope: str, limit: str, value: Decimal) -> None:
@@ -42,9 +58,13 @@ class QuotaExceeded(InsufficientQuota):
             headers={"x-should-retry": "false"},
         )
         self.limit = limit
+        self.scope = scope
 
 
-class OtherCurrency(InsufficientQuota):
+class OtherCurrency(LimitReached, InsufficientQuota):
+    limit = "currency"
+    scope = "organization"
+
     def __init__(self, currency: str) -> None:
         super().__init__(
             f"The model is priced in {currency}, and the organization's balance is in another currency.",
@@ -52,7 +72,7 @@ class OtherCurrency(InsufficientQuota):
         )
 
 
-class RateLimitExceeded(RateLimited):
+class RateLimitExceeded(LimitReached, RateLimited):
     """`retry_after` is in seconds; infinite when the request can never fit under the limit."""
 
     def __init__(self, scope: str, limit: str, value: Decimal, retry_after: float) -> None:
@@ -72,4 +92,5 @@ class RateLimitExceeded(RateLimited):
                 },
             )
         self.limit = limit
+        self.scope = scope
         self.retry_after = retry_after

@@ -43,7 +43,7 @@ class CompletionRun:
         self._meter = meter
         self._wire = wire
         self._writer = writer
-        self._responder = Responder(wire, grant.rate_limit_headers)
+        self._responder = Responder(wire, grant.quotas)
         self._tally = Tally([len(prompt) for prompt in job.prompts], job.n)
         self._delivery = Delivery(self._tally, job.choices, grant.record_delivery)
         self._document = b""

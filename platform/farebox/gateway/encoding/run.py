@@ -23,7 +23,7 @@ class EncodingRun:
         self._grant = grant
         self._meter = meter
         self._wire = wire
-        self._responder = Responder(wire, grant.rate_limit_headers)
+        self._responder = Responder(wire, grant.quotas)
         self._computing: asyncio.Task[Any] | None = None
         self._stopped = False
 

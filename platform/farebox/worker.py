@@ -3,21 +3,20 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from farebox.auth import tasks as auth
-from farebox.auth.unverified import remove_unverified
+from farebox.core import outbox
 from farebox.core.database import Database
 from farebox.core.errors import Unavailable
+from farebox.core.outbox import ClaimedItem, Handler
 from farebox.core.settings import Settings
 
-Handler = Callable[[Database, Settings, dict[str, Any]], Awaitable[None]]
+# Removes what has expired, under `Database.meter_transaction()`, as often as the worker likes.
+Sweep = Callable[[AsyncSession], Awaitable[object]]
 
 BATCH = 10
 POLL_SECONDS = 1.0
@@ -28,50 +27,29 @@ MAX_ATTEMPTS = 20  # spread over about nine hours
 LONGEST_PAUSE_SECONDS = 3600.0
 SWEEP_SECONDS = 300.0
 
-# Claimed by moving its next attempt past the lease: no transaction stays open while a mail is sent.
-_CLAIM = text("""
-UPDATE outbox SET attempts = attempts + 1, next_attempt_at = now() + make_interval(secs => :lease)
-WHERE id IN (
-    SELECT id FROM outbox WHERE next_attempt_at <= now()
-    ORDER BY next_attempt_at LIMIT :batch FOR UPDATE SKIP LOCKED
-)
-RETURNING id, topic, payload, attempts
-""")
-_DONE = text("DELETE FROM outbox WHERE id = :id")
-# No pause means never: the item stays for the operator to see, with its error.
-_FAILED = text("""
-UPDATE outbox SET last_error = :error,
-    next_attempt_at = coalesce(now() + make_interval(secs => :pause), 'infinity')
-WHERE id = :id
-""")
-_TAKE_UP = text("UPDATE outbox SET attempts = 0, next_attempt_at = now() WHERE next_attempt_at = 'infinity'")
-
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Deed:
-    """A claimed outbox item; `attempt` counts from 1."""
-
-    id: int
-    topic: str
-    payload: dict[str, Any]
-    attempt: int
 
 
 class Worker:
     """Any number of these may run, in any process: each item is claimed by one at a time.
+
+    `handlers` do the items, by topic; `sweeps` run one after the other, each in a transaction of its own.
 
     An item is done at least once. One that fails is tried again after a pause that doubles, up to
     MAX_ATTEMPTS times; then it stays in the table with its last error.
     """
 
     def __init__(
-        self, database: Database, settings: Settings, handlers: Mapping[str, Handler] | None = None
+        self,
+        database: Database,
+        settings: Settings,
+        handlers: Mapping[str, Handler],
+        sweeps: Sequence[Sweep] = (),
     ) -> None:
         self._database = database
         self._settings = settings
-        self._handlers = auth.HANDLERS if handlers is None else handlers
+        self._handlers = handlers
+        self._sweeps = sweeps
         self._stopping = asyncio.Event()
         self._sweep_at = time.monotonic()
 
@@ -91,26 +69,25 @@ class Worker:
 
         Raises Unavailable when Postgres is away.
         """
-        deeds = await self._claim()
+        async with self._database.meter_transaction() as session:
+            items = await outbox.claim(session, limit=BATCH, lease_seconds=LEASE_SECONDS)
         # All are waited for, so that none goes on unseen after the first has met a database that is away.
-        outcomes = await asyncio.gather(*(self._do(deed) for deed in deeds), return_exceptions=True)
+        outcomes = await asyncio.gather(*(self._do(item) for item in items), return_exceptions=True)
         for outcome in outcomes:
             if outcome is not None:
                 raise outcome
-        return len(deeds)
+        return len(items)
 
-    async def take_up_again(self) -> None:
+    async def retry_given_up(self) -> None:
         """Make due what was given up, with all its attempts. Raises Unavailable when Postgres is away."""
         async with self._database.meter_transaction() as session:
-            await session.execute(_TAKE_UP)
+            await outbox.retry_given_up(session)
 
     async def sweep(self) -> None:
-        """Delete what has expired and what nobody confirmed. Raises Unavailable when Postgres is away."""
-        async with self._database.meter_transaction() as session:
-            await auth.sweep(session)
-        if self._settings.production:
+        """Run all sweeps. Raises Unavailable when Postgres is away."""
+        for sweep in self._sweeps:
             async with self._database.meter_transaction() as session:
-                await remove_unverified(session)
+                await sweep(session)
 
     async def _turn(self) -> bool:
         """Whether there was something to do."""
@@ -126,34 +103,29 @@ class Worker:
             log.exception("worker.turn_failed")
         return False
 
-    async def _claim(self) -> list[Deed]:
-        async with self._database.meter_transaction() as session:
-            rows = await session.execute(_CLAIM, {"lease": LEASE_SECONDS, "batch": BATCH})
-            return [Deed(row.id, row.topic, row.payload, row.attempts) for row in rows]
-
-    async def _do(self, deed: Deed) -> None:
+    async def _do(self, item: ClaimedItem) -> None:
         try:
-            handler = self._handlers.get(deed.topic)
+            handler = self._handlers.get(item.topic)
             if handler is None:
                 # During an upgrade a newer replica may post what only a newer worker can do.
-                raise LookupError(f"no handler for the topic {deed.topic}")
+                raise LookupError(f"no handler for the topic {item.topic}")
             async with asyncio.timeout(HANDLER_SECONDS):
-                await handler(self._database, self._settings, deed.payload)
+                await handler(self._database, self._settings, item.payload)
         except Exception as error:
-            await self._postpone(deed, error)
+            await self._postpone(item, error)
             return
         async with self._database.meter_transaction() as session:
-            await session.execute(_DONE, {"id": deed.id})
+            await outbox.finish(session, item)
 
-    async def _postpone(self, deed: Deed, error: Exception) -> None:
+    async def _postpone(self, item: ClaimedItem, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"[:500]
-        pause = pause_after(deed.attempt)
+        pause = pause_after(item.attempt)
         if pause is None:
-            log.error("outbox.given_up", id=deed.id, topic=deed.topic, reason=reason)
+            log.error("outbox.given_up", id=item.id, topic=item.topic, reason=reason)
         else:
-            log.warning("outbox.failed", id=deed.id, topic=deed.topic, reason=reason, attempt=deed.attempt)
+            log.warning("outbox.failed", id=item.id, topic=item.topic, reason=reason, attempt=item.attempt)
         async with self._database.meter_transaction() as session:
-            await session.execute(_FAILED, {"id": deed.id, "error": reason, "pause": pause})
+            await outbox.postpone(session, item, error=reason, pause_seconds=pause)
 
 
 def pause_after(attempt: int) -> float | None:

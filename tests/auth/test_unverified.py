@@ -13,13 +13,13 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.billing.service import top_up
+from farebox.cli.assembly import make_worker
 from farebox.core.clock import utc_now
 from farebox.core.database import Database
 from farebox.core.ids import new_id
 from farebox.tenants.accounts import NewAccount
 from farebox.tenants.models import Membership, Organization, User
 from farebox.tenants.organizations import create_organization, create_project, create_service_account
-from farebox.worker import Worker
 from tests.tenants.factories import SETTINGS, an_email, make_account, make_key, make_keyring
 from tests.usage.usage_history import add_usage
 
@@ -51,7 +51,7 @@ async def exists(database: Database, account: NewAccount) -> tuple[bool, bool]:
 
 
 async def sweep(database: Database) -> None:
-    await Worker(database, PRODUCTION).sweep()
+    await make_worker(database, PRODUCTION).sweep()
 
 
 async def test_what_nobody_confirmed_in_a_week_goes(database: Database, database_url: str) -> None:
@@ -74,7 +74,7 @@ async def test_development_keeps_everybody_since_it_lets_everybody_in(
 ) -> None:
     account = await make_account(database, verified=False)
     await age(database_url, account, 10 * WEEK)
-    await Worker(database, SETTINGS).sweep()
+    await make_worker(database, SETTINGS).sweep()
     assert await exists(database, account) == (True, True)
 
 

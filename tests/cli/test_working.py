@@ -13,7 +13,7 @@ from tests.cli.processes import eventually, running
 from tests.tenants.factories import make_account
 
 
-async def test_what_was_given_up_is_taken_up_on_request(shop: Farebox, shop_database: Database) -> None:
+async def test_what_was_given_up_is_tried_again_on_request(shop: Farebox, shop_database: Database) -> None:
     address = f"{new_id().hex}@example.com"
     await make_account(shop_database, email=address)
     given_up = {"attempts": MAX_ATTEMPTS, "next_attempt_at": text("'infinity'::timestamptz")}

@@ -10,6 +10,7 @@ from sqlalchemy import delete, func, select, text, update
 from farebox.auth.models import EmailToken, SignInThrottle, UserSession
 from farebox.auth.service import MAIL_RESET
 from farebox.auth.sessions import IDLE
+from farebox.cli.assembly import make_worker
 from farebox.core.clock import utc_now
 from farebox.core.database import Database
 from farebox.core.errors import Unavailable
@@ -20,7 +21,7 @@ from farebox.worker import BATCH, LEASE_SECONDS, LONGEST_PAUSE_SECONDS, MAX_ATTE
 from tests.auth.mailbox import Mailbox
 from tests.tenants.factories import SETTINGS, make_account
 
-TOPIC = "test.deed"
+TOPIC = "test.job"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
@@ -87,7 +88,7 @@ async def test_what_is_done_is_gone(own_database: Database) -> None:
     assert await worker(own_database, doer).work_off() == 0
 
 
-async def test_a_deed_of_a_transaction_that_rolled_back_is_not_done(own_database: Database) -> None:
+async def test_a_job_of_a_transaction_that_rolled_back_is_not_done(own_database: Database) -> None:
     doer = Doer()
 
     async def post_and_fail() -> None:
@@ -101,7 +102,7 @@ async def test_a_deed_of_a_transaction_that_rolled_back_is_not_done(own_database
     assert doer.seen == []
 
 
-async def test_a_failed_deed_is_tried_again_after_a_pause_that_doubles(own_database: Database) -> None:
+async def test_a_failed_job_is_tried_again_after_a_pause_that_doubles(own_database: Database) -> None:
     doer = Doer(failures=3)
     await put(own_database, {"n": 1})
     for attempt in (1, 2, 3):
@@ -127,7 +128,7 @@ def test_the_pauses_double_up_to_an_hour_and_end() -> None:
     assert 8 < hours < 10
 
 
-async def test_a_deed_that_always_fails_is_given_up_and_kept(own_database: Database) -> None:
+async def test_a_job_that_always_fails_is_given_up_and_kept(own_database: Database) -> None:
     doer = Doer(failures=MAX_ATTEMPTS + 1)
     await put(own_database, {"n": 1})
     for _ in range(MAX_ATTEMPTS):
@@ -141,7 +142,7 @@ async def test_a_deed_that_always_fails_is_given_up_and_kept(own_database: Datab
         assert await session.scalar(query) == "ConnectionError: no route to the mail server"
 
 
-async def test_one_bad_deed_does_not_stop_the_others(own_database: Database) -> None:
+async def test_one_bad_job_does_not_stop_the_others(own_database: Database) -> None:
     doer = Doer()
     await put(own_database, {"n": 1}, topic="from a newer version")
     await put(own_database, {"n": 2})
@@ -168,10 +169,10 @@ async def test_what_a_dead_worker_had_claimed_is_done_after_its_lease(own_databa
     assert await items(own_database) == []
 
 
-async def test_workers_side_by_side_do_each_deed_once(own_database: Database) -> None:
-    deeds = 5 * BATCH
+async def test_workers_side_by_side_do_each_job_once(own_database: Database) -> None:
+    jobs = 5 * BATCH
     doer = Doer()
-    await put(own_database, *({"n": n} for n in range(deeds)))
+    await put(own_database, *({"n": n} for n in range(jobs)))
     workers = [worker(own_database, doer) for _ in range(4)]
 
     async def exhaust(one: Worker) -> int:
@@ -182,8 +183,8 @@ async def test_workers_side_by_side_do_each_deed_once(own_database: Database) ->
         return done
 
     done = await asyncio.gather(*map(exhaust, workers))
-    assert sum(done) == deeds
-    assert sorted(seen["n"] for seen in doer.seen) == list(range(deeds))
+    assert sum(done) == jobs
+    assert sorted(seen["n"] for seen in doer.seen) == list(range(jobs))
     assert await items(own_database) == []
 
 
@@ -250,7 +251,7 @@ async def test_the_sweep_takes_what_has_expired_and_nothing_else(own_database: D
                 SignInThrottle(subject=b"old", failures=1, blocked_until=earlier, updated_at=now - 2 * DAY),
             ]
         )
-    await worker(own_database, Doer()).sweep()
+    await make_worker(own_database, SETTINGS).sweep()
     async with own_database.meter_transaction() as session:
         for column in (UserSession.token_sha256, EmailToken.token_sha256, SignInThrottle.subject):
             assert list(await session.scalars(select(column))) == [b"live"]
@@ -261,12 +262,12 @@ async def test_it_sends_a_mail_once_the_mail_server_is_back(own_database: Databa
     address = f"{new_id().hex}@example.com"
     await make_account(own_database, email=address)
     await put(own_database, {"email": address}, topic=MAIL_RESET)
-    assert await Worker(own_database, Settings(smtp_url="smtp://127.0.0.1:1")).work_off() == 1
+    assert await make_worker(own_database, Settings(smtp_url="smtp://127.0.0.1:1")).work_off() == 1
     (item,) = await items(own_database)
     assert item.last_error
     assert "ConnectionRefusedError" in item.last_error
     await let_time_pass(own_database)
     async with Mailbox().open() as mailbox:
-        assert await Worker(own_database, Settings(smtp_url=mailbox.url)).work_off() == 1
+        assert await make_worker(own_database, Settings(smtp_url=mailbox.url)).work_off() == 1
         assert [mail["Subject"] for mail in mailbox.of(address)] == ["Choose a new password"]
     assert await items(own_database) == []

@@ -19,7 +19,7 @@ COMMANDS = {
     "serve": ("farebox.cli.up", "Run the server on a migrated database; any number of these share one."),
     "worker": (
         "farebox.cli.worker",
-        "Send the mails and do the other deeds that servers leave for later. `farebox up` includes one.",
+        "Send the mails and do the other jobs that servers leave for later. `farebox up` includes one.",
     ),
     "migrate": (
         "farebox.cli.migrate",

@@ -14,11 +14,11 @@ import uvicorn
 import uvloop
 
 from farebox.app import create_app
+from farebox.cli.assembly import make_worker
 from farebox.cli.errors import CommandFailed
 from farebox.core.database import Database
 from farebox.core.settings import Settings
 from farebox.gateway.transport.server import DrainingServer, server_config
-from farebox.worker import Worker
 
 BACKLOG = 2048
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -74,7 +74,7 @@ async def _serve(
 async def with_running_worker(settings: Settings, database_url: str, work: Awaitable[None]) -> None:
     """Run a worker until `work` is done."""
     database = Database(database_url, pool_size=2)
-    worker = Worker(database, settings)
+    worker = make_worker(database, settings)
     working = asyncio.create_task(worker.run(), name="worker")
     try:
         await work

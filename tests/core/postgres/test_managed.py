@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 
+from farebox.cli.assembly import make_worker
 from farebox.cli.migrations import migrate_database
 from farebox.core.database import Database
 from farebox.core.postgres.embedded import EmbeddedPostgres
 from farebox.tenants.models import Project
-from farebox.worker import Worker
 from tests.tenants.factories import SETTINGS, make_account
 
 LOGINS = """
@@ -53,7 +53,7 @@ async def assert_it_works(url: str) -> None:
     async with database.meter_transaction() as session:
         seen = set(await session.scalars(select(Project.id)))
     assert {mine.project_id, theirs.project_id} <= seen
-    await Worker(database, SETTINGS).sweep()
+    await make_worker(database, SETTINGS).sweep()
     await database.close()
 
 

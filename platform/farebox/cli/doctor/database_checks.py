@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-from sqlalchemy import func, select, text
 
 from farebox.billing.models import ModelOffer
 from farebox.billing.service import active_models, current_price
@@ -16,7 +15,7 @@ from farebox.cli.doctor.machine_checks import judge_clock
 from farebox.cli.migrations import PARTITION, connect, current_revision, how_to_go_on, newest_revision
 from farebox.cli.offering import inspect_offer
 from farebox.core.database import Database
-from farebox.core.outbox import OutboxItem
+from farebox.core.outbox import count_given_up
 from farebox.core.settings import Settings
 from farebox.gateway.models.checkpoints import UnusableCheckpoint
 from farebox.keys.sealing import development_secret_file, load_secret_box
@@ -114,11 +113,8 @@ async def check_signing_keys(installation: Installation) -> Finding:
 
 
 async def check_outbox(installation: Installation) -> Finding:
-    given_up = OutboxItem.next_attempt_at == text("'infinity'")
     async with installation.database.meter_transaction() as session:
-        count, error = (
-            await session.execute(select(func.count(), func.max(OutboxItem.last_error)).where(given_up))
-        ).one()
+        count, error = await count_given_up(session)
     if count:
         mend = "Mend the cause, often FAREBOX_SMTP_URL; then run `farebox worker --retry`."
         return Finding("outbox", "warning", f"given up {count}, such as: {error}", mend)

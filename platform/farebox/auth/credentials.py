@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.auth import devices, sessions, throttle
@@ -11,7 +10,7 @@ from farebox.auth.passwords import PasswordHasher
 from farebox.auth.throttle import Backoff
 from farebox.core.database import Database
 from farebox.core.errors import BadRequest
-from farebox.tenants.accounts import find_user
+from farebox.tenants.accounts import find_user, keeps_password
 from farebox.tenants.models import User
 from farebox.tenants.names import clean_password
 
@@ -77,14 +76,9 @@ async def open_session(
     Raises WrongCredentials when their password was changed meanwhile.
     """
     user = proof.user
-    # A reset may have come between the hash and now; the lock makes a later one wait, and end this
-    # session with the others.
-    unchanged = (
-        select(User.id)
-        .where(User.id == user.id, User.password_hash == user.password_hash)
-        .with_for_update(read=True)
-    )
-    if await session.scalar(unchanged) is None:
+    # A reset may have come between the hash and now; a later one waits, and ends this session with the
+    # others.
+    if not await keeps_password(session, user):
         raise WrongCredentials
     if alone:
         await sessions.end_all(session, user.id)

@@ -6,13 +6,12 @@ from uuid import UUID
 
 from litestar.connection import Request
 from litestar.di import NamedDependency
-from sqlalchemy import select
 
 from farebox.auth import csrf, devices, sessions
 from farebox.auth.errors import NotSignedIn
 from farebox.core.database import Database
 from farebox.core.settings import Settings
-from farebox.tenants.models import Membership
+from farebox.tenants.members import first_membership
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +79,7 @@ async def provide_signed_in(
     if request.method not in csrf.SAFE_METHODS:
         await csrf.check(request, settings)
     async with database.transaction(user_id=found.user_id) as session:
-        membership = await session.scalar(
-            select(Membership)
-            .where(Membership.user_id == found.user_id)
-            .order_by(Membership.created_at, Membership.organization_id)
-            .limit(1)
-        )
+        membership = await first_membership(session, found.user_id)
     if membership is None:
         raise NotSignedIn
     return SignedIn(

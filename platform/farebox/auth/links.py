@@ -10,6 +10,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.auth.models import EmailToken
+from farebox.tenants.accounts import get_user
 from farebox.tenants.models import User
 
 Purpose = Literal["verify", "reset"]
@@ -28,15 +29,14 @@ async def mint_token(session: AsyncSession, user_id: UUID, purpose: Purpose) -> 
 
 async def owner_of(session: AsyncSession, token: str, purpose: Purpose) -> User | None:
     """Whom a live token was sent to."""
-    return await session.scalar(
-        select(User)
-        .join(EmailToken, EmailToken.user_id == User.id)
-        .where(
+    user_id = await session.scalar(
+        select(EmailToken.user_id).where(
             EmailToken.token_sha256 == _digest(token),
             EmailToken.purpose == purpose,
             EmailToken.expires_at > func.now(),
         )
     )
+    return None if user_id is None else await get_user(session, user_id)
 
 
 async def spend(session: AsyncSession, token: str, purpose: Purpose) -> UUID | None:

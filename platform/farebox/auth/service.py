@@ -4,23 +4,19 @@ These open their own transactions, because a password is hashed between two of t
 must hold no connection. `address` is the client's IP address, for the back-off.
 """
 
-from uuid import UUID
-
 import structlog
-from sqlalchemy import func, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.auth import devices, links, sessions, throttle
 from farebox.auth.credentials import Opened, check_password, open_session
 from farebox.auth.errors import InvalidLink, SignUpClosed, WrongCredentials
 from farebox.auth.passwords import PasswordHasher
-from farebox.auth.unverified import revoke_forerunners_keys
+from farebox.auth.unverified import revoke_keys_made_before_verification
 from farebox.core import outbox
 from farebox.core.database import Database
 from farebox.core.ids import new_id
 from farebox.core.settings import Settings
-from farebox.tenants.accounts import create_account
-from farebox.tenants.models import User
+from farebox.tenants.accounts import create_account, mark_verified, set_password
 from farebox.tenants.names import clean_email, clean_name, clean_password
 
 MAIL_VERIFY = "mail.verify_address"
@@ -129,7 +125,7 @@ async def verify_email(
         opened = await open_session(session, proof, replaces=replaces, alone=True)
         if await links.spend(session, token, "verify") is None:
             raise InvalidLink
-        await _mark_verified(session, owner.id)
+        await mark_verified(session, owner.id)
     return opened
 
 
@@ -162,20 +158,13 @@ async def reset_password(database: Database, passwords: PasswordHasher, *, token
         user_id = await links.spend(session, token, "reset")
         if user_id is None:
             raise InvalidLink
-        email = (
-            await session.execute(
-                update(User)
-                .where(User.id == user_id)
-                .values(password_hash=password_hash)
-                .returning(User.email)
-            )
-        ).scalar_one()
-        await _mark_verified(session, user_id)
+        email = await set_password(session, user_id, password_hash)
+        await mark_verified(session, user_id)
         await sessions.end_all(session, user_id)
         await links.end_all(session, user_id)
         await throttle.clear(session, throttle.ACCOUNT, email)
     if owner.email_verified_at is None:
-        await revoke_forerunners_keys(database, user_id)
+        await revoke_keys_made_before_verification(database, user_id)
     _log.info("password.reset", user_id=str(user_id))
     return devices.mint(password_hash)
 
@@ -183,11 +172,3 @@ async def reset_password(database: Database, passwords: PasswordHasher, *, token
 async def _count_mail(session: AsyncSession, email: str, address: str | None) -> None:
     await throttle.take(session, throttle.MAILS, email)
     await throttle.take(session, throttle.REQUESTS, throttle.network_of(address))
-
-
-async def _mark_verified(session: AsyncSession, user_id: UUID) -> None:
-    await session.execute(
-        update(User)
-        .where(User.id == user_id, User.email_verified_at.is_(None))
-        .values(email_verified_at=func.now())
-    )

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.auth.models import UserSession
 from farebox.core.settings import Settings
-from farebox.tenants.models import User
+from farebox.tenants.accounts import get_user
 
 IDLE = timedelta(minutes=30)
 LIFETIME = timedelta(hours=12)
@@ -82,9 +82,7 @@ async def lookup(session: AsyncSession, token: str) -> FoundSession | None:
     digest = digest_of(token)
     row = (
         await session.execute(
-            select(User, UserSession.last_seen_at < func.now() - _SEEN_RECENTLY)
-            .join(UserSession, UserSession.user_id == User.id)
-            .where(
+            select(UserSession.user_id, UserSession.last_seen_at < func.now() - _SEEN_RECENTLY).where(
                 UserSession.token_sha256 == digest,
                 UserSession.expires_at > func.now(),
                 UserSession.last_seen_at > func.now() - IDLE,
@@ -93,7 +91,10 @@ async def lookup(session: AsyncSession, token: str) -> FoundSession | None:
     ).one_or_none()
     if row is None:
         return None
-    user, stale = row
+    user_id, stale = row
+    user = await get_user(session, user_id)
+    if user is None:
+        return None
     if stale:
         await session.execute(
             update(UserSession).where(UserSession.token_sha256 == digest).values(last_seen_at=func.now())

@@ -1,10 +1,9 @@
-"""What the worker does for tenants: mails from the outbox, and sweeping out what has expired.
+"""What the worker does for people: mails from the outbox, and sweeping out what has expired.
 
 A mail's token is made here, as it is sent, so that no secret lies in the outbox; a mail sent twice
 carries two links, both good.
 """
 
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -18,11 +17,9 @@ from farebox.auth.service import MAIL_RESET, MAIL_VERIFY
 from farebox.auth.sessions import IDLE
 from farebox.core.database import Database
 from farebox.core.mail import Mail, send
+from farebox.core.outbox import Handler
 from farebox.core.settings import Settings
-from farebox.tenants.accounts import find_user
-from farebox.tenants.models import User
-
-Handler = Callable[[Database, Settings, dict[str, Any]], Awaitable[None]]
+from farebox.tenants.accounts import find_user, get_user
 
 # No mail repeats what was typed at sign-up: a stranger could send their words to any address with it.
 _VERIFY = """Welcome to Farebox.
@@ -56,7 +53,7 @@ _THROTTLE_KEPT = timedelta(days=1)
 async def mail_verification(database: Database, settings: Settings, payload: dict[str, Any]) -> None:
     """After a sign-up: a link to confirm a new address, or a note to one that is confirmed already."""
     async with database.transaction() as session:
-        user = await session.get(User, UUID(payload["user_id"]))
+        user = await get_user(session, UUID(payload["user_id"]))
         if user is None:
             return
         token = await mint_token(session, user.id, "verify") if user.email_verified_at is None else None

@@ -1,5 +1,6 @@
 """Models for sale, their prices, and money paid in. Sessions come from `Database.meter_transaction`."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from uuid import UUID
@@ -10,10 +11,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.billing.models import LedgerTransfer, ModelOffer, Price
-from farebox.core.database import lock_briefly
 from farebox.core.errors import BadRequest, NotFound
 from farebox.core.ids import new_id
-from farebox.limits.models import MeterScope
+from farebox.limits.balances import add_to_balance, lock_balance
 
 MAX_PRICE_PER_MILLION = Decimal("1000000")
 MAX_TOP_UP = Decimal("1000000")
@@ -78,6 +78,11 @@ async def active_models(session: AsyncSession) -> list[ModelOffer]:
     return list(await session.scalars(query))
 
 
+async def find_model(session: AsyncSession, model_id: str) -> ModelOffer | None:
+    """The model of a name, on offer or removed."""
+    return await session.get(ModelOffer, model_id)
+
+
 async def set_price(
     session: AsyncSession,
     model_id: str,
@@ -131,11 +136,7 @@ async def top_up(
     """
     if not amount.is_finite() or not 0 < amount <= MAX_TOP_UP or amount != amount.quantize(Decimal("0.01")):
         raise InvalidAmount(f"A top-up is a positive amount in whole cents, at most {MAX_TOP_UP}.")
-    await lock_briefly(session)
-    # Scope rows are locked before anything else, as admission and settlement do.
-    scope = await session.get(MeterScope, organization_id, with_for_update={"key_share": False})
-    if scope is None or scope.kind != "organization":
-        raise NotFound("No such organization.", code="not_found")
+    scope = await lock_balance(session, organization_id)
     if scope.currency not in (None, currency):
         raise InvalidAmount(f"The organization's balance is kept in {scope.currency}, not in {currency}.")
     added = await session.scalar(
@@ -162,13 +163,15 @@ async def top_up(
         if before is not None and (before.amount, before.currency) != (amount, currency):
             raise InvalidAmount(f"The reference `{reference}` was used for another amount.")
         return False
-    await session.execute(
-        update(MeterScope)
-        .where(MeterScope.id == organization_id)
-        .values(balance=MeterScope.balance + amount, currency=currency)
-    )
+    await add_to_balance(session, organization_id, amount=amount, currency=currency)
     log.info("balance.topped_up", organization_id=str(organization_id), amount=amount, currency=currency)
     return True
+
+
+async def organizations_with_transfers(session: AsyncSession, organization_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of the organizations that have moved money."""
+    column = LedgerTransfer.organization_id
+    return set(await session.scalars(select(column).where(column.in_(organization_ids)).distinct()))
 
 
 LEDGER_BALANCE = text("""

@@ -5,7 +5,6 @@ from typing import Any
 from uuid import UUID
 
 import rich_click as click
-from sqlalchemy import select
 
 from farebox.cli import identifiers
 from farebox.cli.operation import Operation, answer_json, answer_rows, json_option, operate
@@ -13,7 +12,7 @@ from farebox.core.clock import iso, utc_now
 from farebox.core.errors import NotFound
 from farebox.core.ids import external
 from farebox.keys.models import ApiKey
-from farebox.keys.service import SCOPES, create_key, list_keys, revoke_key
+from farebox.keys.service import SCOPES, create_key, list_keys, organization_of_key, revoke_key
 from farebox.keys.tokens import Keyring
 from farebox.tenants.organizations import list_projects
 
@@ -94,9 +93,7 @@ def revoke(key_id: UUID, as_json: bool) -> None:
 
     async def work(operation: Operation) -> None:
         async with operation.database.meter_transaction() as session:
-            organization_id = await session.scalar(select(ApiKey.organization_id).where(ApiKey.id == key_id))
-        if organization_id is None:
-            raise NotFound("No such API key.")
+            organization_id = await organization_of_key(session, key_id)
         async with operation.database.transaction(organization_id=organization_id) as session:
             await revoke_key(session, organization_id=organization_id, key_id=key_id, actor_id=None)
 

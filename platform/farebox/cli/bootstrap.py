@@ -8,7 +8,6 @@ from pathlib import Path
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.auth.passwords import PasswordHasher
@@ -19,8 +18,8 @@ from farebox.core.settings import Settings
 from farebox.keys.errors import InvalidApiKey
 from farebox.keys.service import authenticate, create_key, list_keys, revoke_key
 from farebox.keys.tokens import Keyring
-from farebox.tenants.accounts import create_account, find_user
-from farebox.tenants.models import Membership, User
+from farebox.tenants.accounts import create_account, find_user, set_password
+from farebox.tenants.members import organizations_of
 from farebox.tenants.organizations import create_project, list_projects
 
 EMAIL = "demo@farebox.localhost"
@@ -137,10 +136,9 @@ async def _find_home(database: Database, password_hash: str) -> _Home:
     async with database.transaction() as session:
         user = await find_user(session, EMAIL)
         assert user is not None  # noqa: S101  create_account has just met it
-        await session.execute(update(User).where(User.id == user.id).values(password_hash=password_hash))
+        await set_password(session, user.id, password_hash)
     async with database.transaction(user_id=user.id) as session:
-        query = select(Membership.organization_id).where(Membership.user_id == user.id).limit(1)
-        organization_id = (await session.execute(query)).scalar_one()
+        organization_id = (await organizations_of(session, user.id))[0]
     async with database.transaction(organization_id=organization_id) as session:
         projects = await list_projects(session, organization_id)
         project = (

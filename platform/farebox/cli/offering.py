@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from farebox.billing.models import ModelOffer
-from farebox.billing.service import active_models, add_model, current_price, parse_price, set_price
+from farebox.billing.service import (
+    active_models,
+    add_model,
+    current_price,
+    find_model,
+    parse_price,
+    set_price,
+)
 from farebox.core.database import Database
 from farebox.core.settings import Settings
 from farebox.gateway.models.adapters import base_of, inspect_adapter
@@ -68,7 +75,7 @@ async def offer_demo_model(database: Database, settings: Settings) -> None:
     """Offer the model in the wheel, where this installation has it now, unless an operator removed it."""
     folder = demo_folder().resolve()
     async with database.meter_transaction() as session:
-        offer = await session.get(ModelOffer, DEMO_MODEL)
+        offer = await find_model(session, DEMO_MODEL)
     if offer is not None:
         unchanged = offer.path == str(folder) and offer.sha256 == hash_checkpoint(folder)
         if unchanged or offer.removed_at is not None:

@@ -5,7 +5,6 @@ from typing import Any
 from uuid import UUID
 
 import rich_click as click
-from sqlalchemy import select
 
 from farebox.billing.service import top_up
 from farebox.cli import identifiers
@@ -14,11 +13,10 @@ from farebox.core.clock import iso
 from farebox.core.errors import NotFound
 from farebox.core.ids import external, new_id
 from farebox.core.money import plain
-from farebox.limits.models import MeterScope
+from farebox.limits.balances import Balance, balances
 from farebox.tenants.accounts import find_user
-from farebox.tenants.models import Organization
 from farebox.tenants.names import clean_email
-from farebox.tenants.organizations import create_organization
+from farebox.tenants.organizations import create_organization, list_organizations
 
 
 @click.group()
@@ -60,21 +58,17 @@ def list_(as_json: bool) -> None:
     """All organizations with their balance."""
 
     async def work(operation: Operation) -> list[dict[str, Any]]:
-        query = (
-            select(Organization, MeterScope.balance, MeterScope.currency)
-            .join(MeterScope, MeterScope.id == Organization.id)
-            .order_by(Organization.id)
-        )
         async with operation.database.meter_transaction() as session:
+            held = await balances(session)
             return [
                 {
                     "id": external("org", organization.id),
                     "name": organization.name,
                     "status": organization.status,
-                    "balance": plain(balance or Decimal(0), currency or operation.settings.currency),
+                    "balance": _describe_balance(held.get(organization.id), operation.settings.currency),
                     "created_at": iso(organization.created_at),
                 }
-                for organization, balance, currency in await session.execute(query)
+                for organization in await list_organizations(session)
             ]
 
     answer_rows(operate(work), as_json=as_json, nothing="No organization yet; `farebox org create NAME`.")
@@ -103,3 +97,10 @@ def credit(organization: UUID, amount: Decimal, reference: str, as_json: bool) -
         answer_json({"added": added})
     else:
         click.echo(f"{plain(amount)} added." if added else "Added before, under this reference.")
+
+
+def _describe_balance(balance: Balance | None, currency: str) -> str:
+    """Nothing was ever paid in yet: nothing, in the currency of this installation."""
+    if balance is None:
+        return plain(Decimal(0), currency)
+    return plain(balance.amount, balance.currency or currency)

@@ -5,14 +5,12 @@ from typing import Any
 from uuid import UUID
 
 import rich_click as click
-from sqlalchemy import Executable, func, select
 
 from farebox.cli import identifiers
 from farebox.cli.operation import Operation, answer_rows, json_option, operate
 from farebox.core.ids import external
 from farebox.core.money import plain
-from farebox.metering.models import UsageHour
-from farebox.tenants.models import Organization
+from farebox.usage.totals import UsageTotal, usage_by_organization
 
 
 @click.group()
@@ -29,43 +27,21 @@ def show(organization: UUID | None, days: int, as_json: bool) -> None:
 
     async def work(operation: Operation) -> list[dict[str, Any]]:
         async with operation.database.meter_transaction() as session:
-            rows = await session.execute(_query(organization, days))
-            return [_describe(row) for row in rows.mappings()]
+            totals = await usage_by_organization(session, organization, since=timedelta(days=days))
+            return [_describe(each) for each in totals]
 
     answer_rows(operate(work), as_json=as_json, nothing=f"No usage in the last {days} days.")
 
 
-def _query(organization: UUID | None, days: int) -> Executable:
-    sums = (
-        func.sum(column).label(column.key)
-        for column in (
-            UsageHour.requests,
-            UsageHour.input_tokens,
-            UsageHour.cached_input_tokens,
-            UsageHour.output_tokens,
-            UsageHour.amount,
-        )
-    )
-    groups = (UsageHour.organization_id, Organization.name, UsageHour.model_id, UsageHour.currency)
-    query = (
-        select(*groups, *sums)
-        .join(Organization, Organization.id == UsageHour.organization_id)
-        .where(UsageHour.hour >= func.now() - timedelta(days=days))
-        .group_by(*groups)
-        .order_by(Organization.name, UsageHour.model_id)
-    )
-    return query if organization is None else query.where(UsageHour.organization_id == organization)
-
-
-def _describe(row: Any) -> dict[str, Any]:
+def _describe(total: UsageTotal) -> dict[str, Any]:
     return {
-        "organization_id": external("org", row["organization_id"]),
-        "organization": row["name"],
-        "model": row["model_id"],
-        "requests": int(row["requests"]),
-        "input_tokens": int(row["input_tokens"]),
-        "cached_input_tokens": int(row["cached_input_tokens"]),
-        "output_tokens": int(row["output_tokens"]),
-        "amount": plain(row["amount"], row["currency"]),
-        "currency": row["currency"],
+        "organization_id": external("org", total.organization_id),
+        "organization": total.organization,
+        "model": total.model,
+        "requests": total.requests,
+        "input_tokens": total.input_tokens,
+        "cached_input_tokens": total.cached_input_tokens,
+        "output_tokens": total.output_tokens,
+        "amount": plain(total.amount, total.currency),
+        "currency": total.currency,
     }

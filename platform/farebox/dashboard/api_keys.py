@@ -21,8 +21,7 @@ from farebox.core.settings import Settings
 from farebox.dashboard.forms import KeyForm, read_form
 from farebox.dashboard.frame import load_frame, require_administrator
 from farebox.dashboard.pages import page, redirect
-from farebox.keys.models import ApiKey
-from farebox.keys.service import MintedKey, create_key, list_keys, revoke_key
+from farebox.keys.service import MintedKey, create_key, find_key, list_keys, revoke_key
 from farebox.keys.tokens import Keyring
 
 FORM = KeyForm(name="", project="")
@@ -65,7 +64,7 @@ async def revoke(
 ) -> Redirect:
     key_id = internal("key", key)
     async with database.transaction(organization_id=signed_in.organization_id) as session:
-        row = await session.get(ApiKey, key_id)
+        row = await find_key(session, signed_in.organization_id, key_id)
         if row is not None and row.user_id != signed_in.user_id:
             require_administrator(signed_in)
         await revoke_key(

@@ -21,6 +21,7 @@ from farebox.dashboard.forms import LimitsForm, ProjectForm, read_form
 from farebox.dashboard.frame import load_frame, require_administrator
 from farebox.dashboard.pages import page, redirect
 from farebox.keys.models import ApiKey
+from farebox.keys.service import find_key
 from farebox.limits.models import MeterScope
 from farebox.limits.service import LimitChange, get_limits, set_limits
 from farebox.tenants.audit import record
@@ -142,8 +143,8 @@ async def render_limits(
 
 
 async def _key(session: AsyncSession, person: SignedIn, external_id: str) -> ApiKey:
-    key = await session.get(ApiKey, internal("key", external_id))
-    if key is None or key.organization_id != person.organization_id or key.revoked_at is not None:
+    key = await find_key(session, person.organization_id, internal("key", external_id))
+    if key is None or key.revoked_at is not None:
         raise NotFound("No such API key.", code="not_found")
     return key
 

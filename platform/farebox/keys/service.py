@@ -13,10 +13,11 @@ from farebox.core.database import Database
 from farebox.core.errors import BadRequest, NotFound
 from farebox.core.ids import external, new_id
 from farebox.keys.errors import InvalidApiKey
+from farebox.keys.holders import check_holder, subject_of
 from farebox.keys.models import ApiKey
 from farebox.keys.tokens import KeyClaims, Keyring, digest_of
 from farebox.tenants.audit import record
-from farebox.tenants.models import Membership, Organization, Project, ServiceAccount
+from farebox.tenants.models import Membership, Organization, Project
 from farebox.tenants.names import clean_name
 from farebox.tenants.organizations import open_project
 
@@ -70,13 +71,13 @@ async def create_key(
     name = clean_name(name)
     _check_powers(scopes, models, lifetime)
     await open_project(session, organization_id, project_id)
-    await _check_holder(session, organization_id, project_id, user_id, service_account_id)
+    await check_holder(session, organization_id, project_id, user_id, service_account_id)
     key_id, expires_at = new_id(), (utc_now() + lifetime).replace(microsecond=0)
     token = keyring.mint(
         key_id=key_id,
         organization_id=organization_id,
         project_id=project_id,
-        subject=_subject(key_id, user_id, service_account_id),
+        subject=subject_of(key_id, user_id, service_account_id),
         expires_at=expires_at,
     )
     row = ApiKey(
@@ -118,6 +119,20 @@ async def list_keys(
     if project_id is not None:
         query = query.where(ApiKey.project_id == project_id)
     return list(await session.scalars(query))
+
+
+async def find_key(session: AsyncSession, organization_id: UUID, key_id: UUID) -> ApiKey | None:
+    """The organization's key of this id."""
+    query = select(ApiKey).where(ApiKey.organization_id == organization_id, ApiKey.id == key_id)
+    return await session.scalar(query)
+
+
+async def organization_of_key(session: AsyncSession, key_id: UUID) -> UUID:
+    """Whose key it is, for the operator, under `Database.meter_transaction()`. Raises NotFound."""
+    organization_id = await session.scalar(select(ApiKey.organization_id).where(ApiKey.id == key_id))
+    if organization_id is None:
+        raise NotFound("No such API key.")
+    return organization_id
 
 
 async def revoke_key(
@@ -227,33 +242,3 @@ def _check_powers(scopes: Sequence[str], models: Sequence[str] | None, lifetime:
 
 def _is_model_name(name: str) -> bool:
     return 1 <= len(name) <= 256 and name.isprintable()
-
-
-async def _check_holder(
-    session: AsyncSession,
-    organization_id: UUID,
-    project_id: UUID,
-    user_id: UUID | None,
-    service_account_id: UUID | None,
-) -> None:
-    if user_id is not None and service_account_id is not None:
-        raise BadRequest(
-            "A key is held by a user or by a service account, not by both.", code="invalid_holder"
-        )
-    if user_id is not None:
-        # Locked: a key made while its holder is being removed would outlive them unseen.
-        shared = {"read": True, "key_share": True}
-        if await session.get(Membership, (organization_id, user_id), with_for_update=shared) is None:
-            raise NotFound("No such user.", code="not_found")
-    if service_account_id is not None:
-        account = await session.get(ServiceAccount, service_account_id)
-        if account is None or (account.organization_id, account.project_id) != (organization_id, project_id):
-            raise NotFound("No such service account.", code="not_found")
-
-
-def _subject(key_id: UUID, user_id: UUID | None, service_account_id: UUID | None) -> str:
-    if user_id is not None:
-        return external("user", user_id)
-    if service_account_id is not None:
-        return external("svc", service_account_id)
-    return external("key", key_id)

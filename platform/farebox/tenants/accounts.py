@@ -1,4 +1,4 @@
-"""A person and the organization they found, made in one transaction."""
+"""People: made with the organization they found in one transaction, found, and changed."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -49,7 +49,7 @@ async def create_account(
         if not is_new:
             await savepoint.rollback()
     if is_new and verified:
-        await session.execute(update(User).where(User.id == user_id).values(email_verified_at=func.now()))
+        await mark_verified(session, user_id)
     return NewAccount(user_id, founded.organization_id, founded.project_id, is_new)
 
 
@@ -67,3 +67,39 @@ async def _add_user(session: AsyncSession, email: str, password_hash: str, name:
 async def find_user(session: AsyncSession, email: str) -> User | None:
     """The user of an address in its clean form."""
     return await session.scalar(select(User).where(User.email == email))
+
+
+async def get_user(session: AsyncSession, user_id: UUID) -> User | None:
+    return await session.get(User, user_id)
+
+
+async def keeps_password(session: AsyncSession, user: User) -> bool:
+    """Whether the user's password is still the one that `user` was read with.
+
+    Whoever would change it waits for the end of this transaction.
+    """
+    unchanged = (
+        select(User.id)
+        .where(User.id == user.id, User.password_hash == user.password_hash)
+        .with_for_update(read=True)
+    )
+    return await session.scalar(unchanged) is not None
+
+
+async def set_password(session: AsyncSession, user_id: UUID, password_hash: str) -> str:
+    """Give a user another password; returns their address."""
+    email: str = (
+        await session.execute(
+            update(User).where(User.id == user_id).values(password_hash=password_hash).returning(User.email)
+        )
+    ).scalar_one()
+    return email
+
+
+async def mark_verified(session: AsyncSession, user_id: UUID) -> None:
+    """Note that the user's address was proved, unless it is noted already."""
+    await session.execute(
+        update(User)
+        .where(User.id == user_id, User.email_verified_at.is_(None))
+        .values(email_verified_at=func.now())
+    )

@@ -46,6 +46,15 @@ async def create_organization(
     return NewOrganization(organization_id, project.id)
 
 
+async def find_organization(session: AsyncSession, organization_id: UUID) -> Organization | None:
+    return await session.get(Organization, organization_id)
+
+
+async def list_organizations(session: AsyncSession) -> list[Organization]:
+    """All of them, oldest first, for the operator, under `Database.meter_transaction()`."""
+    return list(await session.scalars(select(Organization).order_by(Organization.id)))
+
+
 async def create_project(
     session: AsyncSession, *, organization_id: UUID, name: str, actor_id: UUID | None
 ) -> Project:
@@ -119,6 +128,15 @@ async def create_service_account(
         detail={"name": account.name, "project": external("proj", project_id)},
     )
     return account
+
+
+async def check_service_account(
+    session: AsyncSession, organization_id: UUID, project_id: UUID, account_id: UUID
+) -> None:
+    """Raises NotFound unless the account is there, in this project of this organization."""
+    account = await session.get(ServiceAccount, account_id)
+    if account is None or (account.organization_id, account.project_id) != (organization_id, project_id):
+        raise NotFound("No such service account.", code="not_found")
 
 
 async def list_service_accounts(

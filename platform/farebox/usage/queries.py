@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from farebox.keys.models import ApiKey
-from farebox.metering.models import UsageEvent, UsageHour
+from farebox.metering.models import Hold, UsageEvent, UsageHour
 from farebox.tenants.models import Project
 
 Dimension = Literal["project_id", "user_id", "api_key_id", "model", "currency"]
@@ -168,6 +168,14 @@ async def newest_requests(
     if project_id is not None:
         query = query.where(UsageEvent.project_id == project_id)
     return [RequestCost(**row) for row in (await session.execute(query)).mappings()]
+
+
+async def organizations_with_usage(session: AsyncSession, organization_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of the organizations that have used anything or use it now; of all tenants, for the worker."""
+    found: set[UUID] = set()
+    for column in (UsageHour.organization_id, Hold.organization_id):
+        found.update(await session.scalars(select(column).where(column.in_(organization_ids)).distinct()))
+    return found
 
 
 def bucket_floor(moment: datetime, width: timedelta) -> datetime:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import asyncpg
 import structlog
-from sqlalchemy import select
 
 from farebox.billing.models import ModelOffer
+from farebox.billing.service import active_models
 from farebox.core.database import Database, open_connection
 from farebox.core.errors import Unavailable
 from farebox.gateway.errors import InvalidParameter
@@ -131,8 +131,7 @@ class Catalog:
     async def refresh(self) -> None:
         """Make what is served equal what is offered. Raises Unavailable when Postgres is away."""
         async with self._database.transaction() as session:
-            query = select(ModelOffer).where(ModelOffer.removed_at.is_(None)).order_by(ModelOffer.id)
-            offers = {offer.id: offer for offer in await session.scalars(query)}
+            offers = {offer.id: offer for offer in await active_models(session)}
         for model_id in self._served.keys() - offers.keys():
             self._retire(self._served.pop(model_id))
         for model_id in self.failures.keys() - offers.keys():

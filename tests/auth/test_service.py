@@ -99,7 +99,7 @@ async def count_attempts(person: Person, attempts: int) -> None:
     """As if so many sign-ins had failed from the person's address."""
     for _ in range(attempts):
         async with person.database.transaction() as session:
-            await throttle.take(session, throttle.ADDRESS, throttle.network_of(person.address))
+            await throttle.count_attempt(session, throttle.ADDRESS, throttle.network_of(person.address))
 
 
 async def organizations_of(person: Person) -> list[str]:

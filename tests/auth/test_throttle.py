@@ -10,7 +10,7 @@ from sqlalchemy import func, update
 
 from farebox.auth.errors import TooManyAttempts
 from farebox.auth.models import SignInThrottle
-from farebox.auth.throttle import Backoff, clear, network_of, take, take_back
+from farebox.auth.throttle import Backoff, clear, count_attempt, network_of, uncount_attempt
 from farebox.core.database import Database
 from tests.tenants.factories import an_email
 
@@ -21,7 +21,7 @@ async def attempt(database: Database, who: str, backoff: Backoff = BACKOFF) -> i
     """0 when it may be made, else the seconds to wait."""
     try:
         async with database.transaction() as session:
-            await take(session, backoff, who)
+            await count_attempt(session, backoff, who)
     except TooManyAttempts as refusal:
         return int(refusal.headers["Retry-After"])
     return 0
@@ -82,7 +82,7 @@ async def test_taking_back_uncounts_one_attempt_only(database: Database) -> None
     for _ in range(BACKOFF.free):
         await attempt(database, who)
     async with database.transaction() as session:
-        await take_back(session, BACKOFF, who)
+        await uncount_attempt(session, BACKOFF, who)
     assert [await attempt(database, who) for _ in range(3)] == [0, 0, 1]
 
 

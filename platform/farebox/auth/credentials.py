@@ -26,7 +26,7 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class NewSession:
     """A new session: the token of its cookie, and that of the browser's device cookie."""
 
     token: str
@@ -60,8 +60,8 @@ async def check_password(
             backoff = throttle.LINK
         elif known := devices.recognise(device, user):
             backoff, subject = throttle.DEVICE, f"{email} {known}"
-        await throttle.take(session, backoff, subject)
-        await throttle.take(session, throttle.ADDRESS, throttle.network_of(address))
+        await throttle.count_attempt(session, backoff, subject)
+        await throttle.count_attempt(session, throttle.ADDRESS, throttle.network_of(address))
     matches = await passwords.verify(user.password_hash if user else None, password)
     if user is None or not matches:
         raise WrongCredentials
@@ -70,7 +70,7 @@ async def check_password(
 
 async def open_session(
     session: AsyncSession, proof: Proof, *, replaces: str | None, alone: bool = False
-) -> Opened:
+) -> NewSession:
     """Sign the user in, and out everywhere else if `alone`.
 
     Raises WrongCredentials when their password was changed meanwhile.
@@ -83,6 +83,6 @@ async def open_session(
     if alone:
         await sessions.end_all(session, user.id)
     await throttle.clear(session, proof.backoff, proof.subject)
-    await throttle.take_back(session, throttle.ADDRESS, throttle.network_of(proof.address))
+    await throttle.uncount_attempt(session, throttle.ADDRESS, throttle.network_of(proof.address))
     token = await sessions.create(session, user.id, replaces=replaces)
-    return Opened(token, devices.mint(user.password_hash))
+    return NewSession(token, devices.mint(user.password_hash))

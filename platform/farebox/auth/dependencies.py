@@ -28,8 +28,8 @@ class SignedIn:
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
-    """Somebody at the door: the IP address they come from, and what their cookies say, unjudged."""
+class Client:
+    """The browser behind a request: its IP address, and what its cookies say, unjudged."""
 
     address: str | None
     token: str | None
@@ -46,7 +46,7 @@ def device_token(request: Request[Any, Any, Any], settings: Settings) -> str | N
     return request.cookies.get(devices.cookie_name(settings))
 
 
-async def provide_visitor(request: Request[Any, Any, Any], settings: NamedDependency[Settings]) -> Visitor:
+async def provide_client(request: Request[Any, Any, Any], settings: NamedDependency[Settings]) -> Client:
     """For the routes that open a session, which cannot demand one: sign-up, sign-in, links, reset.
 
     Raises ForgedRequest when another site sends an unsafe request: nobody shall be signed in to a
@@ -54,7 +54,7 @@ async def provide_visitor(request: Request[Any, Any, Any], settings: NamedDepend
     """
     if request.method not in csrf.SAFE_METHODS:
         csrf.check_origin(request, settings)
-    return Visitor(
+    return Client(
         address=request.client.host if request.client else None,
         token=session_token(request, settings),
         device=device_token(request, settings),

@@ -5,8 +5,8 @@ from litestar.di import NamedDependency, Provide
 from litestar.params import JSONBody
 
 from farebox.auth import csrf, devices, service, sessions
-from farebox.auth.credentials import Opened
-from farebox.auth.dependencies import SignedIn, Visitor, provide_signed_in, provide_visitor
+from farebox.auth.credentials import NewSession
+from farebox.auth.dependencies import Client, SignedIn, provide_client, provide_signed_in
 from farebox.auth.documentation import (
     PASSWORD_RESET,
     PASSWORD_RESET_REQUEST,
@@ -37,7 +37,7 @@ CHECK_YOUR_MAIL = "Check your mail: we have sent you a message with what to do n
 @post("/signup", status_code=202, summary="Sign up", operation_id="signUp", opt={"documentation": SIGN_UP})
 async def sign_up(
     data: JSONBody[SignUp],
-    visitor: NamedDependency[Visitor],
+    client: NamedDependency[Client],
     database: NamedDependency[Database],
     passwords: NamedDependency[PasswordHasher],
     settings: NamedDependency[Settings],
@@ -51,7 +51,7 @@ async def sign_up(
         password=data.password,
         name=data.name,
         organization=data.organization,
-        address=visitor.address,
+        address=client.address,
     )
     return Accepted(CHECK_YOUR_MAIL)
 
@@ -59,7 +59,7 @@ async def sign_up(
 @post("/signin", status_code=200, summary="Sign in", operation_id="signIn", opt={"documentation": SIGN_IN})
 async def sign_in(
     data: JSONBody[SignIn],
-    visitor: NamedDependency[Visitor],
+    client: NamedDependency[Client],
     database: NamedDependency[Database],
     passwords: NamedDependency[PasswordHasher],
     settings: NamedDependency[Settings],
@@ -71,9 +71,9 @@ async def sign_in(
         settings,
         email=data.email,
         password=data.password,
-        address=visitor.address,
-        device=visitor.device,
-        replaces=visitor.token,
+        address=client.address,
+        device=client.device,
+        replaces=client.token,
     )
     return _welcome(settings, opened)
 
@@ -87,7 +87,7 @@ async def sign_in(
 )
 async def verify_email(
     data: JSONBody[Verification],
-    visitor: NamedDependency[Visitor],
+    client: NamedDependency[Client],
     database: NamedDependency[Database],
     passwords: NamedDependency[PasswordHasher],
     settings: NamedDependency[Settings],
@@ -98,8 +98,8 @@ async def verify_email(
         passwords,
         token=data.token,
         password=data.password,
-        address=visitor.address,
-        replaces=visitor.token,
+        address=client.address,
+        replaces=client.token,
     )
     return _welcome(settings, opened)
 
@@ -112,10 +112,10 @@ async def verify_email(
     opt={"documentation": PASSWORD_RESET_REQUEST},
 )
 async def request_password_reset(
-    data: JSONBody[ResetRequest], visitor: NamedDependency[Visitor], database: NamedDependency[Database]
+    data: JSONBody[ResetRequest], client: NamedDependency[Client], database: NamedDependency[Database]
 ) -> Accepted:
     """Have a link mailed; the answer does not tell whether the address has an account."""
-    await service.request_password_reset(database, email=data.email, address=visitor.address)
+    await service.request_password_reset(database, email=data.email, address=client.address)
     return Accepted(CHECK_YOUR_MAIL)
 
 
@@ -128,7 +128,7 @@ async def request_password_reset(
 )
 async def reset_password(
     data: JSONBody[Reset],
-    visitor: NamedDependency[Visitor],
+    client: NamedDependency[Client],
     database: NamedDependency[Database],
     passwords: NamedDependency[PasswordHasher],
     settings: NamedDependency[Settings],
@@ -167,16 +167,16 @@ async def show_session(signed_in: NamedDependency[SignedIn]) -> Session:
 )
 async def sign_out(
     signed_in: NamedDependency[SignedIn],
-    visitor: NamedDependency[Visitor],
+    client: NamedDependency[Client],
     database: NamedDependency[Database],
     settings: NamedDependency[Settings],
 ) -> Response[None]:
     """End the session and take its cookie away; needs the CSRF token, as a header or a form field."""
-    await service.sign_out(database, visitor.token or "")
+    await service.sign_out(database, client.token or "")
     return Response(None, cookies=[sessions.expired_cookie(settings)])
 
 
-def _welcome(settings: Settings, opened: Opened) -> Response[SessionOpened]:
+def _welcome(settings: Settings, opened: NewSession) -> Response[SessionOpened]:
     return Response(
         SessionOpened(csrf.token_for(opened.token)),
         cookies=[sessions.cookie(settings, opened.token), devices.cookie(settings, opened.device)],
@@ -194,7 +194,7 @@ router = Router(
         reset_password,
         show_session,
     ],
-    dependencies={"visitor": Provide(provide_visitor)},
+    dependencies={"client": Provide(provide_client)},
     response_headers={"Cache-Control": "no-store"},
     tags=["Accounts"],
 )

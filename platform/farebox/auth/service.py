@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.auth import devices, links, sessions, throttle
-from farebox.auth.credentials import Opened, check_password, open_session
+from farebox.auth.credentials import NewSession, check_password, open_session
 from farebox.auth.errors import InvalidLink, SignUpClosed, WrongCredentials
 from farebox.auth.passwords import PasswordHasher
 from farebox.auth.unverified import revoke_keys_made_before_verification
@@ -71,7 +71,7 @@ async def sign_in(
     address: str | None,
     device: str | None = None,
     replaces: str | None = None,
-) -> Opened:
+) -> NewSession:
     """Check a password and open a session.
 
     `replaces` is the token that the browser holds already; that session ends. `device` is its device
@@ -106,7 +106,7 @@ async def verify_email(
     password: str,
     address: str | None,
     replaces: str | None = None,
-) -> Opened:
+) -> NewSession:
     """Confirm the address that a link was sent to, and sign in; every other session of the user ends.
 
     The password is asked for again: else somebody could sign up with another's address and wait for
@@ -170,5 +170,5 @@ async def reset_password(database: Database, passwords: PasswordHasher, *, token
 
 
 async def _count_mail(session: AsyncSession, email: str, address: str | None) -> None:
-    await throttle.take(session, throttle.MAILS, email)
-    await throttle.take(session, throttle.REQUESTS, throttle.network_of(address))
+    await throttle.count_attempt(session, throttle.MAILS, email)
+    await throttle.count_attempt(session, throttle.REQUESTS, throttle.network_of(address))

@@ -45,7 +45,7 @@ MAILS = Backoff("mails", free=3, longest_pause=900, forget_after=600)
 
 # `clock_timestamp` and not `now`: a statement that waited for the row must compare with the time
 # at which it got it, not with the start of its transaction.
-_TAKE = text("""
+_COUNT = text("""
 INSERT INTO sign_in_throttle AS t (subject, failures, blocked_until, updated_at)
 VALUES (:subject, 1, clock_timestamp(), clock_timestamp())
 ON CONFLICT (subject) DO UPDATE SET (failures, blocked_until, updated_at) = (
@@ -66,13 +66,13 @@ SELECT ceil(extract(epoch FROM blocked_until - clock_timestamp()))::integer
 FROM sign_in_throttle WHERE subject = :subject
 """)
 
-_TAKE_BACK = text("""
+_UNCOUNT = text("""
 UPDATE sign_in_throttle SET failures = greatest(0, failures - 1), blocked_until = clock_timestamp()
 WHERE subject = :subject
 """)
 
 
-async def take(session: AsyncSession, backoff: Backoff, value: str) -> None:
+async def count_attempt(session: AsyncSession, backoff: Backoff, value: str) -> None:
     """Count an attempt; raise TooManyAttempts when it comes too soon (roll back then).
 
     Callers that count two things take the account before the address, so that none waits in a ring.
@@ -84,17 +84,17 @@ async def take(session: AsyncSession, backoff: Backoff, value: str) -> None:
         "longest_pause": backoff.longest_pause,
         "forget_after": backoff.forget_after,
     }
-    if (await session.execute(_TAKE, limits)).first() is None:
+    if (await session.execute(_COUNT, limits)).first() is None:
         seconds = await session.scalar(_REMAINING, {"subject": subject})
         raise TooManyAttempts(max(1, seconds or 1))
 
 
-async def take_back(session: AsyncSession, backoff: Backoff, value: str) -> None:
+async def uncount_attempt(session: AsyncSession, backoff: Backoff, value: str) -> None:
     """Uncount one attempt that turned out right, and only that one.
 
     Clearing an address instead would let an attacker reset it by signing in to an account of their own.
     """
-    await session.execute(_TAKE_BACK, {"subject": backoff.subject(value)})
+    await session.execute(_UNCOUNT, {"subject": backoff.subject(value)})
 
 
 async def clear(session: AsyncSession, backoff: Backoff, value: str) -> None:

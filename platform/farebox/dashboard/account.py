@@ -10,7 +10,7 @@ from litestar.params import FromQuery, QueryParameter
 from litestar.response import Redirect
 
 from farebox.auth import devices, service, sessions
-from farebox.auth.credentials import Opened
+from farebox.auth.credentials import NewSession
 from farebox.auth.dependencies import SignedIn, device_token, session_token
 from farebox.auth.passwords import PasswordHasher
 from farebox.core.database import Database
@@ -36,7 +36,7 @@ def _form_page(
     return response
 
 
-def _welcome(settings: Settings, opened: Opened, path: str = "/overview") -> Redirect:
+def _welcome(settings: Settings, opened: NewSession, path: str = "/overview") -> Redirect:
     response = redirect(path)
     response.cookies += [sessions.cookie(settings, opened.token), devices.cookie(settings, opened.device)]
     return response

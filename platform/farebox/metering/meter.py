@@ -47,7 +47,7 @@ class Meter:
         self._settings = settings
         self._owner = owner
         self._grants: dict[UUID, Grant] = {}
-        self._disowned: set[UUID] = set()
+        self._abandoned: set[UUID] = set()
         self._admitting = MeterConnection(database_url, durable=False)
         self._settling = MeterConnection(database_url)
         self._turning = MeterConnection(database_url)
@@ -116,7 +116,7 @@ class Meter:
         try:
             outcome = await self._admissions.submit(admission)
         except asyncio.CancelledError:
-            self._disown(admission.request_id)
+            self._abandon(admission.request_id)
             raise
         if isinstance(outcome, Grant):
             return outcome
@@ -159,9 +159,9 @@ class Meter:
         for outcome in outcomes:
             if isinstance(outcome, Grant):
                 self._grants[outcome.request_id] = outcome
-                if outcome.request_id in self._disowned:
+                if outcome.request_id in self._abandoned:
                     self._void(outcome)
-        self._disowned.difference_update(admission.request_id for admission in batch)
+        self._abandoned.difference_update(admission.request_id for admission in batch)
         return outcomes
 
     async def _flush_settlements(self, batch: Sequence[Posting]) -> list[Settled]:
@@ -176,19 +176,19 @@ class Meter:
         future = self._settlements.submit(posting)
         # Whatever comes of it, this process no longer renews the lease, so that a sweep can settle
         # what could not be settled here. A spooled request is kept until it is replayed.
-        future.add_done_callback(lambda done: self._let_go(grant, done))
+        future.add_done_callback(lambda done: self._release(grant, done))
         return future
 
-    def _let_go(self, grant: Grant, future: "asyncio.Future[Settled]") -> None:
+    def _release(self, grant: Grant, future: "asyncio.Future[Settled]") -> None:
         if future.exception() or not future.result().spooled:
             self._grants.pop(grant.request_id, None)
 
-    def _disown(self, request_id: UUID) -> None:
+    def _abandon(self, request_id: UUID) -> None:
         """Void an admission that nobody waits for any more, now or when it comes."""
         if (grant := self._grants.get(request_id)) is not None:
             self._void(grant)
         else:
-            self._disowned.add(request_id)
+            self._abandoned.add(request_id)
 
     def _void(self, grant: Grant) -> None:
         grant.settling = True

@@ -1,4 +1,4 @@
-"""The audit log: who did what, written in the transaction of the deed."""
+"""The audit log: who did what, written in the transaction of the action."""
 
 from typing import Any
 from uuid import UUID
@@ -19,7 +19,7 @@ async def record(
     target: str,
     detail: dict[str, Any] | None = None,
 ) -> None:
-    """Note a deed, `noun.verbed`, on a target given by its external id; no actor means the operator.
+    """Note an action, `noun.verbed`, on a target given by its external id; no actor means the operator.
 
     The detail holds names and choices, never a secret.
     """
@@ -38,7 +38,7 @@ async def record(
 
 
 async def list_events(session: AsyncSession, organization_id: UUID, *, limit: int = 100) -> list[AuditEvent]:
-    """The latest deeds, newest first."""
+    """The latest actions, newest first."""
     query = (
         select(AuditEvent)
         .where(AuditEvent.organization_id == organization_id)

@@ -94,7 +94,7 @@ class ServiceAccount(Model):
 
 
 class AuditEvent(Model):
-    """Who did what in an organization; written in the transaction of the deed, never changed."""
+    """Who did what in an organization; written in the transaction of the action, never changed."""
 
     __tablename__ = "audit_event"
     __table_args__ = (Index("ix_audit_event_organization_id", "organization_id", "created_at"),)

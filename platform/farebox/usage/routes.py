@@ -20,7 +20,7 @@ from farebox.usage.schemas import CompletionsPage, CostsPage
 
 T = TypeVar("T")
 
-# A Decimal becomes a JSON number digit by digit; through a float, cents would go astray.
+# A Decimal becomes a JSON number digit by digit; through a float, cents would be lost.
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 

@@ -16,8 +16,8 @@ from farebox_engine.errors import LoadError
 from farebox_engine.machine import is_shortage
 
 _FLOATS = {"F64", "F32", "F16", "BF16"}
-# What those who quantise call the tensors beside, or instead of, a module's weight.
-_QUANTISED = {
+# What those who quantize call the tensors beside, or instead of, a module's weight.
+_QUANTIZED = {
     ".qweight": "GPTQ or AWQ",
     ".weight.absmax": "bitsandbytes",
     ".SCB": "bitsandbytes",
@@ -72,7 +72,7 @@ class Tensors(Mapping[str, Tensor]):
         piece = self._homes[name].get_slice(name)  # type: ignore[no-untyped-call]
         if piece.get_dtype() not in _FLOATS:
             raise ConfigError(
-                f"{name} is quantised ({piece.get_dtype()}), which is not supported; "
+                f"{name} is quantized ({piece.get_dtype()}), which is not supported; "
                 "save it as floating-point numbers."
             )
         return torch.empty(piece.get_shape(), device="meta")
@@ -82,13 +82,13 @@ class Outlines(Mapping[str, Tensor]):
     """All of `tensors` as outlines."""
 
     def __init__(self, tensors: Tensors) -> None:
-        """Raises `ConfigError` if their names are those of a quantised model."""
+        """Raises `ConfigError` if their names are those of a quantized model."""
         self._tensors = tensors
         for name in tensors:
-            for ending, method in _QUANTISED.items():
+            for ending, method in _QUANTIZED.items():
                 if name.endswith(ending):
                     raise ConfigError(
-                        f"it is quantised by {method}, as {name} shows, which is not supported; "
+                        f"it is quantized by {method}, as {name} shows, which is not supported; "
                         "take the model that it was made from."
                     )
 

@@ -13,7 +13,7 @@ import torch
 from farebox_engine.checkpoint.fields import ConfigError, Fields
 from farebox_engine.checkpoint.files import hash_files, weight_files
 from farebox_engine.checkpoint.json_file import read_json
-from farebox_engine.checkpoint.quantized import refuse_quantised
+from farebox_engine.checkpoint.quantized import refuse_quantized
 from farebox_engine.checkpoint.tensors import Tensors, load_module
 from farebox_engine.encoders.models.config import EncoderConfig, Task, read_task
 from farebox_engine.encoders.models.pooling import SentenceHead
@@ -59,7 +59,7 @@ def load_encoder(
         raise LoadError(f"There is no folder {folder}; give the path of a Hugging Face checkpoint.")
     description = read_json(folder / "config.json")
     family = encoder_family(description)
-    refuse_quantised(folder, description)
+    refuse_quantized(folder, description)
     files = weight_files(folder)
     try:
         task = read_task(description)

@@ -14,7 +14,7 @@ from farebox_engine.checkpoint import tensors
 from farebox_engine.checkpoint.config import ConfigError, DecoderConfig
 from farebox_engine.checkpoint.files import hash_files, weight_files
 from farebox_engine.checkpoint.json_file import read_json, read_optional_json
-from farebox_engine.checkpoint.quantized import refuse_quantised
+from farebox_engine.checkpoint.quantized import refuse_quantized
 from farebox_engine.checkpoint.tensors import Tensors, load_module, outline_module
 from farebox_engine.errors import LoadError
 from farebox_engine.models.registry import FAMILIES, CausalLM, Family
@@ -51,7 +51,7 @@ def load_model(folder: str | Path, *, device: torch.device, dtype: torch.dtype) 
         raise LoadError(f"There is no folder {folder}; give the path of a Hugging Face checkpoint.")
     description = read_json(folder / "config.json")
     family = _family(description)
-    refuse_quantised(folder, description)
+    refuse_quantized(folder, description)
     files = weight_files(folder)
     try:
         config = family.read_config(description)

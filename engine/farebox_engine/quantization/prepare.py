@@ -56,7 +56,7 @@ def prepare_linears(model: nn.Module, quantization: str | None, device: torch.de
 
 
 def narrow_linears(model: nn.Module, quantization: str, kernels: NarrowKernels, processors: int = 1) -> None:
-    """Quantise a model's linear layers to "int8" weights or to "fp8", as a GPU computes them, in place.
+    """Quantize a model's linear layers to "int8" weights or to "fp8", as a GPU computes them, in place.
 
     Experts stay as they are, and so does what chooses among them: a router that errs asks the wrong
     ones. A layer of a shape that fp8 products do not take stays, too. `processors` is how many the

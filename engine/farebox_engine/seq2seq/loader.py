@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from farebox_engine.checkpoint.fields import ConfigError
 from farebox_engine.checkpoint.files import hash_files, weight_files
 from farebox_engine.checkpoint.json_file import read_json
-from farebox_engine.checkpoint.quantized import refuse_quantised
+from farebox_engine.checkpoint.quantized import refuse_quantized
 from farebox_engine.checkpoint.tensors import Tensors, load_module
 from farebox_engine.errors import LoadError
 from farebox_engine.seq2seq.defaults import GenerationDefaults
@@ -54,7 +54,7 @@ def load_seq2seq(folder: str | Path, *, device: torch.device, dtype: torch.dtype
         raise LoadError(f"There is no folder {folder}; give the path of a Hugging Face checkpoint.")
     description = read_json(folder / "config.json")
     family = _family(description)
-    refuse_quantised(folder, description)
+    refuse_quantized(folder, description)
     files = weight_files(folder)
     try:
         with Tensors(files) as tensors:

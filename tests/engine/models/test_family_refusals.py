@@ -30,7 +30,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "activation": ({"model_type": "mistral", "hidden_act": "relu"}, "hidden_act 'relu'"),
     "gemma activation": ({"model_type": "gemma2", "hidden_activation": "gelu"}, "hidden_activation 'gelu'"),
     "gpt2 activation": ({"model_type": "gpt2", "activation_function": "relu"}, "activation_function 'relu'"),
-    "quantized": ({"model_type": "qwen3", "quantization_config": {"bits": 4}}, "quantised"),
+    "quantized": ({"model_type": "qwen3", "quantization_config": {"bits": 4}}, "quantized"),
     "no language model": ({"model_type": "qwen2", "architectures": ["Qwen2ForReward"]}, "Qwen2ForReward"),
     "own layer types": ({"model_type": "mistral", "layer_types": ["full_attention"] * 4}, "layer_types"),
     "other layer types": ({"model_type": "qwen3", "layer_types": ["chunked_attention"] * 4}, "chunked"),

@@ -167,7 +167,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         "Code that comes with a checkpoint is never run",
     ),
     "nonsense config": (changed("config.json", num_attention_heads=0), "num_attention_heads"),
-    "quantised": (changed("config.json", quantization_config={"quant_method": "awq"}), "quanti[sz]ed"),
+    "quantized": (changed("config.json", quantization_config={"quant_method": "awq"}), "quantized"),
     "index astray": (with_an_index({"a": "../../secret.safetensors"}), "no safetensors file in its folder"),
     "index to a pickle": (with_an_index({"a": "weights.bin"}), "no safetensors file in its folder"),
     "index to nowhere": (with_an_index({"a": "b.safetensors"}), "lacks b.safetensors"),

@@ -88,7 +88,7 @@ def build_model(
     shape: Mapping[str, object], device: torch.device, dtype: torch.dtype, deviation: float = 0.02
 ) -> LoadedModel:
     """Build a model of a Hugging Face configuration, its matrices drawn from a normal distribution."""
-    family = FAMILIES[str(shape["model_type"])]
+    family = FAMILIES.of(shape)
     config = family.read_config(shape)
     model = allocate(family, config, device, dtype)
     _draw_weights(model, device, deviation)
@@ -114,7 +114,7 @@ def move(loaded: LoadedModel, device: torch.device) -> LoadedModel:
 
 def describe(shape: Mapping[str, object]) -> tuple[DecoderConfig, int]:
     """A configuration as the engine reads it, and how many parameters the model has."""
-    family = FAMILIES[str(shape["model_type"])]
+    family = FAMILIES.of(shape)
     config = family.read_config(shape)
     with torch.device("meta"):
         model = family.build(config)

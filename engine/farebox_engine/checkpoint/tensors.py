@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from farebox_engine.checkpoint.fields import ConfigError
-from farebox_engine.checkpoint.own_file import refuse_foreign
+from farebox_engine.checkpoint.symlinks import refuse_special_file
 from farebox_engine.errors import LoadError
 from farebox_engine.machine import is_shortage
 
@@ -39,7 +39,7 @@ class Tensors(Mapping[str, Tensor]):
 
     def __enter__(self) -> Tensors:
         for path in self._files:
-            refuse_foreign(path)
+            refuse_special_file(path)
             try:
                 file = self._stack.enter_context(safe_open(path, framework="pt"))
             except (SafetensorError, OSError) as error:

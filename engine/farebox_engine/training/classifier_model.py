@@ -14,9 +14,8 @@ from farebox_engine.checkpoint.fields import Fields
 from farebox_engine.checkpoint.files import weight_files
 from farebox_engine.checkpoint.json_file import read_json, read_optional_json
 from farebox_engine.checkpoint.tensors import Tensors
-from farebox_engine.encoders.loader import encoder_family
 from farebox_engine.encoders.models.config import Task
-from farebox_engine.encoders.models.registry import EncoderFamily, EncoderModel
+from farebox_engine.encoders.models.registry import ENCODERS, EncoderFamily, EncoderModel
 from farebox_engine.encoders.models.weights import initialise, load_encoder_weights, named_encoder_weights
 from farebox_engine.encoders.tokenizer import EncoderTokenizer
 
@@ -121,7 +120,7 @@ def _build(
     max_length: int,
     dropout: float,
 ) -> ClassifierModel:
-    family = encoder_family(description)
+    family = ENCODERS.of(description)
     named = {str(number): label for number, label in enumerate(labels)}
     dropped = ("auto_map", "quantization_config", "_name_or_path", "num_labels")
     full = {name: value for name, value in description.items() if name not in dropped} | {

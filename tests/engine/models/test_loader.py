@@ -168,7 +168,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "nonsense config": (changed("config.json", num_attention_heads=0), "num_attention_heads"),
     "quantized": (changed("config.json", quantization_config={"quant_method": "awq"}), "quantized"),
-    "index astray": (with_an_index({"a": "../../secret.safetensors"}), "no safetensors file in its folder"),
+    "index outside": (with_an_index({"a": "../../secret.safetensors"}), "no safetensors file in its folder"),
     "index to a pickle": (with_an_index({"a": "weights.bin"}), "no safetensors file in its folder"),
     "index to nowhere": (with_an_index({"a": "b.safetensors"}), "lacks b.safetensors"),
     "index empty": (with_an_index({}), "no weight_map"),

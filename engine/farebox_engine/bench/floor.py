@@ -11,7 +11,7 @@ from torch import Tensor
 
 from farebox_engine.bench.workload import Workload
 from farebox_engine.checkpoint.config import DecoderConfig
-from farebox_engine.execution.kv_cache import KVCache
+from farebox_engine.execution.kv_cache import KVShape
 
 _CPU_BYTES, _GPU_BYTES = 1 << 28, 1 << 32
 
@@ -66,7 +66,7 @@ class Floor:
         if not config.tie_word_embeddings:
             weights -= config.vocab_size * config.hidden_size
         read: float = weights * dtype.itemsize
-        read += batch * context * KVCache.bytes_per_token(config, dtype)
+        read += batch * context * KVShape.of_decoder(config).bytes_per_token(dtype)
         width = config.num_layers * config.num_heads * config.head_dim
         operations = batch * (2 * weights + 4 * width * context)
         seconds = max(read / machine.bytes_per_second, operations / machine.operations_per_second)

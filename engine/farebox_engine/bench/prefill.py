@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from farebox_engine.decoders.intake import Intake
-from farebox_engine.execution.kv_cache import KVCache, PagedAttention
+from farebox_engine.execution.kv_cache import KVCache, KVShape
+from farebox_engine.execution.paged_attention import PagedAttention
 from farebox_engine.kernels.varlen import PackedAttention
 from farebox_engine.lora.store import AdapterStore
 from farebox_engine.models.loader import LoadedModel
@@ -65,7 +66,11 @@ class PrefillStep:
             sequence.blocks = list(islice(free, -(-len(tokens) // _BLOCK)))
             self._spans.append(Span(sequence, start, length))
         self._cache = KVCache(
-            loaded.config, num_blocks=num_blocks, block_size=_BLOCK, dtype=loaded.dtype, device=loaded.device
+            KVShape.of_decoder(loaded.config),
+            num_blocks=num_blocks,
+            block_size=_BLOCK,
+            dtype=loaded.dtype,
+            device=loaded.device,
         )
         ids = [token for span in self._spans for token in span.tokens]
         places = [place for span in self._spans for place in range(span.start, span.stop)]

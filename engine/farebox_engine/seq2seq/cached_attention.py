@@ -1,4 +1,4 @@
-"""The keys and values of sources and targets in blocks, and attention over them."""
+"""Attention over the keys and values of sources and targets, which share a cache's blocks."""
 
 from __future__ import annotations
 
@@ -11,62 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from farebox_engine.execution.kv_cache import KVCache
 from farebox_engine.seq2seq.decoding import Decoding, Hypothesis
-from farebox_engine.seq2seq.models.model import AttentionForm, Dimensions, relative_positions
+from farebox_engine.seq2seq.models.model import AttentionForm, relative_positions
 
 _Item = TypeVar("_Item")
-
-
-class BlockCache:
-    """For each decoder layer keys and values, [num_blocks, block_size, heads, head_dim] each.
-
-    Sources and targets share the blocks. Zeroed, not left empty: attention multiplies
-    masked slots by zero, and a NaN would survive that.
-    """
-
-    def __init__(
-        self,
-        dimensions: Dimensions,
-        *,
-        num_blocks: int,
-        block_size: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        self.block_size = block_size
-        self.device = device
-        shape = (num_blocks, block_size, dimensions.decoder_heads, dimensions.decoder_head_dim)
-        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(dimensions.decoder_layers)]
-        self.values = [torch.zeros_like(keys) for keys in self.keys]
-
-    @staticmethod
-    def bytes_per_token(dimensions: Dimensions, dtype: torch.dtype) -> int:
-        return 2 * dimensions.decoder_layers * dimensions.decoder_width * dtype.itemsize
-
-    def write(self, layer: int, slots: Tensor, key: Tensor, value: Tensor) -> None:
-        """Store `key` and `value` [T, heads, head_dim] at flat token slots int64 [T]."""
-        self.keys[layer].flatten(0, 1).index_copy_(0, slots, key)
-        self.values[layer].flatten(0, 1).index_copy_(0, slots, value)
-
-    def copy(self, pairs: Seq[tuple[int, int]]) -> None:
-        """Copy whole blocks, each pair from the first to the second."""
-        if pairs:
-            origins, targets = (self.tensor(list(side)) for side in zip(*pairs, strict=True))
-            for blocks in (*self.keys, *self.values):
-                blocks.index_copy_(0, targets, blocks.index_select(0, origins))
-
-    def clear(self, blocks: Seq[int]) -> None:
-        """Zero blocks that may hold NaN."""
-        for tensor in (*self.keys, *self.values):
-            tensor[list(blocks)] = 0
-
-    def slots(self, blocks: Seq[int], start: int, stop: int) -> list[int]:
-        """The flat slots of positions `start` to `stop` of what fills `blocks`."""
-        size = self.block_size
-        return [blocks[position // size] * size + position % size for position in range(start, stop)]
-
-    def tensor(self, values: list[int]) -> Tensor:
-        return torch.tensor(values, dtype=torch.int64, device=self.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +55,12 @@ class CachedAttention:
     hypotheses of one request look at its source as one: it is read once for all of them.
     """
 
-    def __init__(self, cache: BlockCache, decodings: Seq[Decoding], form: AttentionForm) -> None:
+    def __init__(self, cache: KVCache, decodings: Seq[Decoding], form: AttentionForm) -> None:
         """`decodings` come by number of hypotheses, then by source length, longest first."""
         self._cache = cache
         self._form = form
         rows = [(row, each.target_length) for each in decodings for row in each.rows]
-        self._slots = cache.tensor([cache.slots(row.blocks, length - 1, length)[0] for row, length in rows])
+        self._slots = cache.index([cache.slots(row.blocks, length - 1, length)[0] for row, length in rows])
         self._own = list(self._own_groups(rows))
         self._source = list(self._source_groups(decodings))
 
@@ -138,10 +87,10 @@ class CachedAttention:
             table, length = self._table([rows[index][0].blocks for index in members], lengths)
             seen = self._seen(lengths, length)
             if self._form.bias is not None:
-                queries = self._cache.tensor(lengths)[:, None] - 1
+                queries = self._cache.index(lengths)[:, None] - 1
                 bias = self._form.bias(relative_positions(queries, length))
                 seen = bias.masked_fill(~seen, -torch.inf)
-            yield _Group(self._cache.tensor(members), table, len(members), seen, self._form.scale)
+            yield _Group(self._cache.index(members), table, len(members), seen, self._form.scale)
 
     def _source_groups(self, decodings: Seq[Decoding]) -> Iterator[_Group]:
         first_row = 0
@@ -162,12 +111,12 @@ class CachedAttention:
         length = width * self._cache.block_size
         if table == list(range(table[0], table[0] + len(table))):
             return slice(table[0], table[0] + len(table)), length
-        return self._cache.tensor(table), length
+        return self._cache.index(table), length
 
     def _seen(self, lengths: list[int], length: int) -> Tensor:
         """bool [G, 1, 1, length]."""
         positions = torch.arange(length, device=self._cache.device)
-        return positions < self._cache.tensor(lengths)[:, None, None, None]
+        return positions < self._cache.index(lengths)[:, None, None, None]
 
 
 def _alike(

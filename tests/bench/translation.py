@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, MarianMTModel
 
 from farebox_engine import EngineConfig, GenerationRequest, SamplingParams
 from farebox_engine.seq2seq.engine import Seq2SeqEngine
-from farebox_engine.training.pairs import read_pairs
+from farebox_engine.training.translation.pairs import read_pairs
 from tests.bench.chrf import chrf
 
 

@@ -12,9 +12,10 @@ from tokenizers import Tokenizer
 
 from farebox_engine.models.llama import LlamaForCausalLM
 from farebox_engine.training.corpus import Conversation, Message, Passage, read_texts
-from farebox_engine.training.dataset import TokenStream, WindowSampler, hold_out
-from farebox_engine.training.settings import ModelShape
-from farebox_engine.training.trainer import token_loss
+from farebox_engine.training.decoder.dataset import TokenStream, WindowSampler
+from farebox_engine.training.decoder.shape import ModelShape
+from farebox_engine.training.decoder.trainer import token_loss
+from farebox_engine.training.held_out import hold_out
 from farebox_engine.training.vocabulary import Encoder, train_tokenizer
 
 TALK = Conversation(

@@ -18,13 +18,13 @@ from farebox_engine.config import EngineConfig
 from farebox_engine.layers.attention import CausalAttention
 from farebox_engine.lora.batch import adapted
 from farebox_engine.models.loader import LoadedModel, load_model
-from farebox_engine.training.adapter_examples import Example, batch_of, make_examples
-from farebox_engine.training.adapter_model import AdapterShape, TrainableAdapter
+from farebox_engine.training.adapter.examples import Example, batch_of, make_examples
+from farebox_engine.training.adapter.model import AdapterShape, TrainableAdapter
 from farebox_engine.training.corpus import read_chats, read_texts
-from farebox_engine.training.dataset import hold_out
 from farebox_engine.training.errors import TrainingError
+from farebox_engine.training.held_out import hold_out
 from farebox_engine.training.progress import Progress
-from farebox_engine.training.settings import Recipe
+from farebox_engine.training.recipe import Recipe
 from farebox_engine.training.vocabulary import Encoder
 
 

@@ -1,9 +1,8 @@
-"""What a training run is told, checked once."""
+"""The decoder that a training run makes."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from farebox_engine.checkpoint.rope import Rope
 from farebox_engine.models.llama import LlamaConfig
@@ -49,33 +48,3 @@ class ModelShape:
             )
         except ValueError as error:
             raise TrainingError(str(error)) from error
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How the parameters are found. Everything here changes the loss curve."""
-
-    context: int = 512
-    batch: int = 8
-    steps: int = 2000
-    warmup: int = 100
-    learning_rate: float = 1e-3
-    final_learning_rate: float = 1e-4
-    weight_decay: float = 0.1
-    gradient_clip: float = 1.0
-    dropout: float = 0.0
-    held_out: float = 0.02
-    seed: int = 0
-
-    def learning_rate_at(self, step: int) -> float:
-        """Linear warm-up, then half a cosine down to the final rate (Loshchilov and Hutter 2017)."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
-        height = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-        return self.final_learning_rate + height * (self.learning_rate - self.final_learning_rate)
-
-
-def fingerprint(shape: ModelShape, recipe: Recipe, stream: str) -> dict[str, object]:
-    """What must not change between a checkpoint and the run that resumes it."""
-    return {"shape": asdict(shape), "recipe": asdict(recipe), "stream": stream}

@@ -14,10 +14,10 @@ from torch.nn import functional
 
 from farebox_engine.layers.attention import CausalAttention
 from farebox_engine.models.llama import LlamaForCausalLM
-from farebox_engine.training.checkpoint import CheckpointStore
-from farebox_engine.training.dataset import TokenStream, WindowSampler
+from farebox_engine.training.decoder.checkpoint import CheckpointStore
+from farebox_engine.training.decoder.dataset import TokenStream, WindowSampler
 from farebox_engine.training.progress import Progress
-from farebox_engine.training.settings import Recipe
+from farebox_engine.training.recipe import Recipe
 from farebox_engine.training.vocabulary import Encoder
 
 _BETAS = (0.9, 0.95)

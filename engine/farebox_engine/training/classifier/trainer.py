@@ -16,7 +16,8 @@ from torch.nn import functional
 from farebox_engine.checkpoint.fields import ConfigError
 from farebox_engine.encoders.runner import make_batch
 from farebox_engine.encoders.tokenizer import Tokens
-from farebox_engine.training.classifier_model import (
+from farebox_engine.training.classifier.labelled import Example, split
+from farebox_engine.training.classifier.model import (
     ClassifierModel,
     EncoderShape,
     from_encoder,
@@ -24,7 +25,6 @@ from farebox_engine.training.classifier_model import (
     write_classifier,
 )
 from farebox_engine.training.errors import TrainingError
-from farebox_engine.training.labelled import Example, split
 from farebox_engine.training.progress import Progress
 
 

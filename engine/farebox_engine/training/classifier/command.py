@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from farebox_engine.training.classifier import ClassifierRecipe, ClassifierRun, train_classifier
-from farebox_engine.training.classifier_model import EncoderShape
+from farebox_engine.training.classifier.labelled import read_by_label, read_tables
+from farebox_engine.training.classifier.model import EncoderShape
+from farebox_engine.training.classifier.trainer import ClassifierRecipe, ClassifierRun, train_classifier
 from farebox_engine.training.errors import TrainingError
-from farebox_engine.training.labelled import read_by_label, read_tables
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

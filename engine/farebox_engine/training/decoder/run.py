@@ -5,27 +5,30 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
 import torch
 from tokenizers import Tokenizer
 
+from farebox_engine.checkpoint.folder import count_parameters
 from farebox_engine.models.llama import LlamaForCausalLM
-from farebox_engine.training.checkpoint import CheckpointStore
 from farebox_engine.training.corpus import Unit, plain_texts, read_chats, read_texts
-from farebox_engine.training.dataset import TokenStream, WindowSampler, by_kind, hold_out
+from farebox_engine.training.decoder.checkpoint import CheckpointStore
+from farebox_engine.training.decoder.dataset import TokenStream, WindowSampler
+from farebox_engine.training.decoder.export import TrainingSummary, write_model
+from farebox_engine.training.decoder.shape import ModelShape
+from farebox_engine.training.decoder.trainer import Trainer, perplexity
 from farebox_engine.training.errors import TrainingError
-from farebox_engine.training.export import Outcome, write_model
+from farebox_engine.training.held_out import by_kind, hold_out
 from farebox_engine.training.progress import Progress
-from farebox_engine.training.settings import ModelShape, Recipe, fingerprint
-from farebox_engine.training.trainer import Trainer, perplexity
+from farebox_engine.training.recipe import Recipe
 from farebox_engine.training.vocabulary import Encoder, load_tokenizer, train_tokenizer
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class DecoderRun:
     """What to read, what to train, and where to write it."""
 
     texts: Sequence[Path]
@@ -45,16 +48,14 @@ class Run:
     compile: bool = False
 
 
-def train(run: Run, output: TextIO) -> None:
+def train_decoder(run: DecoderRun, output: TextIO) -> None:
     """Train, write the model to ``run.out`` and tell ``output`` how it goes.
 
     Raises:
         TrainingError: input cannot be read, settings do not fit, or there is something to resume
             (or overwrite) that was not asked for.
     """
-    store = CheckpointStore(run.checkpoints)
-    if store.newest() is not None and not run.resume:
-        raise TrainingError(f"{run.checkpoints} holds a checkpoint: add --resume, or remove the folder.")
+    store = _store(run)
     data = _read_data_card(run.data_card)
     units = read_texts(run.texts) + read_chats(run.chats)
     training, held_out = hold_out(units, run.recipe.held_out, run.recipe.seed)
@@ -65,14 +66,13 @@ def train(run: Run, output: TextIO) -> None:
     torch.manual_seed(run.recipe.seed)
     model = _new_model(run, tokenizer.get_vocab_size(), (encoder.turn_end, encoder.end_of_text))
     sampler = WindowSampler(stream, run.recipe.context, run.recipe.batch, run.recipe.seed)
-    marks = fingerprint(run.shape, run.recipe, stream.fingerprint())
-    trainer = Trainer(model, sampler, run.recipe, store, marks)
+    trainer = Trainer(model, sampler, run.recipe, store, _fingerprint(run, stream))
     if run.compile:
         trainer.compile()
     done = trainer.resume()
 
     progress = Progress(run.recipe.steps, run.recipe.batch * run.recipe.context, output)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    parameters = count_parameters(model)
     progress.note(
         f"{parameters:,} parameters, {len(stream):,} tokens, {sampler.passes(run.recipe.steps):.1f} "
         f"passes, from step {done} on {model.device}"
@@ -82,22 +82,27 @@ def train(run: Run, output: TextIO) -> None:
     progress.close()
 
     perplexities = _held_out_perplexities(model, held_out, encoder, run.recipe.context)
-    outcome = Outcome(
+    summary = TrainingSummary(
         name=run.name,
         command=run.command,
         parameters=parameters,
-        steps=run.recipe.steps,
-        tokens=run.recipe.steps * run.recipe.batch * run.recipe.context,
+        recipe=run.recipe,
         passes=sampler.passes(run.recipe.steps),
         loss=_last_loss(log),
         perplexities=perplexities,
-        held_out=run.recipe.held_out,
         data=data,
     )
-    write_model(run.out, model, tokenizer, outcome)
+    write_model(run.out, model, tokenizer, summary)
     for kind, value in perplexities.items():
         progress.note(f"held-out perplexity, {kind}: {value:.2f}")
     progress.note(f"wrote {run.out}")
+
+
+def _store(run: DecoderRun) -> CheckpointStore:
+    store = CheckpointStore(run.checkpoints)
+    if store.newest() is not None and not run.resume:
+        raise TrainingError(f"{run.checkpoints} holds a checkpoint: add --resume, or remove the folder.")
+    return store
 
 
 def _read_data_card(path: Path | None) -> str:
@@ -109,7 +114,7 @@ def _read_data_card(path: Path | None) -> str:
         raise TrainingError(f"{path} cannot be read as text: {error}.") from error
 
 
-def _tokenizer(run: Run, training: Sequence[Unit]) -> Tokenizer:
+def _tokenizer(run: DecoderRun, training: Sequence[Unit]) -> Tokenizer:
     """Train a tokenizer, or take the one the resumed run began with: ties in BPE need not fall alike."""
     saved = run.checkpoints / "tokenizer.json"
     if run.resume and saved.exists():
@@ -120,11 +125,16 @@ def _tokenizer(run: Run, training: Sequence[Unit]) -> Tokenizer:
     return tokenizer
 
 
-def _new_model(run: Run, vocab_size: int, end_tokens: tuple[int, ...]) -> LlamaForCausalLM:
+def _new_model(run: DecoderRun, vocab_size: int, end_tokens: tuple[int, ...]) -> LlamaForCausalLM:
     config = run.shape.config(vocab_size, run.recipe.context, run.dtype, end_tokens)
     model = LlamaForCausalLM(config, run.recipe.dropout)
     model.initialise()
     return model.to(_device(run.device))
+
+
+def _fingerprint(run: DecoderRun, stream: TokenStream) -> dict[str, object]:
+    """What must not change between a checkpoint and the run that resumes it."""
+    return {"shape": asdict(run.shape), "recipe": asdict(run.recipe), "stream": stream.fingerprint()}
 
 
 def _device(name: str) -> torch.device:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from farebox_engine.config import EngineConfig
-from farebox_engine.training.adapter import AdapterRun, train_adapter
-from farebox_engine.training.adapter_model import AdapterShape
+from farebox_engine.training.adapter.model import AdapterShape
+from farebox_engine.training.adapter.trainer import AdapterRun, train_adapter
 from farebox_engine.training.errors import TrainingError
-from farebox_engine.training.settings import Recipe
+from farebox_engine.training.recipe import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

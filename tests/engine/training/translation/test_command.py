@@ -15,9 +15,9 @@ from farebox_engine.seq2seq.loader import load_seq2seq
 from farebox_engine.seq2seq.models.marian import Marian
 from farebox_engine.seq2seq.models.model import EncoderDecoder
 from farebox_engine.training.errors import TrainingError
-from farebox_engine.training.pairs import IGNORED, Pair, PairBatch, hold_out_sources, read_pairs
-from farebox_engine.training.teacher_forcing import PaddedSource, TeacherForcing
-from farebox_engine.training.translation import pair_loss
+from farebox_engine.training.translation.pairs import IGNORED, Pair, PairBatch, hold_out_sources, read_pairs
+from farebox_engine.training.translation.teacher_forcing import PaddedSource, TeacherForcing
+from farebox_engine.training.translation.trainer import pair_loss
 from tests.engine.seq2seq.checkpoints import FAMILIES, build_seq2seq, load_reference
 from tests.engine.seq2seq.generating import expected, target
 

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from farebox_engine.models.llama import LlamaForCausalLM
 from farebox_engine.models.weights import named_weights
 from farebox_engine.training.corpus import END_OF_TEXT
+from farebox_engine.training.recipe import Recipe
 from farebox_engine.training.vocabulary import CHAT_TEMPLATE, TURN_END
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -22,22 +23,27 @@ _SAMPLING = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "repetition_pe
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TrainingSummary:
     """What a finished run has to tell the model card."""
 
     name: str
     command: str
     parameters: int
-    steps: int
-    tokens: int
+    recipe: Recipe
     passes: float
     loss: float
     perplexities: dict[str, float]
-    held_out: float
     data: str
 
+    @property
+    def tokens(self) -> int:
+        """How many were read, each pass counted."""
+        return self.recipe.steps * self.recipe.batch * self.recipe.context
 
-def write_model(folder: Path, model: LlamaForCausalLM, tokenizer: Tokenizer, outcome: Outcome) -> None:
+
+def write_model(
+    folder: Path, model: LlamaForCausalLM, tokenizer: Tokenizer, summary: TrainingSummary
+) -> None:
     """Write config, weights (in the config's dtype), tokenizer, generation defaults and model card."""
     folder.mkdir(parents=True, exist_ok=True)
     dtype = DTYPES[model.config.dtype]
@@ -49,48 +55,48 @@ def write_model(folder: Path, model: LlamaForCausalLM, tokenizer: Tokenizer, out
     _write_json(folder / "generation_config.json", _generation_config(model))
     tokenizer.save(str(folder / "tokenizer.json"))
     _write_json(folder / "tokenizer_config.json", _tokenizer_config(model))
-    (folder / "README.md").write_text(model_card(model, outcome), encoding="utf-8")
+    (folder / "README.md").write_text(model_card(model, summary), encoding="utf-8")
 
 
-def model_card(model: LlamaForCausalLM, outcome: Outcome) -> str:
+def model_card(model: LlamaForCausalLM, summary: TrainingSummary) -> str:
     """Return the model card as Markdown."""
-    config = model.config
+    config, recipe = model.config, summary.recipe
     perplexities = "".join(
-        f"| held-out perplexity, {kind} | {value:.2f} |\n" for kind, value in outcome.perplexities.items()
+        f"| held-out perplexity, {kind} | {value:.2f} |\n" for kind, value in summary.perplexities.items()
     )
     return f"""---
 library_name: farebox
 pipeline_tag: text-generation
 ---
 
-# {outcome.name}
+# {summary.name}
 
 A decoder of the Llama family, trained from scratch by `farebox-engine train`.
 
 | | |
 | --- | --- |
-| parameters | {outcome.parameters:,} |
+| parameters | {summary.parameters:,} |
 | shape | {config.num_layers} layers of {config.hidden_size}, {config.num_heads} heads, \
 {config.num_kv_heads} key-value heads, feed-forward {config.intermediate_size} |
 | vocabulary | {config.vocab_size:,} byte-level BPE tokens |
 | context | {config.max_position_embeddings:,} tokens |
 | stored as | {config.dtype} |
-| steps | {outcome.steps:,} |
-| tokens read | {outcome.tokens:,} ({outcome.passes:.1f} passes over the training text) |
-| training loss, last 100 steps | {outcome.loss:.3f} nats per token |
+| steps | {recipe.steps:,} |
+| tokens read | {summary.tokens:,} ({summary.passes:.1f} passes over the training text) |
+| training loss, last 100 steps | {summary.loss:.3f} nats per token |
 {perplexities}
-Perplexity is per token of this model's own vocabulary, on {outcome.held_out:.1%} of the passages and
+Perplexity is per token of this model's own vocabulary, on {recipe.held_out:.1%} of the passages and
 conversations, drawn at random before training and never trained on. "chat" counts assistant turns only.
 
 ## Command
 
 ```
-{outcome.command}
+{summary.command}
 ```
 
 ## Data
 
-{outcome.data.strip()}
+{summary.data.strip()}
 """
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from farebox_engine.training.demo_data.phrasing import join_words
+from demo_data.phrasing import join_words
 
 _LICENCE = "https://creativecommons.org/licenses/by/2.0/fr/"
 
@@ -21,7 +21,7 @@ def data_card(sentences: int, authors: int, conversations: int, tales: int) -> s
 | {sentences:,} English sentences by {authors:,} authors from [Tatoeba](https://tatoeba.org), by way of \
 [ManyThings.org](https://www.manythings.org/anki/) | [CC-BY 2.0 FR]({_LICENCE}) |
 | {conversations:,} conversations and {tales:,} short tales written by the program \
-`farebox_engine.training.demo_data` | Apache-2.0, as Farebox |
+`engine/demo_data` of the repository | Apache-2.0, as Farebox |
 
 Headings, licence lines and typographic marks were removed from the books; the sentences were
 shuffled and some answer requests for a sentence with a given word. `ATTRIBUTION.txt` names the

@@ -7,8 +7,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from farebox_engine.training.demo_data.phrasing import article, capitalise, capitalise_sentences, vary
-from farebox_engine.training.demo_data.smalltalk import Exchange
+from demo_data.phrasing import article, capitalise, capitalise_sentences, vary
+from demo_data.smalltalk import Exchange
 
 _ANIMALS = "fox bear owl mouse rabbit cat dog frog duck goose wolf horse goat hen bird deer pig sheep lion elephant monkey turtle snail cow crow swan squirrel hedgehog dragon".split()
 _PEOPLE = [

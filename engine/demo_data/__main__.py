@@ -1,6 +1,6 @@
 """Build the demo model's training data from a folder of public-domain books and Tatoeba sentences.
 
-    python -m farebox_engine.training.demo_data --texts DIR --out DIR
+    python -m demo_data --texts DIR --out DIR
 
 writes ``prose.txt``, ``chat.jsonl``, ``DATA.md`` (for ``farebox-engine train --data-card``) and
 ``ATTRIBUTION.txt``, which must travel with the model.
@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from demo_data.books import documents
+from demo_data.card import attribution, data_card
+from demo_data.dialogue import DialogueWriter
+from demo_data.sentences import read_pairs
+from demo_data.stories import tale
 from farebox_engine.training.corpus import END_OF_TEXT
-from farebox_engine.training.demo_data.books import documents
-from farebox_engine.training.demo_data.card import attribution, data_card
-from farebox_engine.training.demo_data.dialogue import DialogueWriter
-from farebox_engine.training.demo_data.sentences import read_pairs
-from farebox_engine.training.demo_data.stories import tale
 
 _BOOKS = ("grimms-fairy-tales.txt", "little-women.txt", "twain.txt")
 _PAIRS = "tatoeba-eng-cmn.tsv"

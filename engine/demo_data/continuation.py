@@ -6,8 +6,8 @@ import random
 import re
 from collections.abc import Iterable
 
-from farebox_engine.training.demo_data.phrasing import vary
-from farebox_engine.training.demo_data.smalltalk import Exchange
+from demo_data.phrasing import vary
+from demo_data.smalltalk import Exchange
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 _LONGEST = 400

@@ -8,8 +8,8 @@ import random
 import re
 from collections.abc import Iterable
 
-from farebox_engine.training.demo_data.phrasing import vary
-from farebox_engine.training.demo_data.smalltalk import Exchange
+from demo_data.phrasing import vary
+from demo_data.smalltalk import Exchange
 
 _AUTHOR = re.compile(r"#\d+ \(([^()]*)\)")
 _COMMON = frozenset(

@@ -7,9 +7,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from farebox_engine.training.demo_data import tables
-from farebox_engine.training.demo_data.phrasing import article, capitalise, join_words, vary
-from farebox_engine.training.demo_data.smalltalk import Exchange
+from demo_data import tables
+from demo_data.phrasing import article, capitalise, join_words, vary
+from demo_data.smalltalk import Exchange
 
 
 def capital(rng: random.Random) -> Exchange:

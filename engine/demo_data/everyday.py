@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import random
 
-from farebox_engine.training.demo_data.phrasing import article, capitalise, join_words, vary, vary_within
-from farebox_engine.training.demo_data.smalltalk import NAMES, Exchange
+from demo_data.phrasing import article, capitalise, join_words, vary, vary_within
+from demo_data.smalltalk import NAMES, Exchange
 
 _WHY: list[Exchange] = [
     ("why is the sky blue?", "The air scatters blue light more than red light, so the sky looks blue."),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
+from demo_data import everyday, smalltalk
+from demo_data.continuation import ContinuationTasks
+from demo_data.facts import fact
+from demo_data.sentences import SentenceTasks
+from demo_data.smalltalk import Exchange, exchange, names_in_context
+from demo_data.stories import poem, story_turns
 from farebox_engine.training.corpus import Conversation, Message
-from farebox_engine.training.demo_data import everyday, smalltalk
-from farebox_engine.training.demo_data.continuation import ContinuationTasks
-from farebox_engine.training.demo_data.facts import fact
-from farebox_engine.training.demo_data.sentences import SentenceTasks
-from farebox_engine.training.demo_data.smalltalk import Exchange, exchange, names_in_context
-from farebox_engine.training.demo_data.stories import poem, story_turns
 
 _SYSTEM_PROMPTS = (
     "You are a helpful assistant.",

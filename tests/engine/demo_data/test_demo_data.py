@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from demo_data.__main__ import main
+from demo_data.books import documents
+from demo_data.held_out import held_out_tales
+from demo_data.stories import story_turns
+from farebox_engine.bench.accuracy import held_out_text
 from farebox_engine.training.corpus import read_chats, read_texts
-from farebox_engine.training.demo_data.__main__ import main
-from farebox_engine.training.demo_data.books import documents
-from farebox_engine.training.demo_data.stories import story_turns
 
 BOOK = """\ufeffTHE GOLDEN BIRD
 A certain king had a beautiful garden. In the garden stood a tree. The tree bore golden apples. {filler}
@@ -106,3 +108,7 @@ def test_a_missing_text_is_named(texts: Path, tmp_path: Path, capsys: pytest.Cap
     (texts / "twain.txt").unlink()
     assert build(texts, tmp_path / "out") == 2
     assert "lacks twain.txt" in capsys.readouterr().err
+
+
+def test_the_text_that_accuracy_is_measured_on_is_what_the_program_writes() -> None:
+    assert held_out_text() == held_out_tales()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 
-from farebox_engine.training.demo_data.phrasing import vary
+from demo_data.phrasing import vary
 
 Exchange = tuple[str, str]
 

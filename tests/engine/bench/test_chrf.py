@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.bench.chrf import chrf
+from farebox_engine.bench.chrf import chrf
 
 
 def test_a_perfect_translation_scores_100_and_a_wrong_one_0() -> None:

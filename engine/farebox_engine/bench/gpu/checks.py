@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention.varlen import varlen_attn
 
-from farebox_engine.bench.bounded import Say
-from farebox_engine.bench.ours import EngineContender
-from farebox_engine.bench.prefill import MIXED_SPANS, PrefillRow, measure_prefill
-from farebox_engine.bench.shapes import SHAPES, build_model, move
+from farebox_engine.bench.decoding.engine_contender import EngineContender
+from farebox_engine.bench.decoding.shapes import SHAPES, build_model, move
+from farebox_engine.bench.gpu.prefill import MIXED_SPANS, PrefillRow, measure_prefill
+from farebox_engine.bench.limited_process import Say
 from farebox_engine.config import EngineConfig
 from farebox_engine.errors import LoadError
 from farebox_engine.execution.decode_graph import DecodeKernels

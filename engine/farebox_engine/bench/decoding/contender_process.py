@@ -12,12 +12,14 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from farebox_engine.bench.bounded import end_process
-from farebox_engine.bench.ours import EngineContender
-from farebox_engine.bench.shapes import SHAPES, build_model
-from farebox_engine.bench.workload import Answer, Contender, Workload
+from farebox_engine.bench.decoding.engine_contender import EngineContender
+from farebox_engine.bench.decoding.shapes import SHAPES, build_model
+from farebox_engine.bench.decoding.workload import Answer, Contender, Workload
+from farebox_engine.bench.limited_process import end_process
 from farebox_engine.config import EngineConfig
+from farebox_engine.errors import LoadError
 from farebox_engine.machine import single_threaded
+from farebox_engine.quantization.prepare import check_quantization
 
 SYSTEMS = ("engine", "engine-int8", "engine-fp8", "generate", "continuous-batching")
 _OURS: dict[str, str | None] = {"engine": None, "engine-int8": "int8", "engine-fp8": "fp8"}
@@ -34,7 +36,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ContenderSpec:
     """Which system answers for which shape; `workloads` are all that it will meet."""
 
     system: str
@@ -43,18 +45,18 @@ class Place:
     setting: Setting
 
 
-class Seat:
+class ContenderProcess:
     """A contender whose work is done in a child process; opened by the constructor.
 
     A child that has not answered by `deadline`, by `time.perf_counter`, counts as failed.
     """
 
-    def __init__(self, place: Place, deadline: float | None = None) -> None:
-        self.name = place.system
+    def __init__(self, spec: ContenderSpec, deadline: float | None = None) -> None:
+        self.name = spec.system
         self._deadline = deadline
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(place, theirs), daemon=True)
+        process = context.Process(target=_serve, args=(spec, theirs), daemon=True)
         process.start()
         self._process = process
         theirs.close()
@@ -96,12 +98,12 @@ class Seat:
         return found
 
 
-def _serve(place: Place, connection: Connection) -> None:
+def _serve(spec: ContenderSpec, connection: Connection) -> None:
     """The child: build the contender, then answer until the parent hangs up."""
-    torch.set_num_threads(place.setting.threads)
+    torch.set_num_threads(spec.setting.threads)
     contender: Contender | None = None
     try:
-        contender = build_contender(place)
+        contender = build_contender(spec)
         connection.send([])
         while True:
             connection.send(contender.answer(*connection.recv()))
@@ -115,32 +117,45 @@ def _serve(place: Place, connection: Connection) -> None:
             contender.close()
 
 
-def build_contender(place: Place) -> Contender:
+def build_contender(spec: ContenderSpec) -> Contender:
     """The contender itself, in this process."""
-    setting, shape = place.setting, SHAPES[place.shape]
-    batch = max(workload.batch for workload in place.workloads)
-    length = max(workload.context + workload.new_tokens for workload in place.workloads)
+    setting, shape = spec.setting, SHAPES[spec.shape]
+    batch = max(workload.batch for workload in spec.workloads)
+    length = max(workload.context + workload.new_tokens for workload in spec.workloads)
     with single_threaded():
         loaded = build_model(shape, setting.device, setting.dtype)
-    if place.system in _OURS:
+    if spec.system in _OURS:
         config = EngineConfig(
             device=str(setting.device),
             context_length=length,
             max_running=batch,
             threads=setting.threads,
-            quantization=_OURS[place.system],
+            quantization=_OURS[spec.system],
         )
-        return EngineContender(place.system, loaded, config)
+        return EngineContender(spec.system, loaded, config)
     # By name, because transformers is only there where somebody compares.
-    reference = importlib.import_module("farebox_engine.bench.reference")
+    reference = importlib.import_module("farebox_engine.bench.decoding.transformers_contenders")
     model = reference.build_reference(shape, loaded)
     del loaded
     contender: Contender
-    if place.system == "generate":
+    if spec.system == "generate":
         contender = reference.GenerateContender(model)
     else:
         contender = reference.ContinuousBatchingContender(model, batch=batch, length=length)
     return contender
+
+
+def computable_systems(device: torch.device) -> tuple[str, ...]:
+    """All systems but those whose numbers `device` cannot compute in."""
+    return tuple(system for system in SYSTEMS if _is_computable(_OURS.get(system), device))
+
+
+def _is_computable(quantization: str | None, device: torch.device) -> bool:
+    try:
+        check_quantization(quantization, device)
+    except LoadError:
+        return False
+    return True
 
 
 def usable_systems(systems: Sequence[str]) -> tuple[str, ...]:

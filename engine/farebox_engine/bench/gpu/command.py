@@ -21,20 +21,20 @@ import torch
 
 from farebox_engine import demo
 from farebox_engine.bench import accuracy
-from farebox_engine.bench.bounded import Bounded, Say
-from farebox_engine.bench.floor import Floor, Machine
-from farebox_engine.bench.gpu_checks import (
+from farebox_engine.bench.decoding.contender_process import ContenderSpec, Setting, usable_systems
+from farebox_engine.bench.decoding.floor import Floor, Machine
+from farebox_engine.bench.decoding.report import machine_line, table, write_json
+from farebox_engine.bench.decoding.rows import Row, measure_alone
+from farebox_engine.bench.decoding.shapes import SHAPES, describe
+from farebox_engine.bench.decoding.workload import Workload
+from farebox_engine.bench.gpu.checks import (
     check_engine,
     check_narrow_kernels,
     check_paged_kernels,
     measure_prefill_row,
 )
-from farebox_engine.bench.prefill import PrefillRow
-from farebox_engine.bench.report import machine_line, table, write_json
-from farebox_engine.bench.rows import Row, measure_alone
-from farebox_engine.bench.seat import Place, Setting, usable_systems
-from farebox_engine.bench.shapes import SHAPES, describe
-from farebox_engine.bench.workload import Workload
+from farebox_engine.bench.gpu.prefill import PrefillRow
+from farebox_engine.bench.limited_process import LimitedProcess, Say
 
 # The rows that the targets are about come first, for all shapes.
 _SYSTEMS = (("engine", "continuous-batching"), ("engine-int8", "engine-fp8"))
@@ -95,8 +95,8 @@ def _time(run: _Run, options: argparse.Namespace, command: str) -> None:
             for shape in options.shapes
             for workload in workloads
         ]
-    for place in _places(options.shapes, workloads, setting) if run.rows else ():
-        _measure(run, place)
+    for spec in _specs(options.shapes, workloads, setting) if run.rows else ():
+        _measure(run, spec)
         _write(run, options.json, machine, command)
     _write(run, options.json, machine, command)
     _say(table(run.rows))
@@ -124,7 +124,7 @@ def _check(run: _Run, parts: Sequence[str]) -> None:
         ("checks", "engine", check_engine),
         ("accuracy", "accuracy", _accuracy),
     ]
-    tasks = [Bounded(name, work, run.device) for part, name, work in works if part in parts]
+    tasks = [LimitedProcess(name, work, run.device) for part, name, work in works if part in parts]
     deadline = min(time.perf_counter() + _CHECK_SECONDS, run.end)
     for task in tasks:
         why = task.finish(deadline, _say)
@@ -136,7 +136,7 @@ def _check(run: _Run, parts: Sequence[str]) -> None:
 
 def _prefill(run: _Run) -> None:
     """Prompts of many lengths in one step; by itself, since it is timed."""
-    task = Bounded("prefill", measure_prefill_row, run.device)
+    task = LimitedProcess("prefill", measure_prefill_row, run.device)
     why = task.finish(min(time.perf_counter() + _ROW_SECONDS, run.end), _say)
     if why is not None:
         run.fail(task.name, why)
@@ -150,24 +150,26 @@ def _accuracy(say: Say, device: torch.device) -> list[accuracy.Accuracy]:
     return readings
 
 
-def _places(shapes: Sequence[str], workloads: tuple[Workload, ...], setting: Setting) -> Iterator[Place]:
+def _specs(
+    shapes: Sequence[str], workloads: tuple[Workload, ...], setting: Setting
+) -> Iterator[ContenderSpec]:
     for systems in _SYSTEMS:
         for shape in shapes:
             for system in usable_systems(systems):
-                yield Place(system, shape, workloads, setting)
+                yield ContenderSpec(system, shape, workloads, setting)
 
 
-def _measure(run: _Run, place: Place) -> None:
+def _measure(run: _Run, spec: ContenderSpec) -> None:
     """One system on one shape: its readings join the rows as they come."""
-    name = f"{place.shape} {place.system}"
+    name = f"{spec.shape} {spec.system}"
     started = time.perf_counter()
     if run.end - started < _LEAST_SECONDS:
         run.skipped.append(f"{name}: no time left")
         return
-    vocab_size = int(SHAPES[place.shape]["vocab_size"])
+    vocab_size = int(SHAPES[spec.shape]["vocab_size"])
     try:
-        for workload, reading in measure_alone(place, vocab_size, min(started + _ROW_SECONDS, run.end)):
-            (row,) = (each for each in run.rows if (each.shape, each.workload) == (place.shape, workload))
+        for workload, reading in measure_alone(spec, vocab_size, min(started + _ROW_SECONDS, run.end)):
+            (row,) = (each for each in run.rows if (each.shape, each.workload) == (spec.shape, workload))
             row.readings.append(reading)
             _say(f"{name}, batch {workload.batch}: {1e3 * reading.step_median:.2f} ms/step")
     except (RuntimeError, ValueError, OSError) as error:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from farebox_engine.bench.workload import Answer, Contender, Workload
+from farebox_engine.bench.decoding.workload import Answer, Contender, Workload
 
 
 @dataclass(frozen=True, slots=True)

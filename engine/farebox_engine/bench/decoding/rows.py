@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from farebox_engine.bench.floor import Floor, Machine
-from farebox_engine.bench.measure import Reading, compare
-from farebox_engine.bench.seat import Place, Seat, Setting
-from farebox_engine.bench.shapes import SHAPES, describe
-from farebox_engine.bench.workload import Workload
+from farebox_engine.bench.decoding.contender_process import ContenderProcess, ContenderSpec, Setting
+from farebox_engine.bench.decoding.floor import Floor, Machine
+from farebox_engine.bench.decoding.measure import Reading, compare
+from farebox_engine.bench.decoding.shapes import SHAPES, describe
+from farebox_engine.bench.decoding.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,32 +37,34 @@ def measure_shape(
     together = [list(systems)] if setting.device.type == "cpu" else [[system] for system in systems]
     readings: list[list[Reading]] = [[] for _ in workloads]
     for group in together:
-        seats: list[Seat] = []
+        contenders: list[ContenderProcess] = []
         try:
             for system in group:
-                seats.append(Seat(Place(system, shape, tuple(workloads), setting)))
+                contenders.append(ContenderProcess(ContenderSpec(system, shape, tuple(workloads), setting)))
             for workload, found in zip(workloads, readings, strict=True):
-                found.extend(compare(seats, workload, config.vocab_size, setting.rounds))
+                found.extend(compare(contenders, workload, config.vocab_size, setting.rounds))
         finally:
-            for seat in seats:
-                seat.close()
+            for contender in contenders:
+                contender.close()
     return [
         Row(shape, workload, Floor.of(config, parameters, setting.dtype, machine, workload), found)
         for workload, found in zip(workloads, readings, strict=True)
     ]
 
 
-def measure_alone(place: Place, vocab_size: int, deadline: float) -> Iterator[tuple[Workload, Reading]]:
+def measure_alone(
+    spec: ContenderSpec, vocab_size: int, deadline: float
+) -> Iterator[tuple[Workload, Reading]]:
     """What one system makes of its workloads, one after the other; it must be done by `deadline`.
 
     Raises:
         RuntimeError: it failed or took too long; what it did before has been yielded.
         ValueError: see `seconds_per_step`.
     """
-    seat = Seat(place, deadline)
+    contender = ContenderProcess(spec, deadline)
     try:
-        for workload in place.workloads:
-            (reading,) = compare([seat], workload, vocab_size, place.setting.rounds)
+        for workload in spec.workloads:
+            (reading,) = compare([contender], workload, vocab_size, spec.setting.rounds)
             yield workload, reading
     finally:
-        seat.close()
+        contender.close()

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 
-from farebox_engine.bench.workload import Answer
+from farebox_engine.bench.decoding.workload import Answer
 from farebox_engine.config import EngineConfig
 from farebox_engine.decoders.engine import Engine
 from farebox_engine.models.loader import LoadedModel

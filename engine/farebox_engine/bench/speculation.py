@@ -1,6 +1,6 @@
 """Decoding with and without drafts, in one run.
 
-python -m tests.bench.speculation [--drafts 0 2 4 8] [--batches 1 4 16] [--rounds 3] [--threads 2]
+python -m farebox_engine.bench speculation [--drafts 0 2 4 8] [--batches 1 4 16] [--rounds 3] [--threads 2]
 
 Two models on the CPU: the demo model, which really writes text, and a random one of 135 million
 parameters that goes round in circles, more or less surely by its temperature. Rounds alternate between
@@ -14,30 +14,34 @@ import argparse
 import asyncio
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
+from functools import partial
 
-from farebox_engine import Engine, EngineConfig, EngineStats
-from tests.engine.checkpoints import build_parrot
-from tests.engine.generating import answers
+import torch
+
+from farebox_engine import demo
+from farebox_engine.bench.parrot import build_parrot
+from farebox_engine.config import EngineConfig
+from farebox_engine.decoders.engine import Engine
+from farebox_engine.models.loader import LoadedModel, load_model
+from farebox_engine.params import GenerationRequest, SamplingParams
 
 PASSAGE = "The ferry leaves the harbour at nine and comes back before the lamps are lit. "
 CHATS = ["Copy this text: " + PASSAGE, "List the numbers from one to ten, twice.", "Tell me a story."]
-# The shape of SmolLM2-135M.
-SHAPE = {
-    "vocab_size": 49_152,
-    "hidden_size": 576,
-    "intermediate_size": 1536,
-    "num_hidden_layers": 30,
-    "num_attention_heads": 9,
-    "num_key_value_heads": 3,
-    "max_position_embeddings": 512,
-    "initializer_range": 0.02,
-}
+_COLUMNS = (
+    "case",
+    "requests",
+    "drafts",
+    "steps",
+    "drafted",
+    "accepted",
+    "tokens/s",
+    "wall ratio",
+    "CPU ratio",
+    "same tokens",
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Case:
     """Something to generate: `temperature` 0 is greedy."""
 
     name: str
-    model: Path
+    load: Callable[[], LoadedModel]
     prompts: list[list[int]]
     temperature: float
     tokens: int
@@ -67,19 +71,23 @@ async def measure(engine: Engine, case: Case, batch: int) -> Round:
     prompts = [case.prompts[index % len(case.prompts)] for index in range(batch)]
     before = engine.stats()
     started, cpu_started = time.perf_counter(), time.process_time()
-    found = await answers(
-        engine, prompts, temperature=case.temperature, seed=1, max_tokens=case.tokens, salt=b""
-    )
+    tokens = list(await asyncio.gather(*(_generate(engine, case, prompt) for prompt in prompts)))
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
-    after: EngineStats = engine.stats()
+    after = engine.stats()
     return Round(
         seconds,
         cpu_seconds,
         after.steps - before.steps,
         after.draft_tokens - before.draft_tokens,
         after.accepted_draft_tokens - before.accepted_draft_tokens,
-        [each.tokens for each in found],
+        tokens,
     )
+
+
+async def _generate(engine: Engine, case: Case, prompt: list[int]) -> list[int]:
+    params = SamplingParams(temperature=case.temperature, seed=1, max_tokens=case.tokens, ignore_eos=True)
+    request = GenerationRequest("speculation", prompt, params)
+    return [token async for chunk in engine.generate(request) for token in chunk.token_ids]
 
 
 async def compare(
@@ -88,7 +96,7 @@ async def compare(
     engines = {}
     for drafts in settings:
         config = EngineConfig(device="cpu", threads=threads, speculative_tokens=drafts)
-        engines[drafts] = Engine.load(case.model, config)
+        engines[drafts] = Engine(case.load(), config)
         engines[drafts].start(asyncio.get_running_loop())
         await measure(engines[drafts], case, 1)
     for batch in batches:
@@ -126,46 +134,36 @@ def print_row(*cells: object) -> None:
     sys.stdout.flush()
 
 
-def cases(folder: Path) -> list[Case]:
-    demo = Path(str(files("farebox_engine") / "demo"))
-    tokenizer = Engine.load(demo, EngineConfig(device="cpu"))
+def cases() -> list[Case]:
+    load_demo = partial(load_model, demo.path(), device=torch.device("cpu"), dtype=torch.float32)
+    tokenizer = load_demo().tokenizer
     chats = [tokenizer.render_chat([{"role": "user", "content": text}]) for text in CHATS]
-    parrot = build_parrot(folder, cycle=24, clarity=0.033, **SHAPE)
+    load_parrot = partial(build_parrot, cycle=24, clarity=0.031)
     circles = [list(range(start, start + 24)) for start in range(240, 1000, 24)]
     prompts = [circle + circle[:3] for circle in circles]
     return [
-        Case("demo, repeating prose", demo, [tokenizer.encode(PASSAGE * 3)], 0.0, 96),
-        Case("demo, chat", demo, chats, 0.0, 96),
-        Case("demo, chat, sampled", demo, chats, 0.8, 96),
-        Case("135M, T=0", parrot, prompts, 0.0, 64),
-        Case("135M, T=1.1", parrot, prompts, 1.1, 64),
+        Case("demo, repeating prose", load_demo, [tokenizer.encode(PASSAGE * 3)], 0.0, 96),
+        Case("demo, chat", load_demo, chats, 0.0, 96),
+        Case("demo, chat, sampled", load_demo, chats, 0.8, 96),
+        Case("135M, T=0", load_parrot, prompts, 0.0, 64),
+        Case("135M, T=1.1", load_parrot, prompts, 1.1, 64),
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
+def main(arguments: Sequence[str]) -> int:
+    """Print a table, row by row; return 0."""
+    parser = argparse.ArgumentParser(
+        prog="python -m farebox_engine.bench speculation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--drafts", type=int, nargs="+", default=[0, 2, 4, 8])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    print_row(
-        "case",
-        "requests",
-        "drafts",
-        "steps",
-        "drafted",
-        "accepted",
-        "tokens/s",
-        "wall ratio",
-        "CPU ratio",
-        "same tokens",
-    )
+    options = parser.parse_args(arguments)
+    print_row(*_COLUMNS)
     print_row("---", *["---:"] * 8, "---")
-    with tempfile.TemporaryDirectory() as folder:
-        for case in cases(Path(folder) / "parrot"):
-            asyncio.run(compare(case, options.drafts, options.batches, options.rounds, options.threads))
-
-
-if __name__ == "__main__":
-    main()
+    for case in cases():
+        asyncio.run(compare(case, options.drafts, options.batches, options.rounds, options.threads))
+    return 0

@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
-from farebox_engine.bench.workload import Answer
+from farebox_engine.bench.decoding.workload import Answer
 from farebox_engine.models.loader import LoadedModel
 from farebox_engine.models.weights import named_weights
 

@@ -13,7 +13,7 @@ Say = Callable[[str], None]
 _GRACE = 5.0
 
 
-class Bounded:
+class LimitedProcess:
     """`work(say, *arguments)` in a child process, begun at once; lines it says arrive in `finish`."""
 
     def __init__(self, name: str, work: Callable[..., object], *arguments: object) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from farebox_engine.bench.workload import Workload
+from farebox_engine.bench.decoding.workload import Workload
 from farebox_engine.checkpoint.config import DecoderConfig
 from farebox_engine.execution.kv_cache import KVShape
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from farebox_engine.bench.floor import Machine
-from farebox_engine.bench.measure import Reading
-from farebox_engine.bench.rows import Row
+from farebox_engine.bench.decoding.floor import Machine
+from farebox_engine.bench.decoding.measure import Reading
+from farebox_engine.bench.decoding.rows import Row
 
 
 def machine_line(machine: Machine, threads: int) -> str:

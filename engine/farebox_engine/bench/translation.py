@@ -1,23 +1,31 @@
-"""`python -m tests.bench.translation MODEL`: how well and how fast a translator translates.
+"""How well and how fast a translator translates.
+
+python -m farebox_engine.bench translation MODEL [--threads 1]
 
 MODEL is a folder that `farebox-engine train-translator` wrote; it holds the pairs held out.
 All sentences are given to the engine at once; transformers gets them in padded batches of 64, as they come.
 """
 
+from __future__ import annotations
+
 import argparse
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoTokenizer, MarianMTModel
 
-from farebox_engine import EngineConfig, GenerationRequest, SamplingParams
+from farebox_engine.bench.chrf import chrf
+from farebox_engine.config import EngineConfig
+from farebox_engine.errors import EngineError
+from farebox_engine.params import GenerationRequest, SamplingParams
 from farebox_engine.seq2seq.engine import Seq2SeqEngine
+from farebox_engine.training.errors import TrainingError
 from farebox_engine.training.translation.pairs import read_pairs
-from tests.bench.chrf import chrf
 
 
 async def translate(engine: Seq2SeqEngine, text: str, num_beams: int) -> str:
@@ -71,13 +79,19 @@ async def measure(model: Path, threads: int) -> None:
         sys.stdout.write(f"- {source} → {translation} (reference: {references[source][0]})\n")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(arguments: Sequence[str]) -> int:
+    """Print a table and some translations; return 0, or 2 if the model cannot be used."""
+    parser = argparse.ArgumentParser(
+        prog="python -m farebox_engine.bench translation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("model", type=Path)
     parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    asyncio.run(measure(arguments.model, arguments.threads))
-
-
-if __name__ == "__main__":
-    main()
+    options = parser.parse_args(arguments)
+    try:
+        asyncio.run(measure(options.model, options.threads))
+    except (EngineError, TrainingError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0

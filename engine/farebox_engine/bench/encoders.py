@@ -41,9 +41,9 @@ Contender = Callable[[], Vectors]
 
 def texts(count: int) -> list[str]:
     """Texts of 3 to 200 words, most of them short (log-normal, median 20), in no order."""
-    dice, words = random.Random(7), WORDS.split()  # noqa: S311 (variety, not secrecy)
-    lengths = [min(200, max(3, round(dice.lognormvariate(3.0, 1.0)))) for _ in range(count)]
-    return [" ".join(dice.choices(words, k=length)) for length in lengths]
+    rng, words = random.Random(7), WORDS.split()  # noqa: S311 (variety, not secrecy)
+    lengths = [min(200, max(3, round(rng.lognormvariate(3.0, 1.0)))) for _ in range(count)]
+    return [" ".join(rng.choices(words, k=length)) for length in lengths]
 
 
 class Transformers:

@@ -35,7 +35,7 @@ class Tensors(Mapping[str, Tensor]):
     def __init__(self, files: list[Path]) -> None:
         self._files = files
         self._stack = ExitStack()
-        self._homes: dict[str, safe_open] = {}
+        self._file_of: dict[str, safe_open] = {}
 
     def __enter__(self) -> Tensors:
         for path in self._files:
@@ -47,21 +47,21 @@ class Tensors(Mapping[str, Tensor]):
                 raise LoadError(
                     f"{path} is not a whole safetensors file ({error}); copy or download it again."
                 ) from error
-            self._homes.update(dict.fromkeys(file.keys(), file))
+            self._file_of.update(dict.fromkeys(file.keys(), file))
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
     def __getitem__(self, name: str) -> Tensor:
-        tensor: Tensor = self._homes[name].get_tensor(name)  # type: ignore[no-untyped-call]
+        tensor: Tensor = self._file_of[name].get_tensor(name)  # type: ignore[no-untyped-call]
         return tensor
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._homes)
+        return iter(self._file_of)
 
     def __len__(self) -> int:
-        return len(self._homes)
+        return len(self._file_of)
 
     def outline(self, name: str) -> Tensor:
         """A tensor without its content, on the meta device.
@@ -69,7 +69,7 @@ class Tensors(Mapping[str, Tensor]):
         Raises:
             ConfigError: it holds no floating-point numbers of 16 bits or more.
         """
-        piece = self._homes[name].get_slice(name)  # type: ignore[no-untyped-call]
+        piece = self._file_of[name].get_slice(name)  # type: ignore[no-untyped-call]
         if piece.get_dtype() not in _FLOATS:
             raise ConfigError(
                 f"{name} is quantized ({piece.get_dtype()}), which is not supported; "

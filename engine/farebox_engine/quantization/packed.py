@@ -73,7 +73,7 @@ def pack_linears(model: nn.Module, quantization: str | None) -> None:
     experts are quantized too, but not what chooses among them, since a router that errs asks the wrong ones.
     """
     if quantization == "int8":
-        replace_linears(model, Int8Linear, sparing=(SparseMLP,))
+        replace_linears(model, Int8Linear, skip=(SparseMLP,))
         for module in model.modules():
             if isinstance(module, SparseMLP):
                 module.separate(Int8Linear)

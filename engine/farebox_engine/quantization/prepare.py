@@ -70,7 +70,7 @@ def narrow_linears(model: nn.Module, quantization: str, kernels: NarrowKernels, 
     def int8(linear: nn.Linear) -> nn.Module:
         return Int8WeightLinear(linear, kernels, processors)
 
-    replace_linears(model, fp8 if quantization == "fp8" else int8, sparing=(SparseMLP,))
+    replace_linears(model, fp8 if quantization == "fp8" else int8, skip=(SparseMLP,))
 
 
 def scales_inside(device: torch.device, dtype: torch.dtype) -> bool:
@@ -88,7 +88,7 @@ def emulate_fp8(model: nn.Module, kernels: NarrowKernels) -> None:
     def emulated(linear: nn.Linear) -> nn.Module:
         return EmulatedFp8Linear(linear, kernels) if Fp8Linear.fits(linear) else linear
 
-    replace_linears(model, emulated, sparing=(SparseMLP,))
+    replace_linears(model, emulated, skip=(SparseMLP,))
 
 
 def _kernels() -> NarrowKernels:

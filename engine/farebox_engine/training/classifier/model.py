@@ -59,10 +59,10 @@ def from_encoder(folder: Path, labels: Sequence[str], max_length: int, dropout: 
     tokenizer_files = {
         name: read_optional_json(folder / name) for name in ("tokenizer.json", "tokenizer_config.json")
     }
-    made = _build(read_json(folder / "config.json"), tokenizer_files, labels, max_length, dropout)
+    classifier = _build(read_json(folder / "config.json"), tokenizer_files, labels, max_length, dropout)
     with Tensors(weight_files(folder)) as tensors:
-        load_encoder_weights(made.model, tensors, names=made.family.names, new_head=True)
-    return made
+        load_encoder_weights(classifier.model, tensors, names=classifier.family.names, new_head=True)
+    return classifier
 
 
 def from_nothing(
@@ -98,17 +98,17 @@ def from_nothing(
     return _build(description, files, labels, max_length, dropout)
 
 
-def write_classifier(folder: Path, made: ClassifierModel, card: str) -> None:
+def write_classifier(folder: Path, classifier: ClassifierModel, card: str) -> None:
     """Write config, weights, tokenizer and model card."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
         name: tensor.float().contiguous()
-        for name, tensor in named_encoder_weights(made.model, made.family.names)
+        for name, tensor in named_encoder_weights(classifier.model, classifier.family.names)
     }
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     # safetensors writes for the owner only, which would make an installed model unreadable to others.
     (folder / "model.safetensors").chmod(0o644)
-    for name, content in made.files.items():
+    for name, content in classifier.files.items():
         (folder / name).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card, encoding="utf-8")
 

@@ -84,17 +84,17 @@ def train_classifier(run: ClassifierRun, output: TextIO) -> Score | None:
     labels = sorted({example.label for example in training})
     torch.manual_seed(recipe.seed)
     try:
-        made = _begin(run, [example.text for example in training], labels)
+        classifier = _new_classifier(run, [example.text for example in training], labels)
     except ConfigError as error:
         raise TrainingError(str(error)) from error
     progress = Progress(recipe.steps, recipe.batch, output, unit="texts")
     progress.note(
         f"{len(training):,} texts to train on, {len(held_out):,} held out, labels {', '.join(labels)}"
     )
-    _fit(made, _encoded(made, training, labels), recipe, progress)
+    _fit(classifier, _encoded(classifier, training, labels), recipe, progress)
     progress.close()
-    score = _score(made, _encoded(made, held_out, labels)) if held_out else None
-    write_classifier(run.out, made, _card(run, labels, score))
+    score = _score(classifier, _encoded(classifier, held_out, labels)) if held_out else None
+    write_classifier(run.out, classifier, _card(run, labels, score))
     if score is not None:
         progress.note(f"held-out accuracy {score.accuracy:.4f} (commonest label {score.commonest:.4f})")
     progress.note(f"wrote {run.out}")
@@ -104,68 +104,72 @@ def train_classifier(run: ClassifierRun, output: TextIO) -> Score | None:
 Labelled = tuple[Tokens, int]
 
 
-def _begin(run: ClassifierRun, texts: Sequence[str], labels: Sequence[str]) -> ClassifierModel:
+def _new_classifier(run: ClassifierRun, texts: Sequence[str], labels: Sequence[str]) -> ClassifierModel:
     recipe = run.recipe
     if run.encoder is not None:
         return from_encoder(run.encoder, labels, recipe.max_length, recipe.dropout)
     return from_nothing(run.shape, texts, labels, recipe.max_length, recipe.dropout)
 
 
-def _encoded(made: ClassifierModel, examples: Sequence[Example], labels: Sequence[str]) -> list[Labelled]:
+def _encoded(
+    classifier: ClassifierModel, examples: Sequence[Example], labels: Sequence[str]
+) -> list[Labelled]:
     unknown = {example.label for example in examples} - set(labels)
     if unknown:
         raise TrainingError(f"the label {min(unknown)!r} is on held-out texts only; add texts with it.")
-    tokens = made.tokenizer.encode([example.text for example in examples], truncate=True)
+    tokens = classifier.tokenizer.encode([example.text for example in examples], truncate=True)
     return [(each, labels.index(example.label)) for each, example in zip(tokens, examples, strict=True)]
 
 
 def _fit(
-    made: ClassifierModel, examples: Sequence[Labelled], recipe: ClassifierRecipe, progress: Progress
+    classifier: ClassifierModel, examples: Sequence[Labelled], recipe: ClassifierRecipe, progress: Progress
 ) -> None:
-    matrices = [parameter for parameter in made.model.parameters() if parameter.dim() > 1]
-    vectors = [parameter for parameter in made.model.parameters() if parameter.dim() <= 1]
+    matrices = [parameter for parameter in classifier.model.parameters() if parameter.dim() > 1]
+    vectors = [parameter for parameter in classifier.model.parameters() if parameter.dim() <= 1]
     groups = [
         {"params": matrices, "weight_decay": recipe.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
-    made.model.train()
+    classifier.model.train()
     batches = _batches(examples, recipe.batch, recipe.seed)
     for step in range(recipe.steps):
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate_at(step)
-        logits, wanted = _logits(made, next(batches))
+        logits, wanted = _logits(classifier, next(batches))
         loss = functional.cross_entropy(logits, wanted)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(made.model.parameters(), recipe.gradient_clip)
+        torch.nn.utils.clip_grad_norm_(classifier.model.parameters(), recipe.gradient_clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         progress.update(step + 1, loss.item())
-    made.model.eval()
+    classifier.model.eval()
 
 
 def _batches(examples: Sequence[Labelled], size: int, seed: int) -> Iterator[list[Labelled]]:
     """Pass after pass in another order; a pass's last few texts that fill no batch are left out."""
-    dice = random.Random(seed)  # noqa: S311  # not for secrets
+    rng = random.Random(seed)  # noqa: S311  # not for secrets
     size = min(size, len(examples))
     while True:
-        order = dice.sample(range(len(examples)), len(examples))
+        order = rng.sample(range(len(examples)), len(examples))
         for start in range(0, len(order) - size + 1, size):
             yield [examples[place] for place in order[start : start + size]]
 
 
-def _logits(made: ClassifierModel, examples: Sequence[Labelled]) -> tuple[Tensor, Tensor]:
+def _logits(classifier: ClassifierModel, examples: Sequence[Labelled]) -> tuple[Tensor, Tensor]:
     """Logits [N, labels] and the labels' numbers, int64 [N]."""
     ordered = sorted(examples, key=lambda example: -len(example[0]))
-    batch = make_batch([tokens for tokens, _ in ordered], torch.device("cpu"), torch.float32, made.window)
-    return made.model(batch), torch.tensor([label for _, label in ordered])
+    batch = make_batch(
+        [tokens for tokens, _ in ordered], torch.device("cpu"), torch.float32, classifier.window
+    )
+    return classifier.model(batch), torch.tensor([label for _, label in ordered])
 
 
 @torch.inference_mode()
-def _score(made: ClassifierModel, examples: Sequence[Labelled]) -> Score:
+def _score(classifier: ClassifierModel, examples: Sequence[Labelled]) -> Score:
     right, loss = 0, 0.0
     for start in range(0, len(examples), 64):
-        logits, wanted = _logits(made, examples[start : start + 64])
+        logits, wanted = _logits(classifier, examples[start : start + 64])
         right += int((logits.argmax(dim=-1) == wanted).sum())
         loss += float(functional.cross_entropy(logits, wanted, reduction="sum"))
     commonest = Counter(label for _, label in examples).most_common(1)[0][1]

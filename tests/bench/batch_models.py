@@ -10,7 +10,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from farebox_engine.bench.shapes import SHAPES, build_model
+from farebox_engine.bench.decoding.shapes import SHAPES, build_model
 from farebox_engine.config import EngineConfig
 from farebox_engine.decoders.engine import Engine
 from farebox_engine.layers.attention import AttentionBackend

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from farebox_engine.checkpoint.json_file import read_optional_json
-from farebox_engine.checkpoint.own_file import refuse_foreign
+from farebox_engine.checkpoint.symlinks import refuse_special_file
 from farebox_engine.errors import LoadError
 
 _HASH_CHUNK = 1 << 20
@@ -22,7 +22,7 @@ def weight_files(folder: Path) -> list[Path]:
     """
     files = list(_weight_files(folder))
     for path in files:
-        refuse_foreign(path)
+        refuse_special_file(path)
     return files
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from farebox_engine.checkpoint.own_file import refuse_foreign
+from farebox_engine.checkpoint.symlinks import refuse_special_file
 from farebox_engine.errors import LoadError
 
 _MAX_BYTES = 256 << 20  # the largest tokenizer.json known is a tenth of this
@@ -32,7 +32,7 @@ def read_json_objects(path: Path) -> list[dict[str, object]]:
 
 
 def _parse(path: Path) -> object:
-    refuse_foreign(path)
+    refuse_special_file(path)
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise LoadError(

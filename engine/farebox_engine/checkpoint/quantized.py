@@ -1,4 +1,4 @@
-"""Refusing weights that were quantised by others, by the name of their method."""
+"""Refusing weights that were quantized by others, by the name of their method."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from farebox_engine.errors import LoadError
 
 _FIELDS = ("quantization_config", "compression_config")
-# Where those who quantise leave their settings beside config.json.
+# Where those who quantize leave their settings beside config.json.
 _FILES = {
     "quantize_config.json": "gptq",
     "quant_config.json": "awq",
@@ -17,8 +17,8 @@ _FILES = {
 }
 
 
-def refuse_quantised(folder: Path, description: Mapping[str, object]) -> None:
-    """Refuse the checkpoint in `folder`, whose config.json says `description`, if it is quantised.
+def refuse_quantized(folder: Path, description: Mapping[str, object]) -> None:
+    """Refuse the checkpoint in `folder`, whose config.json says `description`, if it is quantized.
 
     Raises:
         LoadError: it is; the sentence names the method.
@@ -43,6 +43,6 @@ def _method(settings: object) -> str:
 
 def _refuse(folder: Path, sign: str, method: str) -> None:
     raise LoadError(
-        f"{folder} is quantised ({method}): {sign}, which is not supported; take the model that it was "
+        f"{folder} is quantized ({method}): {sign}, which is not supported; take the model that it was "
         "made from."
     )

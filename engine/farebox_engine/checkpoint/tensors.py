@@ -11,13 +11,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from farebox_engine.checkpoint.fields import ConfigError
-from farebox_engine.checkpoint.own_file import refuse_foreign
+from farebox_engine.checkpoint.symlinks import refuse_special_file
 from farebox_engine.errors import LoadError
 from farebox_engine.machine import is_shortage
 
 _FLOATS = {"F64", "F32", "F16", "BF16"}
-# What those who quantise call the tensors beside, or instead of, a module's weight.
-_QUANTISED = {
+# What those who quantize call the tensors beside, or instead of, a module's weight.
+_QUANTIZED = {
     ".qweight": "GPTQ or AWQ",
     ".weight.absmax": "bitsandbytes",
     ".SCB": "bitsandbytes",
@@ -35,11 +35,11 @@ class Tensors(Mapping[str, Tensor]):
     def __init__(self, files: list[Path]) -> None:
         self._files = files
         self._stack = ExitStack()
-        self._homes: dict[str, safe_open] = {}
+        self._file_of: dict[str, safe_open] = {}
 
     def __enter__(self) -> Tensors:
         for path in self._files:
-            refuse_foreign(path)
+            refuse_special_file(path)
             try:
                 file = self._stack.enter_context(safe_open(path, framework="pt"))
             except (SafetensorError, OSError) as error:
@@ -47,21 +47,21 @@ class Tensors(Mapping[str, Tensor]):
                 raise LoadError(
                     f"{path} is not a whole safetensors file ({error}); copy or download it again."
                 ) from error
-            self._homes.update(dict.fromkeys(file.keys(), file))
+            self._file_of.update(dict.fromkeys(file.keys(), file))
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
     def __getitem__(self, name: str) -> Tensor:
-        tensor: Tensor = self._homes[name].get_tensor(name)  # type: ignore[no-untyped-call]
+        tensor: Tensor = self._file_of[name].get_tensor(name)  # type: ignore[no-untyped-call]
         return tensor
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._homes)
+        return iter(self._file_of)
 
     def __len__(self) -> int:
-        return len(self._homes)
+        return len(self._file_of)
 
     def outline(self, name: str) -> Tensor:
         """A tensor without its content, on the meta device.
@@ -69,10 +69,10 @@ class Tensors(Mapping[str, Tensor]):
         Raises:
             ConfigError: it holds no floating-point numbers of 16 bits or more.
         """
-        piece = self._homes[name].get_slice(name)  # type: ignore[no-untyped-call]
+        piece = self._file_of[name].get_slice(name)  # type: ignore[no-untyped-call]
         if piece.get_dtype() not in _FLOATS:
             raise ConfigError(
-                f"{name} is quantised ({piece.get_dtype()}), which is not supported; "
+                f"{name} is quantized ({piece.get_dtype()}), which is not supported; "
                 "save it as floating-point numbers."
             )
         return torch.empty(piece.get_shape(), device="meta")
@@ -82,13 +82,13 @@ class Outlines(Mapping[str, Tensor]):
     """All of `tensors` as outlines."""
 
     def __init__(self, tensors: Tensors) -> None:
-        """Raises `ConfigError` if their names are those of a quantised model."""
+        """Raises `ConfigError` if their names are those of a quantized model."""
         self._tensors = tensors
         for name in tensors:
-            for ending, method in _QUANTISED.items():
+            for ending, method in _QUANTIZED.items():
                 if name.endswith(ending):
                     raise ConfigError(
-                        f"it is quantised by {method}, as {name} shows, which is not supported; "
+                        f"it is quantized by {method}, as {name} shows, which is not supported; "
                         "take the model that it was made from."
                     )
 

@@ -9,7 +9,7 @@ from farebox_engine.decoders.accounting import CostModel, DeviceLedger
 from farebox_engine.decoders.core import EngineCore
 from farebox_engine.decoders.sizing import num_blocks
 from farebox_engine.execution.choose_runner import build_runner
-from farebox_engine.execution.kv_cache import KVCache
+from farebox_engine.execution.kv_cache import KVCache, KVShape
 from farebox_engine.execution.runner import Runner
 from farebox_engine.models.loader import LoadedModel
 from farebox_engine.quantization.prepare import prepare_linears
@@ -26,7 +26,7 @@ def build_cache(loaded: LoadedModel, config: EngineConfig, context: int) -> tupl
     """
     blocks = num_blocks(loaded, config, context)
     cache = KVCache(
-        loaded.config,
+        KVShape.of_decoder(loaded.config),
         num_blocks=blocks,
         block_size=config.block_size,
         dtype=loaded.dtype,

@@ -6,7 +6,7 @@ import torch
 
 from farebox_engine.config import EngineConfig
 from farebox_engine.errors import LoadError
-from farebox_engine.execution.kv_cache import KVCache
+from farebox_engine.execution.kv_cache import KVShape
 from farebox_engine.machine import check_context
 from farebox_engine.models.loader import LoadedModel
 
@@ -37,7 +37,7 @@ def num_blocks(loaded: LoadedModel, config: EngineConfig, context: int) -> int:
     Raises:
         LoadError: `kv_cache_bytes`, or all memory there is, holds less than one context.
     """
-    block_bytes = KVCache.bytes_per_token(loaded.config, loaded.dtype) * config.block_size
+    block_bytes = KVShape.of_decoder(loaded.config).bytes_per_token(loaded.dtype) * config.block_size
     least = -(-context // config.block_size)
     check_context(loaded.device, tokens=context, needed=least * block_bytes)
     if config.kv_cache_bytes is not None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from farebox_engine.checkpoint.fields import ConfigError, Fields
 from farebox_engine.checkpoint.files import weight_files
 from farebox_engine.checkpoint.json_file import read_json_objects, read_optional_json
-from farebox_engine.checkpoint.own_file import refuse_astray
+from farebox_engine.checkpoint.symlinks import refuse_escape
 from farebox_engine.checkpoint.tensors import Tensors, load_module
 from farebox_engine.encoders.models.pooling import Dense, Normalize, Pooling, SentenceHead
 
@@ -125,7 +125,7 @@ def _modules(path: Path) -> list[tuple[str, Path]]:
             raise ConfigError(f"modules.json: {kind} is code of its own, which is never run.")
         if where and (Path(where).name != where or where == ".."):
             raise ConfigError(f"modules.json: {where!r} is no folder beside it.")
-        refuse_astray(path.parent / where)
+        refuse_escape(path.parent / where)
         found.append((kind.rpartition(".")[2], path.parent / where))
     return found
 

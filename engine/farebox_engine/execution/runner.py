@@ -11,7 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from farebox_engine.execution.kv_cache import KVCache, PagedAttention
+from farebox_engine.execution.kv_cache import KVCache
+from farebox_engine.execution.paged_attention import PagedAttention
 from farebox_engine.execution.prompt_scores import score_prompts
 from farebox_engine.kernels.varlen import PackedAttention
 from farebox_engine.lora.adapter import Adapter

@@ -142,7 +142,7 @@ def _sum_kernel(
 
 
 @triton.jit
-def _quantise_kernel(rows, quantised, scales, columns, row_stride, PADDED: tl.constexpr, PEAK: tl.constexpr):
+def _quantize_kernel(rows, quantized, scales, columns, row_stride, PADDED: tl.constexpr, PEAK: tl.constexpr):
     """One program per row: its numbers in fp8, and what they must be multiplied with."""
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, PADDED)
@@ -151,7 +151,7 @@ def _quantise_kernel(rows, quantised, scales, columns, row_stride, PADDED: tl.co
     scale = tl.maximum(tl.max(tl.abs(x), 0), 1e-30) / PEAK
     # Rounding may lift the peak's quotient over e4m3's largest number, beyond which is NaN.
     bounded = tl.minimum(tl.maximum(x / scale, -PEAK), PEAK)
-    tl.store(quantised + row * columns + column, bounded.to(quantised.dtype.element_ty), mask=within)
+    tl.store(quantized + row * columns + column, bounded.to(quantized.dtype.element_ty), mask=within)
     # Maxima and bounds pass over a NaN; its row must not look sound.
     broken = tl.max((x != x).to(tl.int32), 0) > 0
     tl.store(scales + row, tl.where(broken, float("nan"), scale))
@@ -222,7 +222,7 @@ def int8_linear(
     return output
 
 
-def quantise_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+def quantize_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
     """`rows` [N, in] in fp8 (e4m3), and fp32 scales [N, 1]: a row's peak becomes e4m3's largest number.
 
     The scale of a row with a NaN is NaN. Nothing is read back.
@@ -230,12 +230,12 @@ def quantise_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
     if rows.stride(1) != 1:
         rows = rows.contiguous()
     count, columns = rows.shape
-    quantised = torch.empty((count, columns), dtype=torch.float8_e4m3fn, device=rows.device)
+    quantized = torch.empty((count, columns), dtype=torch.float8_e4m3fn, device=rows.device)
     scales = torch.empty((count, 1), dtype=torch.float32, device=rows.device)
     padded = triton.next_power_of_2(columns)
-    _quantise_kernel[(count,)](
+    _quantize_kernel[(count,)](
         rows,
-        quantised,
+        quantized,
         scales,
         columns,
         rows.stride(0),
@@ -243,7 +243,7 @@ def quantise_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
         PEAK=FP8_PEAK,
         num_warps=8 if padded >= 4096 else 4,
     )
-    return quantised, scales
+    return quantized, scales
 
 
 def choose_tile(count: int) -> Tile:

@@ -58,8 +58,8 @@ def int8_linear(
     return (output if bias is None else output + bias.float()).to(rows.dtype)
 
 
-def quantise_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """See `farebox_engine.kernels.narrow.quantise_rows`."""
+def quantize_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """See `farebox_engine.kernels.narrow.quantize_rows`."""
     wide = rows.float()
     scales = wide.abs().amax(dim=1, keepdim=True).clamp_min(1e-30) / FP8_PEAK
     return (wide / scales).clamp(-FP8_PEAK, FP8_PEAK).to(torch.float8_e4m3fn), scales

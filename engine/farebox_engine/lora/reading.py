@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from farebox_engine.checkpoint.fields import ConfigError
 from farebox_engine.checkpoint.files import hash_files
 from farebox_engine.checkpoint.json_file import read_json
-from farebox_engine.checkpoint.own_file import refuse_foreign
+from farebox_engine.checkpoint.symlinks import refuse_special_file
 from farebox_engine.checkpoint.tensors import Tensors
 from farebox_engine.errors import LoadError
 from farebox_engine.lora.adapter import Adapter, LowRank
@@ -56,7 +56,7 @@ def adapter_files(folder: Path) -> list[Path]:
         raise LoadError(f"There is no folder {folder}; give the path of an adapter as peft saves it.")
     files = [folder / FILE_NAME, folder / WEIGHTS_NAME]
     for path in files:
-        refuse_foreign(path)
+        refuse_special_file(path)
         if not path.is_file():
             pickled = " (a *.bin is a pickle and is never opened)" if any(folder.glob("*.bin")) else ""
             raise LoadError(f"{folder} has no {path.name}{pickled}; save the adapter with peft again.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -11,11 +10,10 @@ import torch
 from torch import nn
 
 from farebox_engine.checkpoint import tensors
-from farebox_engine.checkpoint.config import ConfigError, DecoderConfig
-from farebox_engine.checkpoint.files import hash_files, weight_files
-from farebox_engine.checkpoint.json_file import read_json, read_optional_json
-from farebox_engine.checkpoint.quantized import refuse_quantised
-from farebox_engine.checkpoint.tensors import Tensors, load_module, outline_module
+from farebox_engine.checkpoint.config import DecoderConfig
+from farebox_engine.checkpoint.folder import count_parameters, open_folder
+from farebox_engine.checkpoint.json_file import read_optional_json
+from farebox_engine.checkpoint.tensors import outline_module
 from farebox_engine.errors import LoadError
 from farebox_engine.models.registry import FAMILIES, CausalLM, Family
 from farebox_engine.models.sampling_defaults import GenerationDefaults
@@ -46,50 +44,25 @@ def load_model(folder: str | Path, *, device: torch.device, dtype: torch.dtype) 
         LoadError: something is missing, broken or not supported; one sentence that says
             what and how to mend it.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise LoadError(f"There is no folder {folder}; give the path of a Hugging Face checkpoint.")
-    description = read_json(folder / "config.json")
-    family = _family(description)
-    refuse_quantised(folder, description)
-    files = weight_files(folder)
-    try:
-        config = family.read_config(description)
-        defaults = GenerationDefaults.read(folder)
-        with Tensors(files) as tensors:
-            model = load_module(
-                lambda: family.build(config),
-                family.load,
-                tensors,
-                layers=config.num_layers,
-                device=device,
-                dtype=dtype,
-            )
-    except ConfigError as error:
-        raise LoadError(f"{folder} cannot be loaded: {error}") from error
-    tokenizer = ChatTokenizer.load(folder, config.vocab_size)
+    with open_folder(folder, FAMILIES) as checkpoint:
+        family = checkpoint.family
+        config = family.read_config(checkpoint.description)
+        defaults = GenerationDefaults.read(checkpoint.path)
+        model = checkpoint.load_module(
+            lambda: family.build(config), family.load, layers=config.num_layers, device=device, dtype=dtype
+        )
     return LoadedModel(
-        model=cast(CausalLM, model.eval()),
+        model=cast(CausalLM, model),
         config=config,
-        tokenizer=tokenizer,
-        eos_token_ids=_end_tokens(folder, config),
+        tokenizer=ChatTokenizer.load(checkpoint.path, config.vocab_size),
+        eos_token_ids=_end_tokens(checkpoint.path, config),
         defaults=defaults,
-        model_hash=hash_files(files),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        model_hash=checkpoint.hash(),
+        parameters=count_parameters(model),
         device=device,
         dtype=dtype,
         naming=family.naming,
     )
-
-
-def _family(description: Mapping[str, object]) -> Family:
-    model_type = description.get("model_type")
-    family = FAMILIES.get(str(model_type))
-    if family is not None:
-        return family
-    code = " Code that comes with a checkpoint is never run." if description.get("auto_map") else ""
-    known = ", ".join(sorted(FAMILIES))
-    raise LoadError(f"Models of type {model_type!r} are not supported; supported are: {known}.{code}")
 
 
 def allocate(family: Family, config: DecoderConfig, device: torch.device, dtype: torch.dtype) -> nn.Module:

@@ -10,6 +10,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from farebox_engine.checkpoint.config import DecoderConfig
+from farebox_engine.checkpoint.families import Families
 from farebox_engine.layers.attention import AttentionBackend
 from farebox_engine.models.gemma2 import Gemma2ForCausalLM, read_gemma2
 from farebox_engine.models.gemma3 import Gemma3ForCausalLM, read_gemma3
@@ -58,15 +59,18 @@ class Family:
     naming: Naming = LLAMA_NAMING
 
 
-FAMILIES: dict[str, Family] = {
-    "llama": Family(LlamaConfig.from_dict, LlamaForCausalLM, load_weights),
-    "mistral": Family(read_mistral, MistralForCausalLM, load_weights),
-    "qwen2": Family(read_qwen2, Qwen2ForCausalLM, load_weights),
-    "qwen3": Family(read_qwen3, Qwen3ForCausalLM, load_weights),
-    "gemma2": Family(read_gemma2, Gemma2ForCausalLM, load_weights),
-    "gemma3_text": Family(read_gemma3, Gemma3ForCausalLM, load_weights),
-    "phi3": Family(read_phi3, Phi3ForCausalLM, partial(load_weights, naming=PHI3_NAMING), PHI3_NAMING),
-    "gpt2": Family(read_gpt2, GPT2LMHeadModel, load_gpt2, GPT2_NAMING),
-    "mixtral": Family(read_mixtral, MixtralForCausalLM, load_mixtral),
-    "qwen3_moe": Family(read_qwen3_moe, Qwen3MoeForCausalLM, load_weights),
-}
+FAMILIES: Families[Family] = Families(
+    "Models",
+    {
+        "llama": Family(LlamaConfig.from_dict, LlamaForCausalLM, load_weights),
+        "mistral": Family(read_mistral, MistralForCausalLM, load_weights),
+        "qwen2": Family(read_qwen2, Qwen2ForCausalLM, load_weights),
+        "qwen3": Family(read_qwen3, Qwen3ForCausalLM, load_weights),
+        "gemma2": Family(read_gemma2, Gemma2ForCausalLM, load_weights),
+        "gemma3_text": Family(read_gemma3, Gemma3ForCausalLM, load_weights),
+        "phi3": Family(read_phi3, Phi3ForCausalLM, partial(load_weights, naming=PHI3_NAMING), PHI3_NAMING),
+        "gpt2": Family(read_gpt2, GPT2LMHeadModel, load_gpt2, GPT2_NAMING),
+        "mixtral": Family(read_mixtral, MixtralForCausalLM, load_mixtral),
+        "qwen3_moe": Family(read_qwen3_moe, Qwen3MoeForCausalLM, load_weights),
+    },
+)

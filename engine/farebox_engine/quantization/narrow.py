@@ -24,7 +24,7 @@ class NarrowKernels(Protocol):
         self, rows: Tensor, weight: Tensor, scales: Tensor, bias: Tensor | None, processors: int
     ) -> Tensor: ...
 
-    def quantise_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]: ...
+    def quantize_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 class Int8WeightLinear(nn.Module):
@@ -63,7 +63,7 @@ class Fp8Linear(nn.Module):
         weight = linear.weight.detach()
         scales = _scales(weight, FP8_PEAK)
         # The second factor of the product must lie column by column.
-        self._weight = quantise_to_fp8(weight, scales).t()
+        self._weight = quantize_to_fp8(weight, scales).t()
         self._scales = scales.t().contiguous()
         self._one = torch.ones((), device=weight.device)
         self._bias = None if linear.bias is None else linear.bias.detach()
@@ -72,7 +72,7 @@ class Fp8Linear(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map [N, in_features] to [N, out_features], of the same dtype."""
-        narrow, scales = self._kernels.quantise_rows(rows)
+        narrow, scales = self._kernels.quantize_rows(rows)
         if self._scales_inside:
             output = _scaled_product(narrow, self._weight, scales, self._scales, rows.dtype)
         else:
@@ -93,17 +93,17 @@ class EmulatedFp8Linear(nn.Module):
         super().__init__()
         weight = linear.weight.detach()
         scales = _scales(weight, FP8_PEAK)
-        self._weight = quantise_to_fp8(weight, scales).float() * scales
+        self._weight = quantize_to_fp8(weight, scales).float() * scales
         self._bias = None if linear.bias is None else linear.bias.detach().float()
         self._kernels = kernels
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map [N, in_features] to [N, out_features], of the same dtype."""
-        narrow, scales = self._kernels.quantise_rows(rows)
+        narrow, scales = self._kernels.quantize_rows(rows)
         return functional.linear(narrow.float() * scales, self._weight, self._bias).to(rows.dtype)
 
 
-def quantise_to_fp8(weight: Tensor, scales: Tensor) -> Tensor:
+def quantize_to_fp8(weight: Tensor, scales: Tensor) -> Tensor:
     """`weight` [out, in] over fp32 `scales` [out, 1], in e4m3."""
     return (weight.float() / scales).clamp_(-FP8_PEAK, FP8_PEAK).to(torch.float8_e4m3fn)
 

@@ -70,10 +70,10 @@ def pack_linears(model: nn.Module, quantization: str | None) -> None:
     """Replace every `nn.Linear` of a model on a CPU in place; the original weights are let go.
 
     A head tied to an embedding leaves the embedding as it is. ``quantization`` is None or "int8": then
-    experts are quantised too, but not what chooses among them, since a router that errs asks the wrong ones.
+    experts are quantized too, but not what chooses among them, since a router that errs asks the wrong ones.
     """
     if quantization == "int8":
-        replace_linears(model, Int8Linear, sparing=(SparseMLP,))
+        replace_linears(model, Int8Linear, skip=(SparseMLP,))
         for module in model.modules():
             if isinstance(module, SparseMLP):
                 module.separate(Int8Linear)

@@ -56,7 +56,7 @@ def prepare_linears(model: nn.Module, quantization: str | None, device: torch.de
 
 
 def narrow_linears(model: nn.Module, quantization: str, kernels: NarrowKernels, processors: int = 1) -> None:
-    """Quantise a model's linear layers to "int8" weights or to "fp8", as a GPU computes them, in place.
+    """Quantize a model's linear layers to "int8" weights or to "fp8", as a GPU computes them, in place.
 
     Experts stay as they are, and so does what chooses among them: a router that errs asks the wrong
     ones. A layer of a shape that fp8 products do not take stays, too. `processors` is how many the
@@ -70,7 +70,7 @@ def narrow_linears(model: nn.Module, quantization: str, kernels: NarrowKernels, 
     def int8(linear: nn.Linear) -> nn.Module:
         return Int8WeightLinear(linear, kernels, processors)
 
-    replace_linears(model, fp8 if quantization == "fp8" else int8, sparing=(SparseMLP,))
+    replace_linears(model, fp8 if quantization == "fp8" else int8, skip=(SparseMLP,))
 
 
 def scales_inside(device: torch.device, dtype: torch.dtype) -> bool:
@@ -88,7 +88,7 @@ def emulate_fp8(model: nn.Module, kernels: NarrowKernels) -> None:
     def emulated(linear: nn.Linear) -> nn.Module:
         return EmulatedFp8Linear(linear, kernels) if Fp8Linear.fits(linear) else linear
 
-    replace_linears(model, emulated, sparing=(SparseMLP,))
+    replace_linears(model, emulated, skip=(SparseMLP,))
 
 
 def _kernels() -> NarrowKernels:

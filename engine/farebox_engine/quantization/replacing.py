@@ -9,15 +9,15 @@ from torch import nn
 
 
 def replace_linears(
-    model: nn.Module, make: Callable[[nn.Linear], nn.Module], sparing: tuple[type[nn.Module], ...] = ()
+    model: nn.Module, make: Callable[[nn.Linear], nn.Module], skip: tuple[type[nn.Module], ...] = ()
 ) -> None:
     """Put what `make` returns in place of every `nn.Linear`, in place; the original weights are let go.
 
-    Modules of the types `sparing` keep their own linear layers. A head tied to an embedding leaves
+    Modules of the types `skip` keep their own linear layers. A head tied to an embedding leaves
     the embedding as it is.
     """
     # No list of the linear layers themselves: it would hold on to every weight until the last is replaced.
-    parents = [each for each in model.modules() if not isinstance(each, (nn.Linear, *sparing))]
+    parents = [each for each in model.modules() if not isinstance(each, (nn.Linear, *skip))]
     with torch.no_grad():
         for parent in parents:
             for name, child in list(parent.named_children()):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from farebox_engine.config import EngineConfig
+from farebox_engine.execution.kv_cache import KVCache
 from farebox_engine.scheduling.blocks import BlockPool
 from farebox_engine.scheduling.sequence import Sequence
 from farebox_engine.seq2seq.accounting import CostModel, DeviceLedger
 from farebox_engine.seq2seq.beam import BeamSearch
-from farebox_engine.seq2seq.cache import BlockCache
 from farebox_engine.seq2seq.constraints import Constraints
 from farebox_engine.seq2seq.core import Seq2SeqCore
 from farebox_engine.seq2seq.decoding import Decoding, Hypothesis
@@ -20,8 +20,8 @@ from farebox_engine.serving.cache_seat import CacheSeat
 
 def build_cache(loaded: LoadedSeq2Seq, sizes: Sizes) -> tuple[BlockPool, Seq2SeqRunner]:
     """An empty cache, and the model running on it."""
-    cache = BlockCache(
-        loaded.model.dimensions,
+    cache = KVCache(
+        loaded.model.dimensions.kv_shape,
         num_blocks=sizes.num_blocks,
         block_size=sizes.block_size,
         dtype=loaded.dtype,

@@ -12,10 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from farebox_engine.checkpoint.fields import ConfigError
-from farebox_engine.checkpoint.files import hash_files, weight_files
-from farebox_engine.checkpoint.json_file import read_json
-from farebox_engine.checkpoint.quantized import refuse_quantised
-from farebox_engine.checkpoint.tensors import Tensors, load_module
+from farebox_engine.checkpoint.folder import open_folder
 from farebox_engine.errors import LoadError
 from farebox_engine.seq2seq.defaults import GenerationDefaults
 from farebox_engine.seq2seq.models.model import EncoderDecoder
@@ -39,7 +36,7 @@ class LoadedSeq2Seq:
 
 def is_seq2seq(description: Mapping[str, object]) -> bool:
     """Whether a config.json is that of a family in this package's registry."""
-    return description.get("model_type") in FAMILIES
+    return FAMILIES.include(description)
 
 
 def load_seq2seq(folder: str | Path, *, device: torch.device, dtype: torch.dtype) -> LoadedSeq2Seq:
@@ -49,34 +46,24 @@ def load_seq2seq(folder: str | Path, *, device: torch.device, dtype: torch.dtype
         LoadError: something is missing, broken or not supported; one sentence that says
             what and how to mend it.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise LoadError(f"There is no folder {folder}; give the path of a Hugging Face checkpoint.")
-    description = read_json(folder / "config.json")
-    family = _family(description)
-    refuse_quantised(folder, description)
-    files = weight_files(folder)
-    try:
-        with Tensors(files) as tensors:
-            blueprint = family.plan(description, tensors.keys())
-            module = load_module(
-                blueprint.build,
-                partial(load_weights, family=family),
-                tensors,
-                layers=blueprint.layers,
-                device=device,
-                dtype=dtype,
-            )
-        model = cast(EncoderDecoder, module.eval())
-        defaults = GenerationDefaults.load(folder, description, model.dimensions.vocab_size)
-    except ConfigError as error:
-        raise LoadError(f"{folder} cannot be loaded: {error}") from error
+    with open_folder(folder, FAMILIES) as checkpoint:
+        blueprint = checkpoint.family.plan(checkpoint.description, checkpoint.tensors.keys())
+        module = checkpoint.load_module(
+            blueprint.build,
+            partial(load_weights, family=checkpoint.family),
+            layers=blueprint.layers,
+            device=device,
+            dtype=dtype,
+        )
+        model = cast(EncoderDecoder, module)
+        vocab_size = model.dimensions.vocab_size
+        defaults = GenerationDefaults.load(checkpoint.path, checkpoint.description, vocab_size)
     encoder, decoder = _parameters(module)
     return LoadedSeq2Seq(
         model=model,
         defaults=defaults,
-        tokenizer=_tokenizer(folder, model.dimensions.vocab_size),
-        model_hash=hash_files(files),
+        tokenizer=_tokenizer(checkpoint.path, vocab_size),
+        model_hash=checkpoint.hash(),
         encoder_parameters=encoder,
         decoder_parameters=decoder,
         device=device,
@@ -113,18 +100,6 @@ def _fill(parameter: nn.Parameter, source: str, tensor: Tensor) -> None:
             f"{source} has shape {list(tensor.shape)}, but config.json implies {list(parameter.shape)}."
         )
     parameter.copy_(tensor)
-
-
-def _family(description: Mapping[str, object]) -> Family:
-    model_type = description.get("model_type")
-    family = FAMILIES.get(str(model_type))
-    if family is None:
-        code = " Code that comes with a checkpoint is never run." if description.get("auto_map") else ""
-        known = ", ".join(sorted(FAMILIES))
-        raise LoadError(
-            f"Encoder-decoders of type {model_type!r} are not supported; supported are: {known}.{code}"
-        )
-    return family
 
 
 def _tokenizer(folder: Path, vocab_size: int) -> ChatTokenizer:

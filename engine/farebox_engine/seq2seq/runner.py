@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from farebox_engine.execution.kv_cache import KVCache
 from farebox_engine.sampling.sampler import Sampled, sample
 from farebox_engine.seq2seq.beam import WORST, BeamSearch, Candidate
-from farebox_engine.seq2seq.cache import BlockCache, CachedAttention
+from farebox_engine.seq2seq.cached_attention import CachedAttention
 from farebox_engine.seq2seq.decoding import Decoding
 from farebox_engine.seq2seq.encoding import SourceAttention
 from farebox_engine.seq2seq.models.model import EncoderDecoder
@@ -41,7 +42,7 @@ class Decoded:
 class Seq2SeqRunner:
     """Computes with a model and its cache; every call waits for the device."""
 
-    def __init__(self, model: EncoderDecoder, cache: BlockCache) -> None:
+    def __init__(self, model: EncoderDecoder, cache: KVCache) -> None:
         self._model = model
         self._cache = cache
 
@@ -56,7 +57,7 @@ class Seq2SeqRunner:
         started = time.perf_counter_ns()
         decodings = sorted(decodings, key=lambda each: each.source_length)
         lengths = [each.source_length for each in decodings]
-        tensor = self._cache.tensor
+        tensor = self._cache.index
         states = self._model.encode(
             tensor([token for each in decodings for token in each.source]),
             tensor([position for length in lengths for position in range(length)]),
@@ -83,7 +84,7 @@ class Seq2SeqRunner:
         self._cache.copy([pair for each in decodings for pair in each.copies])
         decodings = sorted(decodings, key=lambda each: (len(each.rows), -each.source_length))
         rows = [(row, each.computed) for each in decodings for row in each.rows]
-        tensor = self._cache.tensor
+        tensor = self._cache.index
         states = self._model.decode(
             tensor([row.tokens[position] for row, position in rows]),
             tensor([position for _, position in rows]),

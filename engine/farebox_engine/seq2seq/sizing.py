@@ -10,7 +10,6 @@ from farebox_engine.config import EngineConfig
 from farebox_engine.errors import LoadError
 from farebox_engine.machine import check_context
 from farebox_engine.scheduling.sequence import Sequence
-from farebox_engine.seq2seq.cache import BlockCache
 from farebox_engine.seq2seq.loader import LoadedSeq2Seq
 
 _CPU_CACHE_BYTES = 1 << 30
@@ -50,7 +49,7 @@ def fit(loaded: LoadedSeq2Seq, config: EngineConfig) -> Sizes:
             f"The engine setting max_running is {limit}, but the checkpoint's generation_config.json "
             f"asks for {num_beams} beams; allow at least as many."
         )
-    block_bytes = BlockCache.bytes_per_token(loaded.model.dimensions, loaded.dtype) * size
+    block_bytes = loaded.model.dimensions.kv_shape.bytes_per_token(loaded.dtype) * size
     least = -(-source // size) + num_beams * -(-target // size)
     check_context(loaded.device, tokens=source + target, needed=least * block_bytes)
     # More than every hypothesis and its own source at full length can never be used.

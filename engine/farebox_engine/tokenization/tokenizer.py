@@ -11,7 +11,7 @@ from typing import cast
 from tokenizers import Tokenizer
 
 from farebox_engine.checkpoint.json_file import read_json, read_optional_json
-from farebox_engine.checkpoint.own_file import refuse_foreign
+from farebox_engine.checkpoint.symlinks import refuse_special_file
 from farebox_engine.errors import LoadError, TemplateError
 from farebox_engine.tokenization.answer_format import OPEN_REASONING, AnswerFormat
 from farebox_engine.tokenization.chat_template import ChatTemplate
@@ -266,7 +266,7 @@ def _alternation(controls: Mapping[str, int]) -> re.Pattern[str]:
 def _template_source(folder: Path, settings: Mapping[str, object]) -> str | None:
     file = folder / "chat_template.jinja"
     if file.exists():
-        refuse_foreign(file)
+        refuse_special_file(file)
         if file.stat().st_size > _LARGEST_TEMPLATE:
             raise LoadError(f"chat_template.jinja is larger than {_LARGEST_TEMPLATE >> 20} MiB; shorten it.")
         try:

@@ -10,15 +10,16 @@ import pytest
 import torch
 
 from farebox_engine.bench import __main__ as bench
-from farebox_engine.bench import gpu_checks, shapes
-from farebox_engine.bench.bounded import Bounded
-from farebox_engine.bench.floor import Floor, Machine
-from farebox_engine.bench.measure import seconds_per_step
-from farebox_engine.bench.prefill import measure_prefill
-from farebox_engine.bench.rows import measure_alone
-from farebox_engine.bench.seat import Place, Setting
-from farebox_engine.bench.shapes import build_model, describe
-from farebox_engine.bench.workload import Answer, Workload
+from farebox_engine.bench.decoding import shapes
+from farebox_engine.bench.decoding.contender_process import ContenderSpec, Setting
+from farebox_engine.bench.decoding.floor import Floor, Machine
+from farebox_engine.bench.decoding.measure import seconds_per_step
+from farebox_engine.bench.decoding.rows import measure_alone
+from farebox_engine.bench.decoding.shapes import build_model, describe
+from farebox_engine.bench.decoding.workload import Answer, Workload
+from farebox_engine.bench.gpu import checks as gpu_checks
+from farebox_engine.bench.gpu.prefill import measure_prefill
+from farebox_engine.bench.limited_process import LimitedProcess
 from farebox_engine.kernels import plain
 from farebox_engine.kernels.varlen import PackedAttention, causal
 
@@ -130,7 +131,7 @@ def test_accuracy_of_too_short_a_text(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_work_that_hangs_is_stopped_and_what_it_returns_is_kept() -> None:
-    slow, quick = Bounded("slow", print), Bounded("quick", isinstance, object)
+    slow, quick = LimitedProcess("slow", print), LimitedProcess("quick", isinstance, object)
     assert slow.finish(time.perf_counter(), print) == "it took too long and was stopped"
     assert quick.finish(time.perf_counter() + 60, print) is None
     assert quick.result is True
@@ -138,9 +139,9 @@ def test_work_that_hangs_is_stopped_and_what_it_returns_is_kept() -> None:
 
 def test_a_system_that_is_late_counts_as_failed() -> None:
     setting = Setting(torch.device("cpu"), torch.float32, rounds=1, threads=1)
-    place = Place("engine", "tiny", (Workload(1, 8, 4),), setting)
+    spec = ContenderSpec("engine", "tiny", (Workload(1, 8, 4),), setting)
     with pytest.raises(RuntimeError, match="engine took too long"):
-        next(measure_alone(place, 512, time.perf_counter()))
+        next(measure_alone(spec, 512, time.perf_counter()))
 
 
 @pytest.mark.slow

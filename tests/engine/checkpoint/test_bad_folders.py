@@ -103,7 +103,7 @@ SPOILED: dict[str, tuple[tuple[str, ...], Spoil, str]] = {
     "config outside": (EVERY, linked(config_of), "a link that leads out of its folder"),
     "weights outside": (EVERY, linked(weights_of), "a link that leads out of its folder"),
     "a pipe": (MODELS, piped, "no plain file"),
-    "integers": (EVERY, in_integers, "is quantised (I8)"),
+    "integers": (EVERY, in_integers, "is quantized (I8)"),
     "unknown": (MODELS, changed(model_type="mamba"), "'mamba' are not supported"),
     "code": (MODELS, changed(model_type="own", auto_map={"AutoModel": "a.B"}), "is never run"),
     "index up": (MODELS, indexed("../../etc/x.safetensors"), ASTRAY),
@@ -136,24 +136,24 @@ def test_a_spoiled_folder_is_refused_in_a_sentence(
         ({"bits": 4}, "unnamed"),
     ],
 )
-def test_what_others_quantised_is_refused_by_name(
+def test_what_others_quantized_is_refused_by_name(
     kind: str, settings: dict[str, Any], method: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:
     message = spoiled(kind, changed(quantization_config=settings), folders, tmp_path)
-    assert f"is quantised ({method}): config.json has a quantization_config" in message
+    assert f"is quantized ({method}): config.json has a quantization_config" in message
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_what_was_quantised_without_saying_so_is_refused_by_its_files(
+def test_what_was_quantized_without_saying_so_is_refused_by_its_files(
     kind: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:
     def with_scales(folder: Path) -> None:
         tensors = load_file(weights_of(folder)) | {"layer.qweight": torch.zeros(2)}
         save_file(tensors, weights_of(folder), metadata={"format": "pt"})
 
-    assert "quantised by GPTQ or AWQ, as layer.qweight shows" in spoiled(kind, with_scales, folders, tmp_path)
+    assert "quantized by GPTQ or AWQ, as layer.qweight shows" in spoiled(kind, with_scales, folders, tmp_path)
     (tmp_path / "copy" / "quantize_config.json").write_text("{}")
-    assert "is quantised (gptq): it has a quantize_config.json" in refusal(kind, tmp_path / "copy", folders)
+    assert "is quantized (gptq): it has a quantize_config.json" in refusal(kind, tmp_path / "copy", folders)
 
 
 def test_the_links_of_hugging_faces_cache_are_its_own(folders: dict[str, Path], tmp_path: Path) -> None:

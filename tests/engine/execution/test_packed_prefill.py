@@ -11,8 +11,9 @@ from transformers import PreTrainedModel
 
 from farebox_engine.checkpoint.config import DecoderConfig
 from farebox_engine.decoders import assembly
-from farebox_engine.execution.kv_cache import KVCache, PagedAttention
+from farebox_engine.execution.kv_cache import KVCache, KVShape
 from farebox_engine.execution.packed_prefill import pack_spans
+from farebox_engine.execution.paged_attention import PagedAttention
 from farebox_engine.execution.runner import ModelRunner
 from farebox_engine.kernels import plain
 from farebox_engine.kernels.varlen import PackedAttention, UnusableAttentionError, causal, try_out
@@ -68,7 +69,9 @@ def attend(
         num_kv_heads=kv_heads,
         head_dim=16,
     )
-    cache = KVCache(config, num_blocks=64, block_size=BLOCK, dtype=torch.float32, device=CPU)
+    cache = KVCache(
+        KVShape.of_decoder(config), num_blocks=64, block_size=BLOCK, dtype=torch.float32, device=CPU
+    )
     generator = torch.Generator().manual_seed(2)
     for states in (cache.keys[0], cache.values[0]):
         states.normal_(generator=generator)

@@ -39,7 +39,7 @@ def products() -> int:
     return checked + 1
 
 
-def quantising() -> int:
+def quantizing() -> int:
     """The same fp8 numbers as in plain torch, in rows of all sizes; what is no number stays none.
 
     Numbers that e4m3 holds exactly, since Triton's interpreter does not round as a GPU does.
@@ -53,8 +53,8 @@ def quantising() -> int:
         exact[:, 0] = plain.FP8_PEAK
         exact[2] = 0
         rows = (exact * torch.tensor([[1.0], [2.0**5], [1.0], [2.0**-3], [0.5]])).to(dtype)
-        found, scales = narrow.quantise_rows(rows)
-        expected, wanted = plain.quantise_rows(rows)
+        found, scales = narrow.quantize_rows(rows)
+        expected, wanted = plain.quantize_rows(rows)
         assert torch.equal(scales, wanted)
         assert torch.equal(found.float(), exact)
         assert torch.equal(expected.float(), exact)
@@ -62,7 +62,7 @@ def quantising() -> int:
     rows = torch.randn(5, 40)
     rows[3, 17] = torch.nan
     for kernels in (narrow, plain):
-        _, scales = kernels.quantise_rows(rows)
+        _, scales = kernels.quantize_rows(rows)
         assert scales.isnan()[:, 0].tolist() == [False, False, False, True, False]
     return checked + 1
 
@@ -91,9 +91,9 @@ def compiling() -> int:
     _compile("_row_kernel", pointers | numbers | {"row": "*bf16", "weight": "*i8"}, sizes, 8)
     summed = pointers | {"partial": "*fp32", "count": "i32", "outputs": "i32"}
     _compile("_sum_kernel", summed, {"TILE": 1024, "SPLITS": 4, "BIASED": True}, 4)
-    rounded = {"rows": "*bf16", "quantised": "*fp8e4nv", "scales": "*fp32"}
+    rounded = {"rows": "*bf16", "quantized": "*fp8e4nv", "scales": "*fp32"}
     rounded |= {"columns": "i32", "row_stride": "i32"}
-    _compile("_quantise_kernel", rounded, {"PADDED": 8192, "PEAK": plain.FP8_PEAK}, 8)
+    _compile("_quantize_kernel", rounded, {"PADDED": 8192, "PEAK": plain.FP8_PEAK}, 8)
     return count + 3
 
 
@@ -114,5 +114,5 @@ def _compile(name: str, arguments: dict[str, str], constants: dict[str, Any], wa
 
 
 if __name__ == "__main__":
-    parts = {"products": products, "quantising": quantising, "compiling": compiling}
+    parts = {"products": products, "quantizing": quantizing, "compiling": compiling}
     sys.stdout.write(f"{parts[sys.argv[1]]()} checks passed\n")

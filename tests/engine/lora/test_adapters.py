@@ -230,7 +230,7 @@ async def test_broken_folders_are_refused(llama: Case, start_engine: StartEngine
         | {"base_model.model.model.embed_tokens.lora_embedding_A": torch.ones(4, 4)},
         "lora_magnitude_vector": tensors
         | {first.replace("lora_A.weight", "lora_magnitude_vector"): torch.ones(4)},
-        "quantised": tensors | {first: tensors[first].to(torch.int8)},
+        "quantized": tensors | {first: tensors[first].to(torch.int8)},
         "lm_head": tensors
         | {f"base_model.model.lm_head.lora_{half}.weight": torch.ones(4, 4) for half in "AB"},
     }

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from farebox_engine import Engine, load_model
-from farebox_engine.execution.kv_cache import KVCache
+from farebox_engine.execution.kv_cache import KVShape
 from tests.engine.checkpoints import FAMILIES, build_checkpoint
 from tests.engine.conftest import StartEngine
 from tests.engine.generating import (
@@ -41,7 +41,7 @@ class Case:
 
     def kv_bytes(self, blocks: int) -> int:
         loaded = load_model(self.path, device=torch.device("cpu"), dtype=torch.float32)
-        return blocks * 16 * KVCache.bytes_per_token(loaded.config, torch.float32)
+        return blocks * 16 * KVShape.of_decoder(loaded.config).bytes_per_token(torch.float32)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

@@ -9,7 +9,8 @@ import torch
 from transformers import PreTrainedModel
 
 from farebox_engine import Engine, load_model
-from farebox_engine.execution.kv_cache import KVCache, PagedAttention
+from farebox_engine.execution.kv_cache import KVCache, KVShape
+from farebox_engine.execution.paged_attention import PagedAttention
 from farebox_engine.layers.attention import CausalAttention
 from farebox_engine.scheduling.sequence import Sequence, Span
 from tests.engine.checkpoints import FAMILIES, build_checkpoint
@@ -67,7 +68,13 @@ def paged_logits(
 ) -> list[torch.Tensor]:
     """Logits [length, vocab] of each prompt, computed side by side, `chunk` tokens of each per step."""
     loaded = load_model(path, device=torch.device("cpu"), dtype=dtype)
-    cache = KVCache(loaded.config, num_blocks=64, block_size=16, dtype=dtype, device=torch.device("cpu"))
+    cache = KVCache(
+        KVShape.of_decoder(loaded.config),
+        num_blocks=64,
+        block_size=16,
+        dtype=dtype,
+        device=torch.device("cpu"),
+    )
     sequences = [make_sequence(prompt) for prompt in prompts]
     # Scattered, so that no context happens to be one slice.
     blocks = iter(torch.randperm(64, generator=torch.Generator().manual_seed(1)).tolist())

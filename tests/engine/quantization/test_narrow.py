@@ -33,7 +33,7 @@ needs_triton = pytest.mark.skipif(
 
 
 @needs_triton
-@pytest.mark.parametrize("part", ["products", "quantising"])
+@pytest.mark.parametrize("part", ["products", "quantizing"])
 def test_kernels_equal_plain_torch(part: str) -> None:
     assert checks_passed("narrow_checks.py", part, interpret=True) >= 13
 

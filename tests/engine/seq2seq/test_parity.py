@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from farebox_engine.seq2seq.cache import BlockCache, CachedAttention
+from farebox_engine.execution.kv_cache import KVCache
+from farebox_engine.seq2seq.cached_attention import CachedAttention
 from farebox_engine.seq2seq.loader import LoadedSeq2Seq, load_seq2seq
 from farebox_engine.seq2seq.runner import Seq2SeqRunner
 from tests.engine.generating import Answer, collect, random_prompts
@@ -24,8 +25,12 @@ def cached_logits(
     loaded: LoadedSeq2Seq, sources: list[list[int]], wanted: list[list[int]]
 ) -> list[torch.Tensor]:
     """Logits [length, vocab] after each token of `wanted`, the sources encoded and decoded side by side."""
-    cache = BlockCache(
-        loaded.model.dimensions, num_blocks=96, block_size=16, dtype=torch.float32, device=loaded.device
+    cache = KVCache(
+        loaded.model.dimensions.kv_shape,
+        num_blocks=96,
+        block_size=16,
+        dtype=torch.float32,
+        device=loaded.device,
     )
     # Scattered, so that no context happens to be one slice, and around a block of somebody else's rubbish.
     blocks = (1 + torch.randperm(95, generator=torch.Generator().manual_seed(0))).tolist()

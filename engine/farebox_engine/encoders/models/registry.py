@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from farebox_engine.checkpoint.families import Families
 from farebox_engine.checkpoint.fields import Fields
 from farebox_engine.encoders.models import bert, distilbert, modernbert, roberta
 from farebox_engine.encoders.models.config import EncoderConfig, Task
@@ -57,18 +58,21 @@ _relu_head = partial(FirstTokenHead, activation=functional.relu)
 
 _ROBERTA = EncoderFamily(roberta.read_config, PostNormEncoder, _tanh_head, TokenHead, roberta.NAMES)
 
-ENCODERS: dict[str, EncoderFamily] = {
-    "bert": EncoderFamily(bert.read_config, PostNormEncoder, _tanh_head, TokenHead, bert.NAMES),
-    "distilbert": EncoderFamily(
-        distilbert.read_config, PostNormEncoder, _relu_head, TokenHead, distilbert.NAMES
-    ),
-    "modernbert": EncoderFamily(
-        modernbert.read_config,
-        modernbert.ModernBertEncoder,
-        partial(modernbert.ModernBertHead, pooled=True),
-        partial(modernbert.ModernBertHead, pooled=False),
-        modernbert.NAMES,
-    ),
-    "roberta": _ROBERTA,
-    "xlm-roberta": _ROBERTA,
-}
+ENCODERS: Families[EncoderFamily] = Families(
+    "Encoders",
+    {
+        "bert": EncoderFamily(bert.read_config, PostNormEncoder, _tanh_head, TokenHead, bert.NAMES),
+        "distilbert": EncoderFamily(
+            distilbert.read_config, PostNormEncoder, _relu_head, TokenHead, distilbert.NAMES
+        ),
+        "modernbert": EncoderFamily(
+            modernbert.read_config,
+            modernbert.ModernBertEncoder,
+            partial(modernbert.ModernBertHead, pooled=True),
+            partial(modernbert.ModernBertHead, pooled=False),
+            modernbert.NAMES,
+        ),
+        "roberta": _ROBERTA,
+        "xlm-roberta": _ROBERTA,
+    },
+)

@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from farebox_engine.execution.kv_cache import KVShape
+
 # Maps relative positions (key minus query), int64 [..., Q, K], to what is added to the attention
 # scores of each head, [..., heads, Q, K].
 PositionBias = Callable[[Tensor], Tensor]
@@ -30,6 +32,11 @@ class Dimensions:
     decoder_layers: int
     decoder_heads: int
     decoder_head_dim: int
+
+    @property
+    def kv_shape(self) -> KVShape:
+        """What the decoder keeps of a token, of a source as of a target."""
+        return KVShape(self.decoder_layers, self.decoder_heads, self.decoder_head_dim)
 
     @property
     def decoder_width(self) -> int:

@@ -8,6 +8,7 @@ from functools import partial
 
 from torch import nn
 
+from farebox_engine.checkpoint.families import Families
 from farebox_engine.checkpoint.fields import ConfigError
 from farebox_engine.seq2seq.models.bart import Bart
 from farebox_engine.seq2seq.models.marian import Marian
@@ -66,8 +67,11 @@ _SHARED = {"model.shared.weight": ("model.encoder.embed_tokens.weight", "model.d
 _POSITIONS = ("model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight")
 _BIAS = ("final_logits_bias",)
 
-FAMILIES: dict[str, Family] = {
-    "t5": Family(_plan_t5, T5_ALIASES, T5_IGNORED),
-    "bart": Family(_plan_bart, _SHARED, ("lm_head.weight",), _BIAS),
-    "marian": Family(_plan_marian, _SHARED, ("lm_head.weight", *_POSITIONS), _BIAS),
-}
+FAMILIES: Families[Family] = Families(
+    "Encoder-decoders",
+    {
+        "t5": Family(_plan_t5, T5_ALIASES, T5_IGNORED),
+        "bart": Family(_plan_bart, _SHARED, ("lm_head.weight",), _BIAS),
+        "marian": Family(_plan_marian, _SHARED, ("lm_head.weight", *_POSITIONS), _BIAS),
+    },
+)

@@ -1,0 +1,1 @@
+"""Decoding speed beside the machine's floor and beside transformers."""

@@ -9,7 +9,7 @@ engine.close()
 """
 
 from farebox_engine.config import EngineConfig
-from farebox_engine.decoders.engine import Engine
+from farebox_engine.engine import Engine
 from farebox_engine.errors import (
     ClosedError,
     ComputeError,

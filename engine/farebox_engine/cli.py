@@ -1,4 +1,4 @@
-"""The ``farebox-engine`` command: train a model, and have a look at one."""
+"""The ``farebox-engine`` command: train a model, and have one answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from farebox_engine import demo
 from farebox_engine.errors import EngineError
-from farebox_engine.generate import Look, generate
+from farebox_engine.generate import GenerateOptions, generate
 from farebox_engine.training.adapter import command as adapter
 from farebox_engine.training.arguments import count
 from farebox_engine.training.classifier import command as classifier
@@ -59,7 +59,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
 
 
 def _generate(options: argparse.Namespace, _: Sequence[str]) -> int:
-    look = Look(
+    chosen = GenerateOptions(
         options.model,
         options.prompt,
         options.chat,
@@ -68,7 +68,7 @@ def _generate(options: argparse.Namespace, _: Sequence[str]) -> int:
         options.seed,
         options.quantization,
     )
-    generate(look, sys.stdout)
+    generate(chosen, sys.stdout)
     return 0
 
 

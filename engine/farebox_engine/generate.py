@@ -10,14 +10,12 @@ from typing import TextIO
 
 from farebox_engine.checkpoint.json_file import read_optional_json
 from farebox_engine.config import EngineConfig
-from farebox_engine.decoders.engine import Engine
+from farebox_engine.engine import Engine
 from farebox_engine.params import GenerationRequest, SamplingParams
-from farebox_engine.seq2seq.engine import Seq2SeqEngine
-from farebox_engine.seq2seq.loader import is_seq2seq
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class GenerateOptions:
     """What to generate; None leaves a parameter to the model's ``generation_config.json``."""
 
     model: Path
@@ -29,28 +27,23 @@ class Look:
     quantization: str | None = None
 
 
-def generate(look: Look, output: TextIO) -> None:
-    """Write the answer to ``look.prompt`` to ``output``, chunk by chunk.
+def generate(options: GenerateOptions, output: TextIO) -> None:
+    """Write the answer to ``options.prompt`` to ``output``, chunk by chunk.
 
     Raises:
         EngineError: the model cannot be loaded or the prompt does not fit it.
     """
-    engine = _load(look.model, EngineConfig(quantization=look.quantization))
-    asyncio.run(_stream(engine, look, output))
+    engine = Engine.load(options.model, EngineConfig(quantization=options.quantization))
+    asyncio.run(_stream(engine, options, output))
 
 
-def _load(model: Path, config: EngineConfig) -> Engine | Seq2SeqEngine:
-    description = read_optional_json(model / "config.json")
-    return Seq2SeqEngine.load(model, config) if is_seq2seq(description) else Engine.load(model, config)
-
-
-async def _stream(engine: Engine | Seq2SeqEngine, look: Look, output: TextIO) -> None:
-    messages = [{"role": "user", "content": look.prompt}]
-    prompt = engine.render_chat(messages) if look.chat else engine.encode(look.prompt)
-    params = _params(look, room=engine.context_length - len(prompt))
+async def _stream(engine: Engine, options: GenerateOptions, output: TextIO) -> None:
+    messages = [{"role": "user", "content": options.prompt}]
+    prompt = engine.render_chat(messages) if options.chat else engine.encode(options.prompt)
+    params = _params(options, room=engine.context_length - len(prompt))
     engine.start(asyncio.get_running_loop())
     try:
-        async for chunk in engine.generate(GenerationRequest("look", prompt, params)):
+        async for chunk in engine.generate(GenerationRequest("generate", prompt, params)):
             output.write(chunk.text)
             output.flush()
         output.write("\n")
@@ -58,19 +51,19 @@ async def _stream(engine: Engine | Seq2SeqEngine, look: Look, output: TextIO) ->
         engine.close()
 
 
-def _params(look: Look, room: int) -> SamplingParams:
-    defaults = read_optional_json(look.model / "generation_config.json")
-    temperature = look.temperature
+def _params(options: GenerateOptions, room: int) -> SamplingParams:
+    defaults = read_optional_json(options.model / "generation_config.json")
+    temperature = options.temperature
     if temperature is None:
         temperature = _number(defaults, "temperature", 1.0) if defaults.get("do_sample") else 0.0
     return SamplingParams(
         # A prompt that fills the context is refused by the engine, with both numbers.
-        max_tokens=max(1, min(look.max_tokens, room)),
+        max_tokens=max(1, min(options.max_tokens, room)),
         temperature=temperature,
         top_p=_number(defaults, "top_p", 1.0),
         top_k=int(_number(defaults, "top_k", 0)),
         repetition_penalty=_number(defaults, "repetition_penalty", 1.0),
-        seed=look.seed,
+        seed=options.seed,
     )
 
 

@@ -64,7 +64,7 @@ class Usage:
 
     `cached_tokens` of the `prompt_tokens` came from the prefix cache. `completion_tokens`
     counts every token generated for the answer, with the end token and those of a stop
-    string. `queue_seconds` ends when the first step takes the request up,
+    string. `queue_seconds` ends when the first step computes the request,
     `prefill_seconds` when its first token is there, `decode_seconds` when it ends.
     `device_seconds` is its share of the engine's busy time. `draft_tokens` were computed
     on the chance that they come next; the `accepted_draft_tokens` did, and are among the

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from farebox_engine.bench.decoding.shapes import SHAPES, build_model
 from farebox_engine.config import EngineConfig
-from farebox_engine.decoders.engine import Engine
+from farebox_engine.engine import Engine
 from farebox_engine.layers.attention import AttentionBackend
 from farebox_engine.models.loader import LoadedModel
 from farebox_engine.tokenization.tokenizer import ChatTokenizer

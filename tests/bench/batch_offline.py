@@ -12,7 +12,7 @@ import time
 import msgspec
 import uvloop
 
-from farebox_engine.decoders.engine import Engine
+from farebox_engine.engine import Engine
 from farebox_engine.params import GenerationRequest, SamplingParams
 from tests.bench.batch_models import CASES, conversation, load_engine
 from tests.bench.steady import Steady, Window, between

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from farebox_engine.decoders.engine import Engine
+from farebox_engine.seq2seq.engine import Seq2SeqEngine
+
 from farebox_engine.encoders import EncoderEngine
 from farebox_engine.errors import LoadError
-from farebox_engine.seq2seq.engine import Seq2SeqEngine
 from tests.conftest import ROOT
 
 

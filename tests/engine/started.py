@@ -7,9 +7,8 @@ from typing import Any, TypeVar
 
 from farebox_engine import Engine
 from farebox_engine.encoders import EncoderEngine, EncoderStats
-from farebox_engine.seq2seq.engine import Seq2SeqEngine
 
-AnyEngine = TypeVar("AnyEngine", Engine, EncoderEngine, Seq2SeqEngine)
+AnyEngine = TypeVar("AnyEngine", Engine, EncoderEngine)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ import torch
 from farebox_engine import demo
 from farebox_engine.bench.parrot import build_parrot
 from farebox_engine.config import EngineConfig
-from farebox_engine.decoders.engine import Engine
+from farebox_engine.engine import Engine
 from farebox_engine.models.loader import LoadedModel, load_model
 from farebox_engine.params import GenerationRequest, SamplingParams
 

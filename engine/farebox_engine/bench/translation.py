@@ -21,14 +21,14 @@ from transformers import AutoTokenizer, MarianMTModel
 
 from farebox_engine.bench.chrf import chrf
 from farebox_engine.config import EngineConfig
+from farebox_engine.engine import Engine
 from farebox_engine.errors import EngineError
 from farebox_engine.params import GenerationRequest, SamplingParams
-from farebox_engine.seq2seq.engine import Seq2SeqEngine
 from farebox_engine.training.errors import TrainingError
 from farebox_engine.training.translation.pairs import read_pairs
 
 
-async def translate(engine: Seq2SeqEngine, text: str, num_beams: int) -> str:
+async def translate(engine: Engine, text: str, num_beams: int) -> str:
     params = SamplingParams(temperature=0.0, num_beams=num_beams)
     request = GenerationRequest(text[:20], engine.encode(text), params)
     return "".join([chunk.text async for chunk in engine.generate(request)])
@@ -57,7 +57,7 @@ async def measure(model: Path, threads: int) -> None:
     for pair in read_pairs(model / "held-out.tsv"):
         references.setdefault(pair.source, []).append(pair.target)
     torch.set_num_threads(threads)
-    engine = Seq2SeqEngine.load(model, EngineConfig(device="cpu", threads=threads))
+    engine = Engine.load(model, EngineConfig(device="cpu", threads=threads))
     engine.start(asyncio.get_running_loop())
     sys.stdout.write(
         "| beams | chrF2 | sentences/s | transformers | same translation |\n" + "| ---: " * 5 + "|\n"

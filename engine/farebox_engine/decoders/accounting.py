@@ -1,4 +1,4 @@
-"""Who used how much of the device: a step's time split among the requests in it."""
+"""Who used how much of the device: a step's time split among the sequences in it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from farebox_engine.checkpoint.config import DecoderConfig
 from farebox_engine.scheduling.sequence import Sequence, Span
+from farebox_engine.serving.device_ledger import DeviceLedger
 
 
 @dataclass(frozen=True, slots=True)
-class CostModel:
+class DecoderCost:
     """Estimates what a span costs, in bytes of memory traffic.
 
     A step reads the weights once, whoever is in it: its sequences share that equally. To
@@ -34,7 +35,7 @@ class CostModel:
     @classmethod
     def of(
         cls, config: DecoderConfig, *, weight_bytes: int, parameters: int, item_bytes: int, on_gpu: bool
-    ) -> CostModel:
+    ) -> DecoderCost:
         """`item_bytes` is the size of a number in the cache; weights may be smaller."""
         windows = Counter(config.window(layer) for layer in range(config.num_layers))
         return cls(
@@ -67,56 +68,48 @@ def _pairs(length: int, window: int | None) -> float:
     return window * (window + 1) / 2 + (length - window) * window
 
 
-class DeviceLedger:
-    """Charges each step's busy seconds to its sequences, or to the operator.
+class DecoderAccounting:
+    """Charges each step to its sequences, or to the operator, on a `DeviceLedger`."""
 
-    The shares of a step sum to the step. Work done a second time, after a preemption or a
-    failure, and work whose result is thrown away are the operator's: no tenant asked for it.
-    """
-
-    def __init__(self, model: CostModel) -> None:
-        self.busy_seconds = 0.0
-        self.operator_seconds = 0.0
+    def __init__(self, model: DecoderCost, ledger: DeviceLedger) -> None:
+        self.ledger = ledger
         self.discarded_tokens = 0
         self._model = model
 
     def charge(
-        self, spans: Seq[Span], busy_seconds: float, discarded: Mapping[Sequence, int] | None = None
-    ) -> dict[Sequence, float]:
-        """Split `busy_seconds` among `spans`; call before they are committed.
+        self, spans: Seq[Span], busy_ns: int, discarded: Mapping[Sequence, int] | None = None
+    ) -> dict[Sequence, int]:
+        """Split `busy_ns` among `spans`; call before they are committed.
 
         `discarded` says how many of a span's tokens came to nothing, all of them if the
-        output was unusable. Drafts are left open: what is returned are the seconds of each
+        output was unusable. Drafts are left open: what is returned are the nanoseconds of each
         draft of a sequence, for `accept` or `refuse` once it is known which were right.
         """
         open_shares = {}
-        self.busy_seconds += busy_seconds
         costs = [self._model.cost(span, len(spans)) for span in spans]
-        total = sum(costs)
-        for span, cost in zip(spans, costs, strict=True):
-            share = busy_seconds * cost / total
-            repeated = max(0, min(span.stop, span.sequence.furthest) - span.start)
-            thrown_away = discarded.get(span.sequence, 0) if discarded else 0
+        for span, share in zip(spans, self.ledger.split(busy_ns, costs), strict=True):
+            sequence = span.sequence
+            repeated = max(0, min(span.stop, sequence.furthest) - span.start)
+            thrown_away = discarded.get(sequence, 0) if discarded else 0
             self.discarded_tokens += thrown_away
             drafts = 0 if thrown_away else len(span.drafts)
-            settled = span.length - drafts
-            wasted = min(settled, repeated + thrown_away)
-            span.sequence.device_seconds += share * (settled - wasted) / span.length
-            self.operator_seconds += share * wasted / span.length
             if drafts:
-                open_shares[span.sequence] = share / span.length
+                each = share // span.length
+                open_shares[sequence] = each
+                share -= each * drafts
+            if repeated or thrown_away:
+                sure = span.length - drafts
+                wasted = share * min(sure, repeated + thrown_away) // sure
+                self.ledger.charge_operator(wasted)
+                share -= wasted
+            sequence.device_ns += share
         return open_shares
 
-    def accept(self, sequence: Sequence, seconds: float) -> None:
+    def accept(self, sequence: Sequence, draft_ns: int) -> None:
         """Charge the time of a draft that proved right."""
-        sequence.device_seconds += seconds
+        sequence.device_ns += draft_ns
 
-    def refuse(self, drafts: int, seconds: float) -> None:
-        """Charge the time of refused drafts to the operator."""
+    def refuse(self, drafts: int, draft_ns: int) -> None:
+        """Charge the time of refused drafts, `draft_ns` each, to the operator."""
         self.discarded_tokens += drafts
-        self.operator_seconds += seconds
-
-    def write_off(self, busy_seconds: float) -> None:
-        """Charge the time of a failed attempt to the operator."""
-        self.busy_seconds += busy_seconds
-        self.operator_seconds += busy_seconds
+        self.ledger.charge_operator(drafts * draft_ns)

@@ -1,21 +1,52 @@
-"""The parts of an engine, put together."""
+"""The parts of a decoder's engine, put together."""
 
 from __future__ import annotations
 
 from torch import nn
 
 from farebox_engine.config import EngineConfig
-from farebox_engine.decoders.accounting import CostModel, DeviceLedger
+from farebox_engine.decoders.accounting import DecoderAccounting, DecoderCost
 from farebox_engine.decoders.core import EngineCore
-from farebox_engine.decoders.sizing import num_blocks
+from farebox_engine.decoders.intake import DecoderIntake
+from farebox_engine.decoders.sizing import context_length, num_blocks
 from farebox_engine.execution.choose_runner import build_runner
 from farebox_engine.execution.kv_cache import KVCache, KVShape
 from farebox_engine.execution.runner import Runner
+from farebox_engine.grammar.compiler import GrammarCompiler
+from farebox_engine.lora.store import AdapterStore
 from farebox_engine.models.loader import LoadedModel
 from farebox_engine.quantization.prepare import prepare_linears
 from farebox_engine.scheduling.blocks import BlockPool
 from farebox_engine.scheduling.scheduler import Scheduler
-from farebox_engine.serving.cache_seat import CacheSeat
+from farebox_engine.serving.device_ledger import DeviceLedger
+from farebox_engine.serving.engine_parts import EngineParts
+from farebox_engine.serving.runner_slot import RunnerSlot
+
+
+def assemble_decoder(loaded: LoadedModel, config: EngineConfig) -> EngineParts:
+    """What an engine serves a decoder with.
+
+    Raises:
+        LoadError: the settings do not fit the model or the device.
+    """
+    context = context_length(loaded, config)
+    # Before the core packs the projections: what can be adapted is read off their weights.
+    adapters = AdapterStore(loaded)
+    return EngineParts(
+        core=build_core(loaded, config, context),
+        intake=DecoderIntake(loaded, context, adapters),
+        tokenizer=loaded.tokenizer,
+        context_length=context,
+        model_hash=loaded.model_hash,
+        defaults=loaded.defaults,
+        grammars=GrammarCompiler(
+            loaded.tokenizer.vocabulary,
+            loaded.tokenizer.encode_plainly,
+            loaded.config.vocab_size,
+            loaded.eos_token_ids,
+        ),
+        adapters=adapters,
+    )
 
 
 def build_cache(loaded: LoadedModel, config: EngineConfig, context: int) -> tuple[BlockPool, Runner]:
@@ -49,25 +80,25 @@ def build_core(loaded: LoadedModel, config: EngineConfig, context: int) -> Engin
     """
     device = loaded.device
     _prepare(loaded, config)
-    seat = CacheSeat(lambda: build_cache(loaded, config, context))
+    slot = RunnerSlot(lambda: build_cache(loaded, config, context))
     scheduler = Scheduler(
-        seat.pool,
+        slot.pool,
         block_size=config.block_size,
         token_budget=config.tokens_per_step(device),
         max_running=config.running_limit(device),
         # Where keys depend on the length, drafts past a certain one would need other keys. A
         # runner that computes ahead has begun on the next token before it could be guessed.
-        drafts=0 if loaded.model.lengths_matter or seat.runner.lookahead else config.drafts(device),
-        lookahead=seat.runner.lookahead,
+        drafts=0 if loaded.model.lengths_matter or slot.runner.lookahead else config.drafts(device),
+        lookahead=slot.runner.lookahead,
     )
-    cost = CostModel.of(
+    cost = DecoderCost.of(
         loaded.config,
         weight_bytes=loaded.parameters * (1 if config.quantization else loaded.dtype.itemsize),
         parameters=loaded.parameters,
         item_bytes=loaded.dtype.itemsize,
         on_gpu=device.type == "cuda",
     )
-    return EngineCore(scheduler, seat, DeviceLedger(cost))
+    return EngineCore(scheduler, slot, DecoderAccounting(cost, DeviceLedger()))
 
 
 def _prepare(loaded: LoadedModel, config: EngineConfig) -> None:

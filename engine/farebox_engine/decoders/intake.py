@@ -15,7 +15,7 @@ from farebox_engine.tokenization.reasoning import ReasoningCount
 from farebox_engine.tokenization.transcript import Transcript
 
 
-class Intake:
+class DecoderIntake:
     """Checks requests against one model and the context that it is given."""
 
     def __init__(self, loaded: LoadedModel, context_length: int, adapters: AdapterStore) -> None:

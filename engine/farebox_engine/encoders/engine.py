@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from farebox_engine.config import EngineConfig
-from farebox_engine.encoders.core import EncoderCore, Outcome
+from farebox_engine.encoders.core import EncoderCore, EndedJob
 from farebox_engine.encoders.job import Job
 from farebox_engine.encoders.loader import LoadedEncoder, load_encoder
 from farebox_engine.encoders.models.config import Task
@@ -41,7 +41,7 @@ class EncoderEngine:
         self.prepare = Preparing(loaded)
         self._core = EncoderCore(loaded, config.tokens_per_step(loaded.device))
         self._waiting: dict[Job, asyncio.Future[EncoderUsage]] = {}
-        self._supervisor: Supervisor[Job, Outcome] = Supervisor(
+        self._supervisor: Supervisor[Job, EndedJob] = Supervisor(
             self._core, config, deliver=self._deliver, end_all=self._end_all
         )
 
@@ -178,16 +178,16 @@ class EncoderEngine:
         finally:
             self._waiting.pop(job, None)
 
-    def _deliver(self, outcomes: list[Outcome]) -> None:
-        for outcome in outcomes:
-            ended = self._waiting.get(outcome.job)
+    def _deliver(self, ended_jobs: list[EndedJob]) -> None:
+        for each in ended_jobs:
+            ended = self._waiting.get(each.job)
             # Its reader may have gone in the meantime.
             if ended is None or ended.done():
                 continue
-            if outcome.usage is not None:
-                ended.set_result(outcome.usage)
+            if each.usage is not None:
+                ended.set_result(each.usage)
             else:
-                ended.set_exception(ComputeError(outcome.error))
+                ended.set_exception(ComputeError(each.error))
 
     def _end_all(self, error: str) -> None:
         """Whatever ends the computing, nobody waits for it for ever."""

@@ -31,7 +31,7 @@ class Job:
     taken: int = 0
     charged: int = 0
     outputs: list[Output] = field(default_factory=list)
-    device_seconds: float = 0.0
+    device_ns: int = 0
 
     def usage(self, now: float) -> EncoderUsage:
         started = now if self.started_at is None else self.started_at
@@ -39,12 +39,12 @@ class Job:
             tokens=sum(map(len, self.inputs)),
             queue_seconds=started - self.submitted_at,
             compute_seconds=now - started,
-            device_seconds=self.device_seconds,
+            device_seconds=self.device_ns / 1e9,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class JobInput:
     """One input of a job, in a step."""
 
     job: Job
@@ -76,14 +76,14 @@ class JobQueue:
             # It was before whatever waits now.
             self._shares.push_first(job.tenant, job)
 
-    def take(self, budget: int) -> list[Item]:
+    def take(self, budget: int) -> list[JobInput]:
         """The next step's inputs: at most ``budget`` tokens, or one input if it alone is longer."""
-        items: list[Item] = []
+        inputs: list[JobInput] = []
         while (job := self._shares.peek()) is not None:
             tokens = job.inputs[job.taken]
-            if items and len(tokens) > budget:
+            if inputs and len(tokens) > budget:
                 break
-            items.append(Item(job, tokens))
+            inputs.append(JobInput(job, tokens))
             budget -= len(tokens)
             job.taken += 1
             if job.taken > job.charged:
@@ -91,4 +91,4 @@ class JobQueue:
                 self._shares.charge(job.tenant, len(tokens))
             if job.taken == len(job.inputs):
                 self.remove(job)
-        return items
+        return inputs

@@ -26,7 +26,7 @@ def label_scores(logits: Output, labels: Sequence[str], problem: Problem) -> lis
 
 
 @dataclass(slots=True)
-class _Stretch:
+class _EntityGroup:
     """Tokens that carry one label, as they are gathered."""
 
     label: str
@@ -53,19 +53,19 @@ def entities(
     pieces = ((labels[label], score, place) for score, label, place in tokens if place is not None)
     return [
         Entity(
-            stretch.label,
-            sum(stretch.scores) / len(stretch.scores),
-            stretch.start,
-            stretch.end,
-            text[stretch.start : stretch.end],
+            group.label,
+            sum(group.scores) / len(group.scores),
+            group.start,
+            group.end,
+            text[group.start : group.end],
         )
-        for stretch in _stretches(pieces, merged)
-        if stretch.label != _OUTSIDE
+        for group in _groups(pieces, merged)
+        if group.label != _OUTSIDE
     ]
 
 
-def _stretches(pieces: Iterator[tuple[str, float, tuple[int, int]]], merged: bool) -> Iterator[_Stretch]:
-    current: _Stretch | None = None
+def _groups(pieces: Iterator[tuple[str, float, tuple[int, int]]], merged: bool) -> Iterator[_EntityGroup]:
+    current: _EntityGroup | None = None
     for label, score, (start, end) in pieces:
         begins = label.startswith("B-")
         name = label[2:] if merged and label.startswith(("B-", "I-")) else label
@@ -75,6 +75,6 @@ def _stretches(pieces: Iterator[tuple[str, float, tuple[int, int]]], merged: boo
             continue
         if current is not None:
             yield current
-        current = _Stretch(name, [score], start, end)
+        current = _EntityGroup(name, [score], start, end)
     if current is not None:
         yield current

@@ -13,7 +13,7 @@ class EncoderUsage:
     """What a request took. Times are seconds of the wall clock, except ``device_seconds``.
 
     ``tokens`` counts every token computed, the special ones too. ``queue_seconds`` ends when the first
-    step takes an input up, ``compute_seconds`` when the last one is done. ``device_seconds`` is the
+    step computes an input, ``compute_seconds`` when the last one is done. ``device_seconds`` is the
     request's share of the engine's busy time.
     """
 

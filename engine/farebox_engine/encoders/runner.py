@@ -22,7 +22,7 @@ class EncoderStep:
     """Each input's result, in the order given, and the time taken."""
 
     outputs: list[Output]
-    busy_seconds: float
+    busy_ns: int
 
 
 class EncoderRunner:
@@ -35,7 +35,7 @@ class EncoderRunner:
     @torch.inference_mode()
     def run(self, inputs: Sequence[Tokens]) -> EncoderStep:
         """Return vectors [dimensions], logits [labels] or, for token labels, logits [length, labels]."""
-        started = time.perf_counter()
+        started = time.perf_counter_ns()
         order = sorted(range(len(inputs)), key=lambda place: -len(inputs[place]))
         ordered = [inputs[place] for place in order]
         batch = make_batch(ordered, self._loaded.device, self._loaded.dtype, self._window)
@@ -44,7 +44,7 @@ class EncoderRunner:
         for place, output in zip(order, results, strict=True):
             outputs[place] = output
         # Reading the results has waited for the device, so that this is its time, not the launches'.
-        return EncoderStep(outputs, time.perf_counter() - started)
+        return EncoderStep(outputs, time.perf_counter_ns() - started)
 
     def _results(self, batch: RaggedBatch, lengths: Sequence[int]) -> Sequence[Output]:
         values: Tensor = self._loaded.model(batch)

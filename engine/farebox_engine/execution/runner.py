@@ -32,7 +32,7 @@ class StepResult:
     """
 
     sampled: list[tuple[Span, Sampled | None]]
-    busy_seconds: float
+    busy_ns: int
     prompt_scores: dict[Sequence, list[RawLogprobs]] = field(default_factory=dict)
     after_drafts: dict[Sequence, list[Sampled]] = field(default_factory=dict)
 
@@ -71,7 +71,7 @@ class ModelRunner:
     @torch.inference_mode()
     def run(self, spans: Seq[Span]) -> StepResult:
         """Compute `spans`; the blocks that they need must be in their sequences' tables."""
-        started = time.perf_counter()
+        started = time.perf_counter_ns()
         # Decoding sequences first and by length: attention takes them in groups of similar length.
         spans = sorted(spans, key=lambda span: (span.length > 1, -span.stop))
         with adapted(self._groups(spans)):
@@ -95,8 +95,8 @@ class ModelRunner:
         elif self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         # Reading the sampled tokens waits for the device, so that this is its time, not the launches'.
-        seconds = time.perf_counter() - started
-        return StepResult(list(zip(spans, sampled, strict=True)), seconds, scores, after_drafts)
+        busy_ns = time.perf_counter_ns() - started
+        return StepResult(list(zip(spans, sampled, strict=True)), busy_ns, scores, after_drafts)
 
     def outgrown(self, sequences: Seq[Sequence]) -> list[Sequence]:
         """Those that have grown past the length for which their keys were rotated."""

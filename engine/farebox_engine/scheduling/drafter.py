@@ -40,7 +40,7 @@ class Drafter:
             return ()
         if count < 1:
             return ()
-        self._take_up(tokens)
+        self._extend(tokens)
         after = self._continuation()
         if after is None:
             return ()
@@ -63,7 +63,7 @@ class Drafter:
         """Propose nothing any more."""
         self._most = self._width = 0
 
-    def _take_up(self, tokens: Seq[int]) -> None:
+    def _extend(self, tokens: Seq[int]) -> None:
         if len(tokens) > len(self._known):
             grown = np.empty(2 * len(tokens), dtype=np.int32)
             grown[: self._size] = self._known[: self._size]

@@ -49,7 +49,7 @@ class FairQueue:
         shares.leave(sequence.request.tenant)
 
     def peek(self, above: int | None = None) -> Sequence | None:
-        """The sequence to take up next, of a priority higher than `above` if that is given."""
+        """The sequence to admit next, of a priority higher than `above` if that is given."""
         for priority, waiting in self._classes.items():
             if above is not None and priority <= above:
                 return None

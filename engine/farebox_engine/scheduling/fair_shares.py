@@ -73,7 +73,7 @@ class FairShares(Generic[Item]):
         self._enter(name).waiting.appendleft(item)
 
     def peek(self) -> Item | None:
-        """The item to take up next."""
+        """The item to admit next."""
         ready = [tenant for tenant in self._backlogged if tenant.waiting and len(tenant.passed) < _LOOKAHEAD]
         if not ready:
             return None

@@ -138,7 +138,7 @@ class Scheduler:
         self.running.remove(sequence)
         self._evict(sequence)
 
-    def settle(self, sequence: Sequence) -> None:
+    def trim(self, sequence: Sequence) -> None:
         """Give back the blocks that only refused drafts reached into."""
         kept = self._blocks_for(len(sequence.tokens))
         self._pool.release(sequence.blocks[kept:])
@@ -168,7 +168,7 @@ class Scheduler:
 
     def _speculate(self, plan: _Plan) -> None:
         for sequence, span in plan.spans.items():
-            if span.length > 1 or not span.samples or not sequence.foreseeable:
+            if span.length > 1 or not span.samples or not sequence.can_speculate:
                 continue
             if sequence.drafter is None:
                 sequence.drafter = Drafter(self._drafts)
@@ -208,7 +208,7 @@ class Scheduler:
         self.waiting.push_preempted(sequence)
 
     def _admit_waiting(self, plan: _Plan, above: int | None = None) -> None:
-        """Take up waiting sequences, those of a priority higher than `above` if that is given."""
+        """Admit waiting sequences, those of a priority higher than `above` if that is given."""
         # Blocks freed by a preemption go to those who were short of them, not to newcomers.
         if plan.short_of_blocks or self.waiting.peek(above) is None:
             return

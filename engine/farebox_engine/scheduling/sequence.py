@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from farebox_engine.grammar.compiler import Matcher
 from farebox_engine.lora.adapter import Adapter
-from farebox_engine.outputs import FinishReason, PromptDetails, RawLogprobs, Usage
+from farebox_engine.outputs import Chunk, FinishReason, RawLogprobs, Usage
 from farebox_engine.params import GenerationRequest
 from farebox_engine.sampling.bad_words import BadWords
 from farebox_engine.sampling.penalties import TokenCounts
 from farebox_engine.scheduling.drafter import Drafter
-from farebox_engine.tokenization.transcript import Delta, Transcript
+from farebox_engine.tokenization.transcript import Transcript
+
+_CUT_SHORT = {FinishReason.CANCELLED, FinishReason.ERROR, FinishReason.STUCK}
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +33,7 @@ class Sequence:
     `admitted` tells whether it ever ran, and its prompt was charged.
     `drafter` proposes its next tokens, once there is any speculation; of the
     `draft_tokens` computed, `accepted_draft_tokens` proved right.
+    `device_ns` is its share of the device's busy time so far, in nanoseconds.
     Times are `time.perf_counter` readings in seconds.
     """
 
@@ -56,7 +60,7 @@ class Sequence:
     accepted_draft_tokens: int = 0
     cached_tokens: int = 0
     admitted: bool = False
-    device_seconds: float = 0.0
+    device_ns: int = 0
     scheduled_at: float | None = None
     first_token_at: float | None = None
 
@@ -95,8 +99,8 @@ class Sequence:
         return self.completion_length >= self.request.params.min_tokens
 
     @property
-    def foreseeable(self) -> bool:
-        """Whether its next token depends on nothing that taking up the one before would have to change."""
+    def can_speculate(self) -> bool:
+        """Whether its next token can be sampled before the one before it is appended."""
         return self.matcher is None and self.counts is None
 
     @property
@@ -107,12 +111,18 @@ class Sequence:
         return self.tokens[len(self.tokens) - len(tokens) :] == tokens
 
     def append(self, token: int) -> None:
-        """Take up a generated token."""
+        """Add a generated token."""
         self.tokens.append(token)
         if self.matcher is not None:
             self.matcher.accept(token)
         if self.counts is not None:
             self.counts.add(token)
+
+    def last_chunk(self, reason: FinishReason, error: str | None = None) -> Chunk:
+        """The end of the answer, with its usage; after a normal end, all that was held back."""
+        normal = reason not in _CUT_SHORT
+        chunk = self.transcript.finish() if normal else self.transcript.take()
+        return chunk._replace(finish_reason=reason, usage=self.usage(time.perf_counter()), error=error)
 
     def usage(self, now: float) -> Usage:
         """What the request has taken up to `now`."""
@@ -128,7 +138,7 @@ class Sequence:
             time_to_first_token_seconds=(
                 None if self.first_token_at is None else self.first_token_at - self.submitted_at
             ),
-            device_seconds=self.device_seconds,
+            device_seconds=self.device_ns / 1e9,
             draft_tokens=self.draft_tokens,
             accepted_draft_tokens=self.accepted_draft_tokens,
             reasoning_tokens=self.transcript.reasoning_tokens,
@@ -136,8 +146,8 @@ class Sequence:
 
 
 @dataclass(frozen=True, slots=True)
-class Foreseen:
-    """A foreseeable sequence as the sampler will meet it if its next tokens are `drafts`."""
+class DraftedSequence:
+    """A sequence as the sampler will meet it if its next tokens are `drafts`; implements `Row`."""
 
     sequence: Sequence
     drafts: tuple[int, ...]
@@ -203,23 +213,21 @@ class Span:
         return [*self.sequence.tokens[self.start : self.stop], *self.drafts]
 
     @property
-    def settled(self) -> Span:
+    def without_drafts(self) -> Span:
         """The span without its drafts."""
         return Span(self.sequence, self.start, self.length - len(self.drafts))
 
     @property
-    def sampled_for(self) -> list[Sequence | Foreseen]:
+    def sampled_for(self) -> list[Sequence | DraftedSequence]:
         """The sequence as it is, after the first draft, the first two, and so on."""
-        foreseen = [Foreseen(self.sequence, self.drafts[: count + 1]) for count in range(len(self.drafts))]
-        return [self.sequence, *foreseen]
+        drafted = [
+            DraftedSequence(self.sequence, self.drafts[: count + 1]) for count in range(len(self.drafts))
+        ]
+        return [self.sequence, *drafted]
 
 
-class Update(NamedTuple):
-    """What a step brought one sequence; the last one carries `finish_reason` and `usage`."""
+class SequenceOutput(NamedTuple):
+    """What a step yields for one sequence, on its way to the sequence's `Generation`."""
 
     sequence: Sequence
-    delta: Delta
-    finish_reason: FinishReason | None = None
-    usage: Usage | None = None
-    error: str | None = None
-    prompt: PromptDetails | None = None
+    chunk: Chunk

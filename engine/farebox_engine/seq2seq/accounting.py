@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 from farebox_engine.seq2seq.decoding import Decoding
+from farebox_engine.serving.device_ledger import DeviceLedger
 
 
 @dataclass(frozen=True, slots=True)
-class CostModel:
-    """Estimates what a request costs in a call, in bytes of memory traffic; see `accounting.CostModel`.
+class Seq2SeqCost:
+    """Estimates what a request costs in a call, in bytes of memory traffic; see `DecoderCost`.
 
     Encoding and decoding each read their own weights once, whoever takes part: sources share
     that equally, and so do hypotheses. `encoder_parameters` are those that a source's tokens
@@ -43,42 +43,28 @@ class CostModel:
         return items * self.item_bytes + operations / self.operations_per_byte
 
 
-class DeviceLedger:
-    """Charges the device's busy time to requests, or to the operator.
+class Seq2SeqAccounting:
+    """Charges each call to its requests, or to the operator, on a `DeviceLedger`."""
 
-    In whole nanoseconds, so that the shares sum to the busy time exactly.
-    """
-
-    def __init__(self, model: CostModel) -> None:
-        self.busy_ns = 0
-        self.operator_ns = 0
+    def __init__(self, model: Seq2SeqCost, ledger: DeviceLedger) -> None:
+        self.ledger = ledger
         self._model = model
 
     def charge_encoding(self, decodings: Seq[Decoding], busy_ns: int) -> None:
+        """Split the time of a call; what was encoded before is the operator's."""
         costs = [self._model.encoding(each, len(decodings)) for each in decodings]
         self._charge(decodings, costs, busy_ns, [each.encoded for each in decodings])
 
     def charge_decoding(self, decodings: Seq[Decoding], busy_ns: int) -> None:
-        """To be called before the step is committed."""
+        """Split the time of a call; to be called before the step is committed."""
         hypotheses = sum(len(each.rows) for each in decodings)
         costs = [self._model.decoding(each, hypotheses) for each in decodings]
         self._charge(decodings, costs, busy_ns, [each.computed < each.furthest for each in decodings])
 
-    def write_off(self, busy_ns: int) -> None:
-        """A failed call is the operator's."""
-        self.busy_ns += busy_ns
-        self.operator_ns += busy_ns
-
     def _charge(self, decodings: Seq[Decoding], costs: Seq[float], busy_ns: int, repeated: Seq[bool]) -> None:
-        """Split `busy_ns`; the shares of what is done a second time are the operator's."""
-        self.busy_ns += busy_ns
-        past = list(itertools.accumulate(costs))
-        charged = 0
-        for each, cost, again in zip(decodings, past, repeated, strict=True):
-            # Running sums are rounded, not shares: the last is the whole, so nothing remains.
-            share = round(busy_ns * (cost / past[-1])) - charged
-            charged += share
+        shares = self.ledger.split(busy_ns, costs)
+        for decoding, share, again in zip(decodings, shares, repeated, strict=True):
             if again:
-                self.operator_ns += share
+                self.ledger.charge_operator(share)
             else:
-                each.device_ns += share
+                decoding.sequence.device_ns += share

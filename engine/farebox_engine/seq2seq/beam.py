@@ -24,7 +24,7 @@ class BeamSearch:
     """Keeps the `num_beams` best running hypotheses and the as many best finished ones.
 
     A finished hypothesis scores its log-probability divided by its length, end token
-    included, to the power of `length_penalty`. `early_stopping`: see `GenerationDefaults`.
+    included, to the power of `length_penalty`. `early_stopping`: see `GenerationConfig`.
     """
 
     def __init__(

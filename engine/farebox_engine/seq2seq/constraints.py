@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 
 from farebox_engine.scheduling.sequence import Sequence
-from farebox_engine.seq2seq.defaults import GenerationDefaults
+from farebox_engine.seq2seq.generation_config import GenerationConfig
 
 
 class Constraints:
     """The constraints on one request; the same at its turn in `transformers`, whatever the batch."""
 
-    def __init__(self, defaults: GenerationDefaults, sequence: Sequence) -> None:
+    def __init__(self, defaults: GenerationConfig, sequence: Sequence) -> None:
         self._defaults = defaults
         self._limit = sequence.token_limit
         # As in transformers, what ends a text cannot be banned.

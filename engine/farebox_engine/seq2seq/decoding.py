@@ -21,11 +21,10 @@ class Hypothesis:
 class Decoding:
     """A request whose source is, or is about to be, encoded into `source_blocks`.
 
-    `reserved` is how many blocks it may come to need, `device_ns` its share of the device
-    so far. Without `beams` there is one hypothesis, the sequence's own. The keys and values
-    of the first `computed` tokens of each hypothesis are in its blocks: all but the last, or
-    fewer after the cache was lost. `furthest` is the highest that ever was, and `encoded`
-    tells whether the source ever was: below and after it, work is done a second time.
+    `reserved` is how many blocks it may come to need. Without `beams` there is one hypothesis, the
+    sequence's own. The keys and values of the first `computed` tokens of each hypothesis are in its
+    blocks: all but the last, or fewer after the cache was lost. `furthest` is the highest that ever
+    was, and `encoded` tells whether the source ever was: below and after it, work is done a second time.
     `copies` are blocks to be copied before the next step, to be written to.
     """
 
@@ -35,7 +34,6 @@ class Decoding:
     rows: list[Hypothesis]
     reserved: int
     source_blocks: list[int] = field(default_factory=list)
-    device_ns: int = 0
     computed: int = 0
     furthest: int = 0
     encoded: bool = False
@@ -56,5 +54,5 @@ class Decoding:
 
     @property
     def lags(self) -> bool:
-        """Whether the next step computes a token whose successor is known: its outcome is of no interest."""
+        """Whether the next step computes a token whose successor is known: what that yields is known."""
         return self.target_length < len(self.rows[0].tokens)

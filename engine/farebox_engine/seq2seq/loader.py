@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from farebox_engine.checkpoint.fields import ConfigError
 from farebox_engine.checkpoint.folder import open_folder
 from farebox_engine.errors import LoadError
-from farebox_engine.seq2seq.defaults import GenerationDefaults
+from farebox_engine.seq2seq.generation_config import GenerationConfig
 from farebox_engine.seq2seq.models.model import EncoderDecoder
 from farebox_engine.seq2seq.models.registry import FAMILIES, Family
 from farebox_engine.tokenization.tokenizer import ChatTokenizer
@@ -25,7 +25,7 @@ class LoadedSeq2Seq:
     """A model ready to run. `model_hash` is the SHA-256 over its weight files, hexadecimal."""
 
     model: EncoderDecoder
-    defaults: GenerationDefaults
+    defaults: GenerationConfig
     tokenizer: ChatTokenizer
     model_hash: str
     encoder_parameters: int
@@ -57,7 +57,7 @@ def load_seq2seq(folder: str | Path, *, device: torch.device, dtype: torch.dtype
         )
         model = cast(EncoderDecoder, module)
         vocab_size = model.dimensions.vocab_size
-        defaults = GenerationDefaults.load(checkpoint.path, checkpoint.description, vocab_size)
+        defaults = GenerationConfig.load(checkpoint.path, checkpoint.description, vocab_size)
     encoder, decoder = _parameters(module)
     return LoadedSeq2Seq(
         model=model,

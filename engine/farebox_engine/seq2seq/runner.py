@@ -19,8 +19,8 @@ from farebox_engine.seq2seq.decoding import Decoding
 from farebox_engine.seq2seq.encoding import SourceAttention
 from farebox_engine.seq2seq.models.model import EncoderDecoder
 
-# What a step brings a request: a token, or its beams' best continuations (None: not numbers).
-Outcome = Sampled | list[Candidate] | None
+# What a step yields for a request: a token, or its beams' best continuations (None: not numbers).
+NextTokens = Sampled | list[Candidate] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a step brought each request, and the time taken."""
+    """What a step yields for each request, and the time taken."""
 
-    outcomes: list[tuple[Decoding, Outcome]]
+    next_tokens: list[tuple[Decoding, NextTokens]]
     busy_ns: int
 
 
@@ -92,9 +92,9 @@ class Seq2SeqRunner:
         )
         logits = self._model.logits(states)
         singles = sum(each.beams is None for each in decodings)
-        outcomes: list[Outcome] = list(_sample(logits[:singles], decodings[:singles]))
-        outcomes += _search(logits[singles:], decodings[singles:])
-        return Decoded(list(zip(decodings, outcomes, strict=True)), time.perf_counter_ns() - started)
+        found: list[NextTokens] = list(_sample(logits[:singles], decodings[:singles]))
+        found += _search(logits[singles:], decodings[singles:])
+        return Decoded(list(zip(decodings, found, strict=True)), time.perf_counter_ns() - started)
 
 
 def _sample(logits: Tensor, decodings: Seq[Decoding]) -> list[Sampled]:
@@ -111,7 +111,7 @@ def _sample(logits: Tensor, decodings: Seq[Decoding]) -> list[Sampled]:
     return sample(logits, [each.sequence for each in decodings])
 
 
-def _search(logits: Tensor, decodings: Seq[Decoding]) -> Iterator[Outcome]:
+def _search(logits: Tensor, decodings: Seq[Decoding]) -> Iterator[NextTokens]:
     """Each beam search's best continuations from fp32 `logits` [N, vocab] of all hypotheses.
 
     As in transformers, what may not follow loses its probability to nobody.

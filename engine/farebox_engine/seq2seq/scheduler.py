@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Sequence as Seq
 
 from farebox_engine.scheduling.blocks import BlockPool
 from farebox_engine.scheduling.fair_queue import FairQueue
@@ -89,8 +88,9 @@ class Seq2SeqScheduler:
             admitted.append(decoding)
         return admitted
 
-    def make_room(self, decodings: Seq[Decoding]) -> None:
-        """See to it that every hypothesis' next position has a block of its own."""
+    def schedule(self) -> list[Decoding]:
+        """All that run; every hypothesis' next position has a block of its own."""
+        decodings = self.decodings()
         for decoding in decodings:
             index = decoding.computed // self._block_size
             for row in decoding.rows:
@@ -102,6 +102,7 @@ class Seq2SeqScheduler:
                     (row.blocks[index],) = self._pool.allocate(1)
                     self._pool.release([shared])
                     decoding.copies.append((shared, row.blocks[index]))
+        return decodings
 
     def commit(self, decoding: Decoding) -> None:
         """Record that a step has computed one position of every hypothesis; charge for it if it is new."""

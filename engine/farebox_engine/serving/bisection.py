@@ -20,25 +20,35 @@ Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
-class Outcome(Generic[Part, Result]):
-    """What became of a step: `results` of what succeeded, `failed` parts, and the time lost.
+class Computed(Generic[Part, Result]):
+    """A step after bisection: `batches` that succeeded with their results, `failed` parts, and the time lost.
 
     `short_of_memory` is set when memory ran out on the way.
     """
 
-    results: list[Result] = field(default_factory=list)
+    batches: list[tuple[list[Part], Result]] = field(default_factory=list)
     failed: list[Part] = field(default_factory=list)
-    wasted_seconds: float = 0.0
+    wasted_ns: int = 0
     attempts_failed: int = 0
     short_of_memory: bool = False
+
+    @property
+    def results(self) -> list[Result]:
+        return [result for _, result in self.batches]
+
+
+def fail_alone(part: Part, short_of_memory: bool) -> Part | None:
+    """There is nothing smaller to try instead of a part that failed by itself."""
+    del part, short_of_memory
+    return None
 
 
 def compute(
     run: Callable[[list[Part]], Result],
     parts: Seq[Part],
     fence: Fence[Part],
-    shorten: Callable[[Part, bool], Part | None] = lambda _part, _short_of_memory: None,
-) -> Outcome[Part, Result]:
+    shorten: Callable[[Part, bool], Part | None] = fail_alone,
+) -> Computed[Part, Result]:
     """Have `parts` `run`; where that fails, each half on its own, down to the single ones that fail.
 
     A part is computed again for that, so it must be safe to, as it is where the same is
@@ -48,29 +58,29 @@ def compute(
     Raises:
         Abandoned: this thread was given up meanwhile.
     """
-    outcome: Outcome[Part, Result] = Outcome()
-    batches = [list(parts)]
-    while batches:
-        batch = batches.pop()
-        started = time.perf_counter()
+    computed: Computed[Part, Result] = Computed()
+    pending = [list(parts)]
+    while pending:
+        batch = pending.pop()
+        started = time.perf_counter_ns()
         try:
             with fence.guard(batch):
-                outcome.results.append(run(batch))
+                computed.batches.append((batch, run(batch)))
             continue
         except Exception as error:
             _log.exception("engine.step_failed")
             short_of_memory = is_shortage(error)
         # Outside of the handler: the exception's frames hold the very tensors that must go.
-        outcome.wasted_seconds += time.perf_counter() - started
-        outcome.attempts_failed += 1
+        computed.wasted_ns += time.perf_counter_ns() - started
+        computed.attempts_failed += 1
         if short_of_memory:
-            outcome.short_of_memory = True
+            computed.short_of_memory = True
             torch.cuda.empty_cache()
         middle = len(batch) // 2
         if middle:
-            batches += [batch[middle:], batch[:middle]]
+            pending += [batch[middle:], batch[:middle]]
         elif (shorter := shorten(batch[0], short_of_memory)) is not None:
-            batches.append([shorter])
+            pending.append([shorter])
         else:
-            outcome.failed += batch
-    return outcome
+            computed.failed += batch
+    return computed

@@ -7,11 +7,11 @@ from typing import Any, Protocol, TypeVar
 from farebox_engine.serving.fence import Fence
 
 Item = TypeVar("Item", contravariant=True)
-News = TypeVar("News")
+CoreOutput = TypeVar("CoreOutput")
 
 
-class Core(Protocol[Item, News]):
-    """Takes items of work, computes them a `step` at a time, and collects what there is to tell of them.
+class Core(Protocol[Item, CoreOutput]):
+    """Takes items of work, computes them a `step` at a time, and collects what that yields.
 
     It belongs to one thread at a time. `fence` encloses the calls into the model; when the
     thread inside is given up, the core passes to whoever calls `recover`.
@@ -44,8 +44,8 @@ class Core(Protocol[Item, News]):
         """
         ...
 
-    def collect(self) -> list[News]:
-        """What there is to tell since the last call."""
+    def collect(self) -> list[CoreOutput]:
+        """What the steps since the last call yielded, and which items have ended."""
         ...
 
     def recover(self, error: str) -> None:

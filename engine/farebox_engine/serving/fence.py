@@ -28,7 +28,7 @@ class Fence(Generic[Part]):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._given_up = False
-        self._entered_at: float | None = None
+        self._entered_at: int | None = None
         self._turn = 0
         self.parts: Sequence[Part] = ()
 
@@ -42,7 +42,7 @@ class Fence(Generic[Part]):
         with self._lock:
             self.parts = parts
             self._turn += 1
-            self._entered_at = time.perf_counter()
+            self._entered_at = time.perf_counter_ns()
         try:
             yield
         finally:
@@ -58,10 +58,10 @@ class Fence(Generic[Part]):
         return None if self._entered_at is None else self._turn
 
     @property
-    def seconds_inside(self) -> float:
-        """How long the call under way has taken so far."""
+    def ns_inside(self) -> int:
+        """How long the call under way has taken so far, in nanoseconds."""
         entered_at = self._entered_at
-        return 0.0 if entered_at is None else time.perf_counter() - entered_at
+        return 0 if entered_at is None else time.perf_counter_ns() - entered_at
 
     def give_up(self, turn: int) -> bool:
         """Give up the thread in call number `turn`; False if it has come out."""

@@ -7,10 +7,8 @@ import time
 from collections.abc import Callable
 
 from farebox_engine.outputs import Chunk, FinishReason
-from farebox_engine.params import GenerationRequest
-from farebox_engine.scheduling.sequence import Sequence, Update
+from farebox_engine.scheduling.sequence import Sequence, SequenceOutput
 from farebox_engine.serving.supervisor import Supervisor
-from farebox_engine.tokenization.transcript import EMPTY_DELTA
 
 
 class Generation:
@@ -21,11 +19,12 @@ class Generation:
     and `usage`; there is always one.
     """
 
-    def __init__(self, request_id: str, cancel: Callable[[], None], *, with_logprobs: bool) -> None:
-        self.request_id = request_id
+    def __init__(self, sequence: Sequence, cancel: Callable[[], None]) -> None:
+        self.request_id = sequence.request.request_id
+        self._sequence = sequence
         self._cancel = cancel
-        self._with_logprobs = with_logprobs
-        self._unread: list[Update] = []
+        self._with_logprobs = sequence.request.params.logprobs is not None
+        self._unread: list[Chunk] = []
         self._reader: asyncio.Future[None] | None = None
         self._tap: Callable[[Chunk], bool] | None = None
         self._ended = False
@@ -43,9 +42,9 @@ class Generation:
                 await self._reader
             finally:
                 self._reader = None
-        updates, self._unread = self._unread, []
-        self._read_end = updates[-1].finish_reason is not None
-        return self._merge(updates)
+        chunks, self._unread = self._unread, []
+        self._read_end = chunks[-1].finish_reason is not None
+        return self._merge(chunks)
 
     def cancel(self) -> None:
         """Stop generating at the next step; the last chunk still comes. No effect after the end."""
@@ -59,44 +58,36 @@ class Generation:
         """
         self._tap = take
 
-    def push(self, update: Update) -> None:
-        """Take what the engine delivers; called by the engine only."""
-        self._ended = update.finish_reason is not None
+    def push(self, chunk: Chunk) -> None:
+        """Take what a step yielded; called by the engine only."""
+        self._ended = chunk.finish_reason is not None
         if self._ended:
             self._tap = None  # What it belongs to may hold this generation.
         reader = self._reader
         if reader is None or reader.done():
-            self._unread.append(update)
-        elif self._tap is None or not self._tap(self._merge([update])):
-            self._unread.append(update)
+            self._unread.append(chunk)
+        elif self._tap is None or not self._tap(self._merge([chunk])):
+            self._unread.append(chunk)
             reader.set_result(None)
 
-    def _merge(self, updates: list[Update]) -> Chunk:
-        last = updates[-1]
-        if len(updates) == 1:
-            text, token_ids, logprobs = last.delta
-            return Chunk(
-                text,
-                token_ids,
-                logprobs if self._with_logprobs else None,
-                last.finish_reason,
-                last.usage,
-                last.error,
-                last.sequence.cached_tokens,
-                last.prompt,
-            )
-        deltas = [update.delta for update in updates]
+    def _merge(self, chunks: list[Chunk]) -> Chunk:
+        """What the steps yielded as one chunk for the reader, with what all of its chunks have."""
+        text, token_ids, logprobs, finish_reason, usage, error, _, prompt = chunks[-1]
+        if len(chunks) > 1:
+            text = "".join([chunk.text for chunk in chunks])
+            token_ids = tuple([token for chunk in chunks for token in chunk.token_ids])
+            prompt = next((chunk.prompt for chunk in chunks if chunk.prompt is not None), None)
+            if self._with_logprobs:
+                logprobs = tuple([entry for chunk in chunks for entry in chunk.logprobs or ()])
         return Chunk(
-            text="".join(delta.text for delta in deltas),
-            token_ids=tuple(token for delta in deltas for token in delta.token_ids),
-            logprobs=(
-                tuple(entry for delta in deltas for entry in delta.logprobs) if self._with_logprobs else None
-            ),
-            finish_reason=last.finish_reason,
-            usage=last.usage,
-            error=last.error,
-            cached_tokens=last.sequence.cached_tokens,
-            prompt=next((update.prompt for update in updates if update.prompt is not None), None),
+            text,
+            token_ids,
+            logprobs if self._with_logprobs else None,
+            finish_reason,
+            usage,
+            error,
+            self._sequence.cached_tokens,
+            prompt,
         )
 
 
@@ -106,40 +97,37 @@ class Generations:
     def __init__(self) -> None:
         self._open: dict[Sequence, Generation] = {}
 
-    def begin(
-        self, request: GenerationRequest, sequence: Sequence, supervisor: Supervisor[Sequence, Update]
-    ) -> Generation:
-        """Hand `sequence`, made for `request`, over to be computed.
+    def begin(self, sequence: Sequence, supervisor: Supervisor[Sequence, SequenceOutput]) -> Generation:
+        """Hand `sequence` over to be computed.
 
         Raises:
-            ClosedError: nobody will take it up.
+            ClosedError: nobody will compute it.
         """
-        generation = Generation(
-            request.request_id,
-            lambda: supervisor.cancel(sequence),
-            with_logprobs=request.params.logprobs is not None,
-        )
+        generation = Generation(sequence, lambda: supervisor.cancel(sequence))
         supervisor.submit(sequence)
         # Deliveries run on this very loop, so that none can come before this line.
         self._open[sequence] = generation
         return generation
 
-    def deliver(self, updates: list[Update]) -> None:
-        """Pass on what a step brought."""
-        for update in updates:
-            generation = self._open.get(update.sequence)
+    def deliver(self, outputs: list[SequenceOutput]) -> None:
+        """Pass on what a step yielded."""
+        for sequence, chunk in outputs:
+            generation = self._open.get(sequence)
             if generation is None:
                 continue
-            generation.push(update)
-            if update.finish_reason is not None:
-                del self._open[update.sequence]
+            generation.push(chunk)
+            if chunk.finish_reason is not None:
+                del self._open[sequence]
 
     def end_all(self, error: str) -> None:
         """Whatever ends the computing, nobody waits for it for ever."""
         now = time.perf_counter()
         self.deliver(
             [
-                Update(sequence, EMPTY_DELTA, FinishReason.ERROR, sequence.usage(now), error)
+                SequenceOutput(
+                    sequence,
+                    Chunk("", (), (), FinishReason.ERROR, sequence.usage(now), error),
+                )
                 for sequence in self._open
             ]
         )

@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(slots=True)
-class Mail(Generic[Item]):
+class Messages(Generic[Item]):
     """New items of work, items to cancel, and whether to close."""
 
     submitted: list[Item] = field(default_factory=list)
@@ -21,11 +21,11 @@ class Mail(Generic[Item]):
 
 
 class Mailbox(Generic[Item]):
-    """Collects mail under a lock that is never held for longer than a list operation."""
+    """Collects messages under a lock that is never held for longer than a list operation."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
-        self._mail: Mail[Item] = Mail()
+        self._messages: Messages[Item] = Messages()
         self._reason = ""
 
     def submit(self, item: Item) -> None:
@@ -35,29 +35,29 @@ class Mailbox(Generic[Item]):
             ClosedError: nobody will read it; checked under the lock, so that none is lost.
         """
         with self._condition:
-            if self._mail.closed:
+            if self._messages.closed:
                 raise ClosedError(self._reason)
-            self._mail.submitted.append(item)
+            self._messages.submitted.append(item)
             self._condition.notify()
 
     def cancel(self, item: Item) -> None:
         with self._condition:
-            self._mail.cancelled.append(item)
+            self._messages.cancelled.append(item)
             self._condition.notify()
 
     def close(self, reason: str = "The engine has been closed.") -> None:
         """Take nothing more; whoever tries is told the `reason` given first."""
         with self._condition:
             self._reason = self._reason or reason
-            self._mail.closed = True
+            self._messages.closed = True
             self._condition.notify()
 
-    def take(self, *, wait: bool) -> Mail[Item]:
+    def take(self, *, wait: bool) -> Messages[Item]:
         """Everything that has come; with `wait`, not before something has."""
         with self._condition:
             if wait:
                 self._condition.wait_for(
-                    lambda: self._mail.submitted or self._mail.cancelled or self._mail.closed
+                    lambda: self._messages.submitted or self._messages.cancelled or self._messages.closed
                 )
-            mail, self._mail = self._mail, Mail(closed=self._mail.closed)
-            return mail
+            messages, self._messages = self._messages, Messages(closed=self._messages.closed)
+            return messages

@@ -9,7 +9,7 @@ from typing import Generic
 
 from farebox_engine.config import EngineConfig
 from farebox_engine.errors import ClosedError
-from farebox_engine.serving.core_protocol import Core, Item, News
+from farebox_engine.serving.core_protocol import Core, CoreOutput, Item
 from farebox_engine.serving.mailbox import Mailbox
 from farebox_engine.serving.watchdog import Watchdog
 from farebox_engine.serving.worker import Worker
@@ -21,7 +21,7 @@ _BROKE = "The engine failed while computing this request."
 _CLOSED = "The engine was closed."
 
 
-class Supervisor(Generic[Item, News]):
+class Supervisor(Generic[Item, CoreOutput]):
     """Starts workers, watches them and replaces them; on the event loop's thread, but for `close`.
 
     The weights stay; a successor gets a new KV cache, if there is one, as the old one belongs to
@@ -30,10 +30,10 @@ class Supervisor(Generic[Item, News]):
 
     def __init__(
         self,
-        core: Core[Item, News],
+        core: Core[Item, CoreOutput],
         config: EngineConfig,
         *,
-        deliver: Callable[[list[News]], None],
+        deliver: Callable[[list[CoreOutput]], None],
         end_all: Callable[[str], None],
     ) -> None:
         """`deliver` and `end_all` are called on the event loop; the latter ends whatever has not ended."""
@@ -46,8 +46,8 @@ class Supervisor(Generic[Item, News]):
         self._mailbox: Mailbox[Item] = Mailbox()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watchdog: Watchdog | None = None
-        self._worker: Worker[Item, News] | None = None
-        self._abandoned: list[Worker[Item, News]] = []
+        self._worker: Worker[Item, CoreOutput] | None = None
+        self._abandoned: list[Worker[Item, CoreOutput]] = []
         self._closing = False
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -70,7 +70,7 @@ class Supervisor(Generic[Item, News]):
         """Hand over new work.
 
         Raises:
-            ClosedError: nobody will take it up.
+            ClosedError: nobody will compute it.
         """
         if self._worker is None:
             raise ClosedError("The engine is not running; start it first.")
@@ -102,7 +102,7 @@ class Supervisor(Generic[Item, News]):
             self._mailbox,
             torch_threads=self._config.cpu_threads(),
             rebuild=rebuild,
-            deliver=lambda news: self._on_loop(self._deliver, news),
+            deliver=lambda outputs: self._on_loop(self._deliver, outputs),
             ended=lambda broke: self._on_loop(self._on_ended, worker, broke),
         )
         worker.start()
@@ -115,7 +115,7 @@ class Supervisor(Generic[Item, News]):
             self._abandoned.append(self._worker)
         self._replace(_HUNG)
 
-    def _on_ended(self, worker: Worker[Item, News], broke: bool) -> None:
+    def _on_ended(self, worker: Worker[Item, CoreOutput], broke: bool) -> None:
         if worker is not self._worker:
             return
         if broke and not self._closing:

@@ -9,15 +9,15 @@ from typing import Generic
 
 import torch
 
-from farebox_engine.serving.core_protocol import Core, Item, News
+from farebox_engine.serving.core_protocol import Core, CoreOutput, Item
 from farebox_engine.serving.fence import Abandoned
-from farebox_engine.serving.mailbox import Mail, Mailbox
+from farebox_engine.serving.mailbox import Mailbox, Messages
 
 _log = logging.getLogger(__name__)
 
 
-class Worker(Generic[Item, News]):
-    """Takes the mail, computes a step, hands over, until the mailbox closes.
+class Worker(Generic[Item, CoreOutput]):
+    """Takes the messages, computes a step, hands over, until the mailbox closes.
 
     With `rebuild`, the core is rebuilt first.
 
@@ -27,12 +27,12 @@ class Worker(Generic[Item, News]):
 
     def __init__(
         self,
-        core: Core[Item, News],
+        core: Core[Item, CoreOutput],
         mailbox: Mailbox[Item],
         *,
         torch_threads: int,
         rebuild: bool,
-        deliver: Callable[[list[News]], None],
+        deliver: Callable[[list[CoreOutput]], None],
         ended: Callable[[bool], None],
     ) -> None:
         self._core = core
@@ -59,8 +59,8 @@ class Worker(Generic[Item, News]):
         try:
             if self._rebuild:
                 self._core.rebuild()
-            while not (mail := self._mailbox.take(wait=self._core.idle)).closed:
-                self._turn(mail)
+            while not (messages := self._mailbox.take(wait=self._core.idle)).closed:
+                self._turn(messages)
         except Abandoned:
             _log.warning("engine.abandoned_thread_returned")
         except BaseException:
@@ -70,19 +70,19 @@ class Worker(Generic[Item, News]):
         else:
             self._ended(False)
 
-    def _turn(self, mail: Mail[Item]) -> None:
-        for item in mail.submitted:
+    def _turn(self, messages: Messages[Item]) -> None:
+        for item in messages.submitted:
             self._core.add(item)
         # An item may have ended while its cancellation was under way.
-        for item in mail.cancelled:
+        for item in messages.cancelled:
             self._core.cancel(item)
-        if mail.cancelled:
+        if messages.cancelled:
             # Their readers need not wait for the step.
             self._hand_over()
         self._core.step()
         self._hand_over()
 
     def _hand_over(self) -> None:
-        news = self._core.collect()
-        if news:
-            self._deliver(news)
+        outputs = self._core.collect()
+        if outputs:
+            self._deliver(outputs)

@@ -29,7 +29,7 @@ class ReasoningCount:
         return self._fed if self._open else self._closed_at
 
     def feed(self, text: str) -> None:
-        """Take up a token, which adds `text` to the answer; empty for one that ends it."""
+        """Count a token, which adds `text` to the answer; empty for one that ends it."""
         if self._over:
             return
         self._fed += 1

@@ -6,22 +6,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from farebox_engine.outputs import PromptDetails, RawLogprobs, TokenAlternative, TokenLogprob
+from farebox_engine.outputs import Chunk, PromptDetails, RawLogprobs, TokenAlternative, TokenLogprob
 from farebox_engine.tokenization.detokenizer import Detokenizer
 from farebox_engine.tokenization.reasoning import ReasoningCount
 from farebox_engine.tokenization.stop_strings import StopMatcher
 from farebox_engine.tokenization.vocabulary import Vocabulary
-
-
-class Delta(NamedTuple):
-    """Newly deliverable text, the tokens it completes, and their log-probabilities if asked for."""
-
-    text: str
-    token_ids: tuple[int, ...]
-    logprobs: tuple[TokenLogprob, ...]
-
-
-EMPTY_DELTA = Delta("", (), ())
 
 
 class _Undelivered(NamedTuple):
@@ -77,7 +66,7 @@ class Transcript:
         return PromptDetails(text, (None, *entries))
 
     def feed(self, token: int, logprobs: RawLogprobs | None, *, may_stop: bool = True) -> bool:
-        """Take up a token; True if it completes a stop string, after which no more may come.
+        """Add a token; True if it completes a stop string, after which no more may come.
 
         Without `may_stop` its text is no part of a stop string.
         """
@@ -94,20 +83,20 @@ class Transcript:
         return self._stopped
 
     def feed_end(self, token: int) -> None:
-        """Take up the token that ends the completion; it has no text."""
+        """Add the token that ends the completion; it has no text."""
         if self._reasoning is not None:
             self._reasoning.feed("")
         self._undelivered.append(_Undelivered(token, self._produced, self._produced, None))
 
-    def take(self) -> Delta:
-        """What has become deliverable since the last call."""
+    def take(self) -> Chunk:
+        """The text and tokens that have become deliverable since the last call."""
         settled = []
         while self._undelivered and self._undelivered[0].end <= self._shown:
             settled.append(self._undelivered.popleft())
-        return self._delta(settled)
+        return self._chunk(settled)
 
-    def finish(self) -> Delta:
-        """What is left at a normal end: every token counts as delivered.
+    def finish(self) -> Chunk:
+        """The text and tokens that are left at a normal end: every token counts as delivered.
 
         The tokens of a stop string have no log-probabilities, as they have no text.
         """
@@ -121,17 +110,17 @@ class Transcript:
             for entry in self._undelivered
         ]
         self._undelivered.clear()
-        return self._delta(settled)
+        return self._chunk(settled)
 
     def _show(self, text: str) -> None:
         if text:
             self._ready.append(text)
             self._shown += len(text)
 
-    def _delta(self, settled: list[_Undelivered]) -> Delta:
+    def _chunk(self, settled: list[_Undelivered]) -> Chunk:
         text = "".join(self._ready)
         self._ready.clear()
-        return Delta(
+        return Chunk(
             text,
             tuple([entry.token for entry in settled]),
             tuple([entry.logprob for entry in settled if entry.logprob is not None]),

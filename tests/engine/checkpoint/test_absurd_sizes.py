@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import save_file
 
 from farebox_engine import Engine, EngineConfig, LoadError
-from farebox_engine.seq2seq.engine import Seq2SeqEngine
 from tests.engine.checkpoint.bad_folders import changed, load, refusal, spoiled
 
 CONFIG = EngineConfig(device="cpu", threads=1)
@@ -98,7 +97,7 @@ def test_a_context_that_no_memory_holds_is_refused(folders: dict[str, Path], tmp
     longest = Path(shutil.copytree(folders["t5"], tmp_path / "t5"))
     changed(n_positions=MOST)(longest)
     with pytest.raises(LoadError, match="choose a shorter context_length"):
-        Seq2SeqEngine.load(longest, CONFIG)
+        Engine.load(longest, CONFIG)
 
 
 def test_an_absurd_dense_layer_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:

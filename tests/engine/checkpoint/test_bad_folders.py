@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from farebox_engine import Engine, EngineConfig, LoadError
 from farebox_engine.encoders import EncoderEngine
 from farebox_engine.grammar.compiler import GrammarSpec
-from farebox_engine.seq2seq.engine import Seq2SeqEngine
 from tests.engine.checkpoint.bad_folders import Spoil, changed, config_of, load, refusal, spoiled, weights_of
 from tests.engine.conftest import StartEngine
 from tests.engine.generating import answers, begin, collect, random_prompts
@@ -198,7 +197,7 @@ async def test_running_models_never_notice(
     attempts: list[Callable[[], object]] = [
         lambda: Engine.load(bad, CONFIG),
         lambda: EncoderEngine.load(bad, CONFIG),
-        lambda: Seq2SeqEngine.load(bad, CONFIG),
+        lambda: load("seq2seq", bad, folders),
         lambda: engine.load_adapter("bad", adapter),
     ]
     refusals = await asyncio.gather(

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from farebox_engine import Generation, load_model
 from farebox_engine.checkpoint.config import DecoderConfig
-from farebox_engine.decoders.accounting import CostModel, DeviceLedger
+from farebox_engine.decoders.accounting import DecoderAccounting, DecoderCost
 from farebox_engine.scheduling.sequence import Span
+from farebox_engine.serving.device_ledger import DeviceLedger
 from tests.engine.generating import Answer, begin, collect, random_prompts
 from tests.engine.saboteur import BAD, POISON, Hang, sabotaged_engine
 from tests.engine.sequences import make_sequence
@@ -25,9 +26,9 @@ def config(checkpoint: Path) -> DecoderConfig:
 
 
 @pytest.fixture(scope="module")
-def model(config: DecoderConfig) -> CostModel:
+def model(config: DecoderConfig) -> DecoderCost:
     """What the tiny model costs, had it a million parameters."""
-    return CostModel.of(config, weight_bytes=4_000_000, parameters=1_000_000, item_bytes=4, on_gpu=False)
+    return DecoderCost.of(config, weight_bytes=4_000_000, parameters=1_000_000, item_bytes=4, on_gpu=False)
 
 
 async def leave_early(generation: Generation) -> Answer:
@@ -77,44 +78,61 @@ async def test_shares_of_a_random_load_sum_to_the_busy_time(checkpoint: Path) ->
     charged = sum(each.usage.device_seconds for each in found)
     assert charged > 0
     assert min(each.usage.device_seconds for each in found) >= 0
-    assert charged + stats.operator_seconds == pytest.approx(stats.busy_seconds, rel=1e-3)
+    assert charged + stats.operator_seconds == pytest.approx(stats.busy_seconds, abs=1e-8)
 
 
 spans = st.lists(
-    st.tuples(st.integers(0, 4000), st.integers(1, 512), st.integers(0, 5000), st.integers(0, 600)),
+    st.tuples(
+        st.integers(0, 4000),
+        st.integers(1, 512),
+        st.integers(0, 5000),
+        st.integers(0, 600),
+        st.integers(0, 8),
+    ),
     min_size=1,
     max_size=20,
 )
 
 
-@given(shapes=spans, seconds=st.floats(1e-6, 10))
-def test_a_steps_shares_sum_to_the_step(
-    model: CostModel, shapes: Seq[tuple[int, int, int, int]], seconds: float
+def accounting_by(model: DecoderCost) -> DecoderAccounting:
+    return DecoderAccounting(model, DeviceLedger())
+
+
+@given(shapes=spans, busy_ns=st.integers(0, 10**12), accepted=st.integers(0, 8))
+def test_a_steps_shares_sum_to_the_step_to_the_nanosecond(
+    model: DecoderCost, shapes: Seq[tuple[int, int, int, int, int]], busy_ns: int, accepted: int
 ) -> None:
-    ledger = DeviceLedger(model)
+    accounting = accounting_by(model)
     step, discarded = [], {}
-    for start, length, furthest, thrown_away in shapes:
+    for start, length, furthest, thrown_away, drafts in shapes:
         sequence = make_sequence([0])
         sequence.furthest = furthest
-        step.append(Span(sequence, start, length))
+        step.append(Span(sequence, start, length + drafts, drafts=(1,) * drafts))
         discarded[sequence] = thrown_away
-    ledger.charge(step, seconds, discarded)
-    charged = [span.sequence.device_seconds for span in step]
+    draft_ns = accounting.charge(step, busy_ns, discarded)
+    for span in step:
+        right = min(accepted, len(span.drafts))
+        if span.sequence in draft_ns:
+            for _ in range(right):
+                accounting.accept(span.sequence, draft_ns[span.sequence])
+            accounting.refuse(len(span.drafts) - right, draft_ns[span.sequence])
+    charged = [span.sequence.device_ns for span in step]
+    ledger = accounting.ledger
     assert min(charged) >= 0
-    assert sum(charged) + ledger.operator_seconds == pytest.approx(seconds)
-    assert ledger.busy_seconds == seconds
-    for span, (start, length, furthest, thrown_away), cost in zip(step, shapes, charged, strict=True):
-        if furthest >= start + length or thrown_away >= length:
-            assert cost == 0
-        elif furthest <= start and not thrown_away:
+    assert sum(charged) + ledger.operator_ns == ledger.busy_ns == busy_ns
+    for span, (_, _, furthest, thrown_away, _), cost in zip(step, shapes, charged, strict=True):
+        if furthest >= span.stop or thrown_away >= span.length:
+            assert cost == 0 or accepted
+        elif furthest <= span.start and not thrown_away and busy_ns > 10**9:
             assert cost > 0, span
 
 
 def test_a_prompt_pays_for_its_operations_and_decoding_for_the_bytes_it_reads(
-    config: DecoderConfig, model: CostModel
+    config: DecoderConfig, model: DecoderCost
 ) -> None:
     prompt, short, long = (make_sequence([0]) for _ in range(3))
-    DeviceLedger(model).charge([Span(prompt, 0, 100), Span(short, 100, 1), Span(long, 4000, 1)], 3.0)
+    step = [Span(prompt, 0, 100), Span(short, 100, 1), Span(long, 4000, 1)]
+    accounting_by(model).charge(step, 3 * 10**9)
     # In bytes: a third of the weights each; 2 operations per parameter and token, 10 operations a byte.
     weights, parameters = 4_000_000 / 3, 2 * 1_000_000 / 10
     read = 2 * 4 * config.num_layers * config.num_kv_heads * config.head_dim
@@ -125,32 +143,34 @@ def test_a_prompt_pays_for_its_operations_and_decoding_for_the_bytes_it_reads(
         long: weights + parameters + 4001 * (read + attended),
     }
     for sequence, cost in costs.items():
-        assert sequence.device_seconds == pytest.approx(3.0 * cost / sum(costs.values()))
+        assert sequence.device_ns == pytest.approx(3e9 * cost / sum(costs.values()), abs=1)
 
 
-def test_repeated_work_is_the_operators(model: CostModel) -> None:
-    ledger, sequence = DeviceLedger(model), make_sequence([0] * 100)
-    ledger.charge([Span(sequence, 0, 100)], 1.0)
+def test_repeated_work_is_the_operators(model: DecoderCost) -> None:
+    accounting, sequence = accounting_by(model), make_sequence([0] * 100)
+    accounting.charge([Span(sequence, 0, 100)], 1000)
     sequence.furthest = 100
-    ledger.charge([Span(sequence, 0, 100)], 1.0)
-    ledger.write_off(0.5)
-    assert (sequence.device_seconds, ledger.operator_seconds, ledger.busy_seconds) == (1.0, 1.5, 2.5)
+    accounting.charge([Span(sequence, 0, 100)], 1000)
+    ledger = accounting.ledger
+    ledger.write_off(500)
+    assert (sequence.device_ns, ledger.operator_ns, ledger.busy_ns) == (1000, 1500, 2500)
 
 
-def test_refused_speculation_is_the_operators(model: CostModel) -> None:
-    ledger, sequence = DeviceLedger(model), make_sequence([0] * 100)
-    shares = ledger.charge([Span(sequence, 99, 4, drafts=(1, 2, 3))], 1.0)
-    assert shares == {sequence: pytest.approx(0.25)}
-    assert sequence.device_seconds == pytest.approx(0.25)
-    ledger.accept(sequence, shares[sequence])
-    ledger.refuse(2, 2 * shares[sequence])
-    assert sequence.device_seconds == pytest.approx(0.5)
-    assert ledger.operator_seconds == pytest.approx(0.5)
-    assert ledger.discarded_tokens == 2
+def test_refused_speculation_is_the_operators(model: DecoderCost) -> None:
+    accounting, sequence = accounting_by(model), make_sequence([0] * 100)
+    draft_ns = accounting.charge([Span(sequence, 99, 4, drafts=(1, 2, 3))], 1003)
+    assert draft_ns == {sequence: 250}
+    # What cannot be split evenly goes with the token that is no guess.
+    assert sequence.device_ns == 253
+    accounting.accept(sequence, draft_ns[sequence])
+    accounting.refuse(2, draft_ns[sequence])
+    assert sequence.device_ns == 503
+    assert accounting.ledger.operator_ns == 500
+    assert accounting.discarded_tokens == 2
 
 
-def test_a_step_without_a_number_is_the_operators_with_its_drafts(model: CostModel) -> None:
-    ledger, sequence = DeviceLedger(model), make_sequence([0] * 100)
-    assert ledger.charge([Span(sequence, 99, 4, drafts=(1, 2, 3))], 1.0, {sequence: 4}) == {}
-    assert (sequence.device_seconds, ledger.operator_seconds) == (0, 1.0)
-    assert ledger.discarded_tokens == 4
+def test_a_step_without_a_number_is_the_operators_with_its_drafts(model: DecoderCost) -> None:
+    accounting, sequence = accounting_by(model), make_sequence([0] * 100)
+    assert accounting.charge([Span(sequence, 99, 4, drafts=(1, 2, 3))], 1000, {sequence: 4}) == {}
+    assert (sequence.device_ns, accounting.ledger.operator_ns) == (0, 1000)
+    assert accounting.discarded_tokens == 4

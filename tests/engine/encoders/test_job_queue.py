@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farebox_engine.encoders.job import Item, Job, JobQueue
+from farebox_engine.encoders.job import Job, JobInput, JobQueue
 from farebox_engine.encoders.tokenizer import Tokens
 
 BUDGET = 100
@@ -18,7 +18,7 @@ def make_job(tenant: str, *lengths: int) -> Job:
     return Job(inputs, tenant, submitted_at=0.0)
 
 
-def taken(items: list[Item]) -> Counter[str]:
+def taken(items: list[JobInput]) -> Counter[str]:
     """Tokens by tenant."""
     tokens: Counter[str] = Counter()
     for item in items:
@@ -66,7 +66,7 @@ def test_two_backlogged_tenants_never_drift_apart(loads: tuple[list[list[int]], 
     assert given == {name: sum(map(sum, jobs)) for name, jobs in zip("ab", loads, strict=True)}
 
 
-def last_of(items: list[Item], job: Job) -> Item | None:
+def last_of(items: list[JobInput], job: Job) -> JobInput | None:
     """The last input of a job that ends with these."""
     mine = [item for item in items if item.job is job]
     return mine[-1] if job.taken == len(job.inputs) else None

@@ -148,7 +148,8 @@ async def test_an_unloaded_adapter_is_freed_with_its_last_sequence(
     engine.load_adapter("x", llama.adapters["a"])
     running = begin(engine, random_prompts(11, (9,))[0], max_tokens=200, adapter="x")
     await anext(running)
-    adapter = weakref.ref(engine._adapters._adapters["x"])  # noqa: SLF001 - what is held is the point
+    store: Any = engine._adapters  # noqa: SLF001 - what is held is the point
+    adapter = weakref.ref(store._adapters["x"])  # noqa: SLF001
     engine.unload_adapter("x")
     gc.collect()
     assert adapter() is not None

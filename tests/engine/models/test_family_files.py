@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from farebox_engine import LoadError, load_model
 from farebox_engine.checkpoint.config import DecoderConfig
-from farebox_engine.decoders.accounting import CostModel
+from farebox_engine.decoders.accounting import DecoderCost
 from farebox_engine.models.gemma3 import read_gemma3
 from farebox_engine.models.loader import LoadedModel, allocate
 from farebox_engine.models.mistral import read_mistral
@@ -135,7 +135,7 @@ def test_a_token_is_not_charged_for_what_it_does_not_meet() -> None:
     }
 
     def cost(length: int, **changes: Any) -> float:
-        model = CostModel.of(
+        model = DecoderCost.of(
             DecoderConfig(**(shape | changes)),
             weight_bytes=40_000,
             parameters=10_000,

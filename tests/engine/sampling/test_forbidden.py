@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farebox_engine.sampling.forbidden import forbidden_tokens
-from farebox_engine.scheduling.sequence import Foreseen
+from farebox_engine.scheduling.sequence import DraftedSequence
 from tests.engine.sequences import make_sequence
 
 TOKENS = st.integers(0, 3)
@@ -31,8 +31,8 @@ def test_what_would_complete_a_bad_word_or_end_too_soon_is_forbidden(
     sequence = make_sequence(
         prompt, generated=generated, bad_words=tuple(words), min_tokens=min_tokens, stop_token_ids=(9,)
     )
-    foreseen = Foreseen(sequence, tuple(drafts)) if drafts else sequence
-    found = set(forbidden_tokens(foreseen))
+    row = DraftedSequence(sequence, tuple(drafts)) if drafts else sequence
+    found = set(forbidden_tokens(row))
     completion = generated + drafts
     ending = {
         token

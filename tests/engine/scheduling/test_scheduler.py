@@ -28,7 +28,7 @@ def compute(scheduler: Scheduler, spans: list[Span]) -> list[Sequence]:
     finished = []
     for span in spans:
         sequence = span.sequence
-        scheduler.commit(span.settled)
+        scheduler.commit(span.without_drafts)
         if not span.samples:
             continue
         grow(scheduler, sequence)
@@ -37,7 +37,7 @@ def compute(scheduler: Scheduler, spans: list[Span]) -> list[Sequence]:
                 break
             scheduler.commit(Span(sequence, sequence.computed, 1))
             grow(scheduler, sequence)
-        scheduler.settle(sequence)
+        scheduler.trim(sequence)
         if sequence.completion_length == sequence.token_limit:
             scheduler.remove(sequence)
             finished.append(sequence)

@@ -7,11 +7,11 @@ import pytest
 from transformers import PreTrainedModel
 
 from farebox_engine import EngineConfig
-from farebox_engine.seq2seq.engine import Seq2SeqEngine
+from farebox_engine.engine import Engine
 from tests.engine.seq2seq.checkpoints import FAMILIES, build_seq2seq, load_reference
 from tests.engine.started import started
 
-StartSeq2Seq = Callable[..., Seq2SeqEngine]
+StartSeq2Seq = Callable[..., Engine]
 
 
 @pytest.fixture(scope="session", params=FAMILIES)
@@ -39,8 +39,8 @@ def marian(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def start_seq2seq() -> AsyncIterator[StartSeq2Seq]:
     """Starts engines with given settings; closed afterwards, when none may hold a block."""
 
-    def load(path: Path, **settings: object) -> Seq2SeqEngine:
-        return Seq2SeqEngine.load(path, EngineConfig(device="cpu", threads=1, **settings))  # type: ignore[arg-type]
+    def load(path: Path, **settings: object) -> Engine:
+        return Engine.load(path, EngineConfig(device="cpu", threads=1, **settings))  # type: ignore[arg-type]
 
     with started(load) as start:
         yield start

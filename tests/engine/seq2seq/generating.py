@@ -9,23 +9,23 @@ import torch
 from transformers import PreTrainedModel
 
 from farebox_engine import Generation, GenerationRequest, SamplingParams
-from farebox_engine.seq2seq.engine import Seq2SeqEngine
+from farebox_engine.engine import Engine
 from tests.engine.generating import Answer, collect
 
 _ids = itertools.count()
 
 
-def translate(engine: Seq2SeqEngine, source: Sequence[int], **params: Any) -> Generation:
+def translate(engine: Engine, source: Sequence[int], **params: Any) -> Generation:
     """Begin a generation with one beam, ended by the model's end tokens, unless told otherwise."""
     settings = {"temperature": 0.0, "max_tokens": 16, "num_beams": 1} | params
     return engine.generate(GenerationRequest(f"request-{next(_ids)}", source, SamplingParams(**settings)))
 
 
-async def target(engine: Seq2SeqEngine, source: Sequence[int], **params: Any) -> Answer:
+async def target(engine: Engine, source: Sequence[int], **params: Any) -> Answer:
     return await collect(translate(engine, source, **params))
 
 
-async def targets(engine: Seq2SeqEngine, sources: Sequence[Sequence[int]], **params: Any) -> list[Answer]:
+async def targets(engine: Engine, sources: Sequence[Sequence[int]], **params: Any) -> list[Answer]:
     """All sources at once."""
     return list(await asyncio.gather(*(collect(translate(engine, source, **params)) for source in sources)))
 

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedModel
 
 from farebox_engine import ClosedError, EngineConfig, GenerationRequest, RequestError, TemplateError
-from farebox_engine.seq2seq.engine import Seq2SeqEngine
+from farebox_engine.engine import Engine
 from farebox_engine.seq2seq.models.marian import Marian
 from tests.engine.generating import collect, random_prompts
 from tests.engine.seq2seq.checkpoints import build_seq2seq, load_reference
@@ -220,7 +220,7 @@ async def test_a_t5_may_be_given_longer_contexts(tmp_path: Path, start_seq2seq: 
 
 
 def test_tokenizer_and_hash_are_the_checkpoints(marian: Path) -> None:
-    engine = Seq2SeqEngine.load(marian, EngineConfig(device="cpu", threads=1))
+    engine = Engine.load(marian, EngineConfig(device="cpu", threads=1))
     assert len(engine.model_hash) == 64
     assert 4 not in engine.encode("<|start|> is text")
     assert engine.has_chat_template
@@ -231,13 +231,13 @@ def test_tokenizer_and_hash_are_the_checkpoints(marian: Path) -> None:
 def test_a_model_without_a_template_holds_no_chats(tmp_path: Path) -> None:
     folder = build_seq2seq(tmp_path, "marian")
     (folder / "tokenizer_config.json").unlink()
-    engine = Seq2SeqEngine.load(folder, EngineConfig(device="cpu", threads=1))
+    engine = Engine.load(folder, EngineConfig(device="cpu", threads=1))
     with pytest.raises(TemplateError, match="completions"):
         engine.render_chat([{"role": "user", "content": "Hi"}])
 
 
 async def test_closing_ends_running_and_waiting_generations(marian: Path) -> None:
-    engine = Seq2SeqEngine.load(marian, EngineConfig(threads=1, device="cpu", max_running=1))
+    engine = Engine.load(marian, EngineConfig(threads=1, device="cpu", max_running=1))
     with pytest.raises(ClosedError, match="start it"):
         translate(engine, SOURCE)
     engine.start(asyncio.get_running_loop())

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farebox_engine import GenerationRequest, SamplingParams
+from farebox_engine.engine import Engine
 from farebox_engine.scheduling.fair_queue import INPUT_COST, OUTPUT_COST
 from farebox_engine.scheduling.sequence import Sequence
-from farebox_engine.seq2seq.engine import Seq2SeqEngine
 from tests.engine.generating import collect, random_prompts
 from tests.engine.seq2seq.conftest import StartSeq2Seq
 from tests.engine.seq2seq.generating import target
@@ -181,7 +181,7 @@ async def test_no_order_of_service_changes_an_answer(marian: Path, start_seq2seq
 
 
 async def submit(
-    engine: Seq2SeqEngine, source: list[int], params: dict[str, Any], tenant: str, priority: int
+    engine: Engine, source: list[int], params: dict[str, Any], tenant: str, priority: int
 ) -> list[int]:
     sampling = SamplingParams(**{"temperature": 0.0, "max_tokens": 16, "num_beams": 1} | params)
     request = GenerationRequest("request", source, sampling, tenant=tenant, priority=priority)

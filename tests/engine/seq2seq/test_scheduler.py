@@ -45,8 +45,7 @@ class Rig:
     def step(self, parents: Iterable[int] = ()) -> None:
         admitted = self.scheduler.admit()
         assert len(admitted) <= 1 or sum(each.source_length for each in admitted) <= 20
-        running = self.scheduler.decodings()
-        self.scheduler.make_room(running)
+        running = self.scheduler.schedule()
         self._check(running)
         choice = iter(parents)
         for each in running:

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from farebox_engine import ClosedError, EngineConfig
-from farebox_engine.seq2seq.engine import Seq2SeqEngine
+from farebox_engine.engine import Engine
 from farebox_engine.seq2seq.loader import load_seq2seq
 from tests.engine.generating import Answer, collect, random_prompts
 from tests.engine.saboteur import BAD, POISON, Hang, Mischief, failing, leaving
@@ -23,7 +23,7 @@ from tests.engine.started import started
 SOURCES = random_prompts(40, (25, 9, 14))
 FAILED = "The model failed while computing this request."
 HUNG = "The model took too long over this request."
-Sabotage = Callable[..., Seq2SeqEngine]
+Sabotage = Callable[..., Engine]
 
 
 class Saboteur:
@@ -47,19 +47,17 @@ class Saboteur:
         return states
 
 
-def sabotaged(path: Path, encoding: Mischief, decoding: Mischief, **settings: Any) -> Seq2SeqEngine:
+def sabotaged(path: Path, encoding: Mischief, decoding: Mischief, **settings: Any) -> Engine:
     loaded = load_seq2seq(path, device=torch.device("cpu"), dtype=torch.float32)
     saboteur: Any = Saboteur(loaded.model, encoding, decoding)
-    return Seq2SeqEngine(replace(loaded, model=saboteur), EngineConfig(device="cpu", threads=1, **settings))
+    return Engine(replace(loaded, model=saboteur), EngineConfig(device="cpu", threads=1, **settings))
 
 
 @pytest.fixture
 async def sabotage(marian: Path) -> AsyncIterator[Sabotage]:
     """Starts engines with misbehaving models; when they are closed, none may hold a request or a block."""
 
-    def build(
-        encoding: Mischief | None = None, decoding: Mischief | None = None, **settings: Any
-    ) -> Seq2SeqEngine:
+    def build(encoding: Mischief | None = None, decoding: Mischief | None = None, **settings: Any) -> Engine:
         return sabotaged(marian, encoding or Mischief(), decoding or Mischief(), **settings)
 
     with started(build) as start:
@@ -78,7 +76,7 @@ def wanted(reference: PreTrainedModel) -> list[list[int]]:
     return found
 
 
-def charged(engine: Seq2SeqEngine, *answers: Answer) -> bool:
+def charged(engine: Engine, *answers: Answer) -> bool:
     """Whether the shares of the requests and the operator's are all that the engine was busy."""
     stats = engine.stats()
     shares = sum(each.usage.device_seconds for each in answers)

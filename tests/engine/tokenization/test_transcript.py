@@ -138,8 +138,8 @@ def test_held_tokens_are_delivered_with_their_text() -> None:
     delivered = []
     for token in tokens:
         assert not transcript.feed(token, None)
-        delta = transcript.take()
-        delivered.append((delta.text, len(delta.token_ids)))
+        chunk = transcript.take()
+        delivered.append((chunk.text, len(chunk.token_ids)))
     assert delivered == [("a", 1), ("", 0), ("", 0), ("", 0), ("xyé", 4)]
 
 
@@ -147,14 +147,14 @@ def test_the_tokens_of_a_stop_string_count_at_the_end_but_have_no_logprobs() -> 
     transcript = Transcript(byte_vocabulary(), [0], ["bc"])
     logprobs = RawLogprobs(-1.0, [0], [-1.0])
     stopped = [transcript.feed(token, logprobs) for token in byte_tokens(b"abc")]
-    delta = transcript.finish()
+    chunk = transcript.finish()
     assert stopped == [False, False, True]
-    assert (delta.text, len(delta.token_ids), len(delta.logprobs)) == ("a", 3, 1)
+    assert (chunk.text, len(chunk.token_ids), len(chunk.logprobs or ())) == ("a", 3, 1)
 
 
 def test_a_character_cut_off_by_the_end_is_dropped() -> None:
     transcript = Transcript(byte_vocabulary(), [0], [])
     for token in byte_tokens("ab€".encode()[:-1]):
         transcript.feed(token, None)
-    delta = transcript.finish()
-    assert (delta.text, len(delta.token_ids)) == ("ab", 4)
+    chunk = transcript.finish()
+    assert (chunk.text, len(chunk.token_ids)) == ("ab", 4)

@@ -14,7 +14,7 @@ from farebox.gateway.models.generation import EngineStats
 from farebox.gateway.models.local import LocalBackend
 from farebox.keys.tokens import Keyring
 from farebox_engine.config import EngineConfig
-from farebox_engine.decoders.engine import Engine
+from farebox_engine.engine import Engine
 from tests.gateway.completions.test_departures import until
 from tests.gateway.servers import RunningServer, ServerThread, make_settings
 from tests.metering.factories import read_books

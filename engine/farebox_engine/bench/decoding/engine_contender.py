@@ -8,7 +8,7 @@ import time
 
 from farebox_engine.bench.decoding.workload import Answer
 from farebox_engine.config import EngineConfig
-from farebox_engine.decoders.engine import Engine
+from farebox_engine.engine import Engine
 from farebox_engine.models.loader import LoadedModel
 from farebox_engine.params import GenerationRequest, SamplingParams
 

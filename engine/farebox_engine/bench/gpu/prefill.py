@@ -10,7 +10,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from farebox_engine.decoders.intake import Intake
+from farebox_engine.decoders.intake import DecoderIntake
 from farebox_engine.execution.kv_cache import KVCache, KVShape
 from farebox_engine.execution.paged_attention import PagedAttention
 from farebox_engine.kernels.varlen import PackedAttention
@@ -52,7 +52,7 @@ class PrefillStep:
     """One step over `spans`, each of a sequence of its own with random tokens, ready to be repeated."""
 
     def __init__(self, loaded: LoadedModel, spans: Seq[tuple[int, int]]) -> None:
-        intake = Intake(loaded, 1 + max(map(sum, spans)), AdapterStore(loaded))
+        intake = DecoderIntake(loaded, 1 + max(map(sum, spans)), AdapterStore(loaded))
         generator = torch.Generator().manual_seed(0)
         self._loaded = loaded
         self._spans: list[Span] = []

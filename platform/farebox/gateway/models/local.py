@@ -16,15 +16,14 @@ from farebox.gateway.models.checkpoints import kind_of
 from farebox.gateway.models.encoder import EncoderBackend
 from farebox.gateway.models.generation import Generation
 from farebox_engine.config import EngineConfig
-from farebox_engine.decoders.engine import Engine
 from farebox_engine.encoders import EncoderEngine
+from farebox_engine.engine import Engine
 from farebox_engine.errors import LoadError
 from farebox_engine.grammar.compiler import Grammar, GrammarSpec
 from farebox_engine.lora.adapter import AdapterInfo
 from farebox_engine.outputs import EngineStats
 from farebox_engine.params import GenerationRequest
 from farebox_engine.quantization.prepare import check_quantization
-from farebox_engine.seq2seq.engine import Seq2SeqEngine
 from farebox_engine.tokenization.answer_format import AnswerFormat
 
 log = structlog.get_logger(__name__)
@@ -35,7 +34,7 @@ _loads = itertools.count()
 class LocalBackend:
     """A model that writes text, with an engine thread of its own in this process; or an adapter on one."""
 
-    def __init__(self, engine: Engine | Seq2SeqEngine, adapter: AdapterInfo | None = None) -> None:
+    def __init__(self, engine: Engine, adapter: AdapterInfo | None = None) -> None:
         self._engine = engine
         self._adapter = adapter
         self.context_length = engine.context_length
@@ -64,7 +63,7 @@ class LocalBackend:
         return self._engine.compile_grammar(spec)
 
     def with_adapter(self, name: str, folder: str) -> "LocalBackend":
-        if not isinstance(self._engine, Engine):
+        if not self._engine.takes_adapters:
             raise LoadError(f"{name} is for an encoder-decoder, which takes no adapters.")
         # A name of its own for each load: what is retired must not take its successor along.
         return LocalBackend(self._engine, self._engine.load_adapter(f"{name}#{next(_loads)}", folder))
@@ -82,7 +81,7 @@ class LocalBackend:
         return self._engine.stats()
 
     async def close(self) -> None:
-        if isinstance(self._engine, Engine) and self._adapter is not None:
+        if self._adapter is not None:
             self._engine.unload_adapter(self._adapter.name)
             return
         # In a thread: the engine's own thread has to finish its step first.
@@ -126,7 +125,5 @@ def _load(config: EngineConfig, offer: ModelOffer) -> Backend:
     match kind:
         case "encoder":
             return EncoderBackend(EncoderEngine.load(offer.path, config))
-        case "encoder-decoder":
-            return LocalBackend(Seq2SeqEngine.load(offer.path, config))
-        case "decoder":
+        case "decoder" | "encoder-decoder":
             return LocalBackend(Engine.load(offer.path, config))

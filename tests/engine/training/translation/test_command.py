@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, MarianMTModel
 
 from farebox_engine import EngineConfig
 from farebox_engine.cli import main
-from farebox_engine.seq2seq.engine import Seq2SeqEngine
+from farebox_engine.engine import Engine
 from farebox_engine.seq2seq.loader import load_seq2seq
 from farebox_engine.seq2seq.models.marian import Marian
 from farebox_engine.seq2seq.models.model import EncoderDecoder
@@ -52,7 +52,7 @@ def translator(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def test_held_out_sentences_are_translated(translator: Path) -> None:
     held_out = read_pairs(translator / "held-out.tsv")
     assert len(held_out) > 10
-    engine = Seq2SeqEngine.load(translator, EngineConfig(device="cpu", threads=1))
+    engine = Engine.load(translator, EngineConfig(device="cpu", threads=1))
     engine.start(asyncio.get_running_loop())
     right = 0
     for pair in held_out:
@@ -67,7 +67,7 @@ async def test_transformers_loads_the_same_translator(translator: Path) -> None:
     model = MarianMTModel.from_pretrained(translator)
     model.train(False)
     tokenizer = AutoTokenizer.from_pretrained(translator)
-    engine = Seq2SeqEngine.load(translator, EngineConfig(device="cpu", threads=1))
+    engine = Engine.load(translator, EngineConfig(device="cpu", threads=1))
     engine.start(asyncio.get_running_loop())
     for text in ("one two", "five", "four three two one"):
         source = engine.encode(text)

@@ -1,4 +1,4 @@
-"""The cache an engine computes in, and its replacement after a thread was lost in it."""
+"""The runner an engine computes with, and its replacement after a thread was lost in it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from farebox_engine.serving.fence import Fence
 Runner = TypeVar("Runner")
 
 
-class CacheSeat(Generic[Runner]):
-    """A cache's blocks, and the model running on it; vacant while another is being built."""
+class RunnerSlot(Generic[Runner]):
+    """A model on its KV cache, and the cache's blocks; not `ready` while others are being built."""
 
     def __init__(self, build: Callable[[], tuple[BlockPool, Runner]]) -> None:
         """`build` makes an empty cache; what it raises is passed on."""
@@ -22,8 +22,8 @@ class CacheSeat(Generic[Runner]):
         self.pool, self._runner = build()
 
     @property
-    def vacant(self) -> bool:
-        return self._runner is None
+    def ready(self) -> bool:
+        return self._runner is not None
 
     @property
     def runner(self) -> Runner:
@@ -32,11 +32,12 @@ class CacheSeat(Generic[Runner]):
             raise EngineError("The core has no cache; it has to be rebuilt first.")
         return self._runner
 
-    def renew(self, fence: Fence[Any]) -> None:
-        """Go on with a new cache; raises what building it raises, and `Abandoned`."""
+    def rebuild(self, fence: Fence[Any]) -> BlockPool:
+        """Go on with a new cache; its blocks. Raises what building it raises, and `Abandoned`."""
         # First let go of the old one: the device may not have room for both.
         self._runner = None
         # A device that hangs may hang in its allocator, too.
         with fence.guard():
             pool, runner = self._build()
         self.pool, self._runner = pool, runner
+        return pool

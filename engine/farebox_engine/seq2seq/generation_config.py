@@ -30,7 +30,7 @@ _UNSUPPORTED: dict[str, tuple[object, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class GenerationDefaults:
+class GenerationConfig:
     """What generation_config.json fixes, and what it proposes where a request is silent.
 
     `min_tokens` and `max_tokens` count generated tokens. `banned` are tokens never to be
@@ -52,7 +52,7 @@ class GenerationDefaults:
     early_stopping: bool | Literal["never"] = False
 
     @classmethod
-    def load(cls, folder: Path, description: Mapping[str, object], vocab_size: int) -> GenerationDefaults:
+    def load(cls, folder: Path, description: Mapping[str, object], vocab_size: int) -> GenerationConfig:
         """Read generation_config.json or, in old exports that have none, the same fields of config.json.
 
         Raises:
@@ -77,7 +77,7 @@ class GenerationDefaults:
         return 1 if params.excludes_beams else self.num_beams
 
 
-def _read(fields: Fields, vocab_size: int) -> GenerationDefaults:
+def _read(fields: Fields, vocab_size: int) -> GenerationConfig:
     for name, neutral in _UNSUPPORTED.items():
         if fields.values.get(name) not in neutral:
             raise ConfigError(f"{name} is set to {fields.values[name]!r}, which is not supported.")
@@ -90,7 +90,7 @@ def _read(fields: Fields, vocab_size: int) -> GenerationDefaults:
     num_beams = fields.integer("num_beams", default=1, minimum=1)
     if num_beams > MAX_BEAMS:
         raise ConfigError(f"num_beams is {num_beams}; at most {MAX_BEAMS} are supported.")
-    defaults = GenerationDefaults(
+    defaults = GenerationConfig(
         start_token_id=start,
         eos_token_ids=fields.token_ids("eos_token_id"),
         forced_bos_token_id=_one_token(fields, "forced_bos_token_id"),
@@ -138,7 +138,7 @@ def _early_stopping(fields: Fields) -> bool | Literal["never"]:
     return fields.boolean("early_stopping", default=False)
 
 
-def _check_vocabulary(defaults: GenerationDefaults, vocab_size: int) -> None:
+def _check_vocabulary(defaults: GenerationConfig, vocab_size: int) -> None:
     named = [
         defaults.start_token_id,
         *defaults.eos_token_ids,

@@ -6,7 +6,7 @@ from torch import nn
 
 from farebox_engine.config import EngineConfig
 from farebox_engine.decoders.accounting import DecoderAccounting, DecoderCost
-from farebox_engine.decoders.core import EngineCore
+from farebox_engine.decoders.core import DecoderCore
 from farebox_engine.decoders.intake import DecoderIntake
 from farebox_engine.decoders.sizing import context_length, num_blocks
 from farebox_engine.execution.choose_runner import build_runner
@@ -72,7 +72,7 @@ def build_cache(loaded: LoadedModel, config: EngineConfig, context: int) -> tupl
     return BlockPool(blocks), runner
 
 
-def build_core(loaded: LoadedModel, config: EngineConfig, context: int) -> EngineCore:
+def build_core(loaded: LoadedModel, config: EngineConfig, context: int) -> DecoderCore:
     """An engine's core; `context` is the longest sequence, in tokens.
 
     Raises:
@@ -98,7 +98,7 @@ def build_core(loaded: LoadedModel, config: EngineConfig, context: int) -> Engin
         item_bytes=loaded.dtype.itemsize,
         on_gpu=device.type == "cuda",
     )
-    return EngineCore(scheduler, slot, DecoderAccounting(cost, DeviceLedger()))
+    return DecoderCore(scheduler, slot, DecoderAccounting(cost, DeviceLedger()))
 
 
 def _prepare(loaded: LoadedModel, config: EngineConfig) -> None:

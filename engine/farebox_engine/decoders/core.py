@@ -7,7 +7,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import replace
 
 from farebox_engine.decoders.accounting import DecoderAccounting
-from farebox_engine.decoders.output_processor import OutputProcessor
+from farebox_engine.decoders.output_processor import DecoderOutputProcessor
 from farebox_engine.execution.runner import Runner, StepResult
 from farebox_engine.outputs import EngineStats, FinishReason
 from farebox_engine.scheduling.scheduler import Scheduler
@@ -18,7 +18,7 @@ from farebox_engine.serving.fence import Fence
 from farebox_engine.serving.runner_slot import RunnerSlot
 
 
-class EngineCore:
+class DecoderCore:
     """Schedules, runs and settles, one `step` at a time: a `core_protocol.Core`."""
 
     def __init__(self, scheduler: Scheduler, slot: RunnerSlot[Runner], accounting: DecoderAccounting) -> None:
@@ -26,7 +26,7 @@ class EngineCore:
         self._slot = slot
         self._accounting = accounting
         self._attempts: Attempts[Span] = Attempts(accounting.ledger, scheduler.limit)
-        self._processor = OutputProcessor(scheduler, accounting)
+        self._processor = DecoderOutputProcessor(scheduler, accounting)
         self._steps = 0
         self._prompt_tokens = 0
         self._cached_tokens = 0

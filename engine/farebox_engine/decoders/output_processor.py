@@ -24,7 +24,7 @@ _BROKEN_PARSER = "The grammar's parser broke in mid-answer."
 BrokenSpan = tuple[Span, str | None]
 
 
-class OutputProcessor:
+class DecoderOutputProcessor:
     """Charges for a step, appends the sampled tokens to their sequences, and ends those that are done.
 
     The outputs are kept until collected, so that none is lost when a step ends half-way.

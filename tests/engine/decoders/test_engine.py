@@ -197,11 +197,11 @@ async def test_not_a_number_ends_one_request_and_leaves_no_trace(
         return hidden
 
     monkeypatch.setattr(Model, "forward", poisoned)
-    sick, healthy = await answers(engine, [[5, 399, 7] * 5, PROMPT])
-    assert (sick.finish_reason, healthy.finish_reason) == ("error", "length")
-    assert sick.chunks[-1].error == "The model's output was not a number."
+    broken, healthy = await answers(engine, [[5, 399, 7] * 5, PROMPT])
+    assert (broken.finish_reason, healthy.finish_reason) == ("error", "length")
+    assert broken.chunks[-1].error == "The model's output was not a number."
     assert healthy.tokens == greedy(reference, PROMPT)
-    # Every block is used again, those of the sick request too.
+    # Every block is used again, those of the broken request too.
     prompts = random_prompts(22, (100, 90))
     found = await answers(engine, prompts)
     assert [each.tokens for each in found] == [greedy(reference, prompt) for prompt in prompts]

@@ -10,9 +10,18 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedModel
 
-from farebox_engine import ClosedError, EngineConfig, GenerationRequest, RequestError, TemplateError
-from farebox_engine.engine import Engine
+from farebox_engine import (
+    ClosedError,
+    Engine,
+    EngineConfig,
+    GenerationRequest,
+    GrammarSpec,
+    LoadError,
+    RequestError,
+    TemplateError,
+)
 from farebox_engine.seq2seq.models.marian import Marian
+from farebox_engine.tokenization.answer_format import AnswerFormat
 from tests.engine.generating import collect, random_prompts
 from tests.engine.seq2seq.checkpoints import build_seq2seq, load_reference
 from tests.engine.seq2seq.conftest import StartSeq2Seq
@@ -174,10 +183,10 @@ async def test_not_a_number_ends_one_request_and_leaves_no_trace(
 
     monkeypatch.setattr(Marian, "encode", poisoned)
     sources = [[5, 399, 7], SOURCE, [3] * 60]
-    sick, *healthy = await targets(engine, sources, num_beams=num_beams, max_tokens=20)
-    assert sick.finish_reason == "error"
-    assert sick.chunks[-1].error == "The model's output was not a number."
-    # All blocks are used again, those of the sick request too.
+    broken, *healthy = await targets(engine, sources, num_beams=num_beams, max_tokens=20)
+    assert broken.finish_reason == "error"
+    assert broken.chunks[-1].error == "The model's output was not a number."
+    # All blocks are used again, those of the broken request too.
     again = await targets(engine, [SOURCE, [3] * 60, SOURCE[::-1], [9]], num_beams=num_beams, max_tokens=20)
     for source, answer in zip(
         [*sources[1:], SOURCE, [3] * 60, SOURCE[::-1], [9]], [*healthy, *again], strict=True
@@ -234,6 +243,21 @@ def test_a_model_without_a_template_holds_no_chats(tmp_path: Path) -> None:
     engine = Engine.load(folder, EngineConfig(device="cpu", threads=1))
     with pytest.raises(TemplateError, match="completions"):
         engine.render_chat([{"role": "user", "content": "Hi"}])
+
+
+def test_what_the_family_has_not_is_refused(marian: Path) -> None:
+    engine = Engine.load(marian, EngineConfig(device="cpu", threads=1))
+    with pytest.raises(RequestError, match="no bad_words"):
+        engine.spellings("word")
+    with pytest.raises(RequestError, match="takes no grammar"):
+        engine.compile_grammar(GrammarSpec("regex", "a+"))
+    with pytest.raises(LoadError, match="takes no adapters"):
+        engine.load_adapter("a", marian)
+    assert not engine.takes_adapters
+    assert engine.adapters() == []
+    assert engine.answer_format == AnswerFormat()
+    assert not engine.opens_reasoning(SOURCE)
+    engine.close()
 
 
 async def test_closing_ends_running_and_waiting_generations(marian: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence as Seq
 
 from farebox_engine.decoders.accounting import DecoderAccounting
 from farebox_engine.execution.runner import StepResult
-from farebox_engine.grammar.compiler import Matcher
+from farebox_engine.grammar.matcher import Matcher
 from farebox_engine.outputs import Chunk, FinishReason, PromptDetails
 from farebox_engine.sampling.sampler import Sampled
 from farebox_engine.scheduling.scheduler import Scheduler

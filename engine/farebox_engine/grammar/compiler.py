@@ -1,6 +1,6 @@
-"""Grammars that an answer must obey: compiled once per request, stepped token by token.
+"""Grammars that an answer must obey, compiled once per request.
 
-The parser is llguidance; here are its bounds, its door to our vocabulary, and its place in a step.
+The parser is llguidance; here are its bounds, and its door to our vocabulary.
 """
 
 from __future__ import annotations
@@ -8,18 +8,15 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-import torch
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
-from numpy.typing import NDArray
-from torch import Tensor
 
 from farebox_engine.errors import RequestError
 from farebox_engine.grammar.guard import GrammarGuard, TooSlowError
+from farebox_engine.grammar.matcher import Matcher
 from farebox_engine.grammar.trial import Words
 from farebox_engine.tokenization.answer_format import CLOSE_REASONING, WHITE_SPACE
 from farebox_engine.tokenization.vocabulary import Vocabulary
@@ -69,37 +66,6 @@ class Grammar:
     def start(self) -> Matcher:
         """A matcher at the beginning."""
         return Matcher(self._matcher.deep_copy())
-
-
-class Matcher:
-    """Where one answer stands in its grammar. Not safe for use from two threads."""
-
-    def __init__(self, matcher: LLMatcher) -> None:
-        self._matcher = matcher
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing can follow but the end of the answer, or it has `failed`."""
-        return self._matcher.is_stopped()
-
-    @property
-    def failed(self) -> bool:
-        """Whether it cannot say any more what may come next. What `fill` set then is of no meaning."""
-        return self._matcher.is_error()
-
-    @property
-    def obstacle(self) -> str | None:
-        """What in its grammar made it fail and how to mend that; None where the fault is the parser's own."""
-        failure = self._matcher.get_error()
-        return next((sentence for mark, sentence in _OBSTACLES.items() if mark in failure), None)
-
-    def fill(self, mask: NDArray[np.int32]) -> None:
-        """Set the bits of the tokens that may come next in `mask`, int32 [vocab / 32, rounded up]."""
-        self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
-
-    def accept(self, token: int) -> None:
-        """Take up the token that was chosen."""
-        self._matcher.consume_token(token)
 
 
 class GrammarCompiler:
@@ -173,18 +139,6 @@ class GrammarCompiler:
             return self._tokenizer, self._guard
 
 
-def apply_grammars(logits: Tensor, matchers: Sequence[tuple[int, Matcher]]) -> None:
-    """Exclude in `logits` [N, vocab] what the matchers of some rows do not allow next."""
-    vocab = logits.shape[1]
-    masks = np.zeros((len(matchers), -(-vocab // 32)), dtype=np.int32)
-    for mask, (_, matcher) in zip(masks, matchers, strict=True):
-        matcher.fill(mask)
-    allowed = np.unpackbits(masks.view(np.uint8), axis=1, bitorder="little")[:, :vocab]
-    rows = torch.tensor([row for row, _ in matchers], device=logits.device)
-    excluded = torch.from_numpy(allowed == 0).to(logits.device)
-    logits[rows] = logits[rows].masked_fill(excluded, -torch.inf)
-
-
 def _source(spec: GrammarSpec) -> str:
     source = _answer_source(spec)
     if not spec.after_reasoning:
@@ -241,25 +195,6 @@ def _reason(matcher: LLMatcher) -> str:
     return reason if reason.endswith(".") else f"{reason}."
 
 
-# By what llguidance says of each of the limits that are checked while an answer grows; these have no codes.
-_OBSTACLES = {
-    "Too many items": (
-        "The grammar became too ambiguous in mid-answer: too many rules could go on at once. Write words as "
-        "one terminal each instead of letter by letter, and have fewer alternatives that begin alike."
-    ),
-    "Current row has": (
-        "The grammar became too deeply recursive in mid-answer. Make right-recursive rules left-recursive "
-        "or use `+` and `*`, and have fewer alternatives that begin alike."
-    ),
-    "lexer error": (
-        "The regular expressions of the grammar became too large in mid-answer. Shorten counted repetitions "
-        "such as `{1000}`, and split long expressions up into rules."
-    ),
-    "NoExtensionBias": (
-        "The grammar came to a dead end in mid-answer: nothing can follow what was written so far. Look for "
-        "`&` and `~` that exclude all there is."
-    ),
-}
 _REASONED = rf"""start: thought SPACE? @answer
 thought[lazy]: /(?s:.*)/ "{CLOSE_REASONING}"
 SPACE: /{WHITE_SPACE}+/"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from farebox_engine.grammar.compiler import Matcher
+from farebox_engine.grammar.matcher import Matcher
 from farebox_engine.params import GenerationRequest
 from farebox_engine.sampling.bad_words import BadWords
 from farebox_engine.sampling.penalties import TokenCounts

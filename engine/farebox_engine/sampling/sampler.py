@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from farebox_engine.grammar.compiler import apply_grammars
+from farebox_engine.grammar.matcher import apply_grammars
 from farebox_engine.outputs import RawLogprobs
 from farebox_engine.sampling.forbidden import forbidden_tokens
 from farebox_engine.sampling.row import Row

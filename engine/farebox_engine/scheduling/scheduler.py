@@ -3,36 +3,14 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 
-from farebox_engine.scheduling.blocks import BlockPool, block_key, root_key
+from farebox_engine.scheduling.blocks import BlockPool, root_key
 from farebox_engine.scheduling.drafter import Drafter
 from farebox_engine.scheduling.fair_queue import FairQueue
+from farebox_engine.scheduling.prefix_keys import keys_underway, prefix_keys
 from farebox_engine.scheduling.sequence import Sequence, Span
 from farebox_engine.scheduling.step_limit import StepLimit
-
-
-@dataclass(slots=True)
-class _Plan:
-    """The step being put together: its spans, and the tokens it may still take."""
-
-    budget: int
-    spans: dict[Sequence, Span] = field(default_factory=dict)
-    short_of_blocks: bool = False
-
-    def take(self, sequence: Sequence) -> int:
-        """How many of the sequence's tokens fit in."""
-        return min(sequence.pending, self.budget)
-
-    def add(self, sequence: Sequence, length: int) -> None:
-        self.spans[sequence] = Span(sequence, sequence.computed, length)
-        self.budget -= length
-
-    def drop(self, sequence: Sequence) -> None:
-        span = self.spans.pop(sequence, None)
-        if span is not None:
-            self.budget += span.length
+from farebox_engine.scheduling.step_plan import StepPlan
 
 
 class Scheduler:
@@ -105,7 +83,7 @@ class Scheduler:
 
     def schedule(self) -> list[Span]:
         """The next step's spans, decoding ones first; their blocks are allocated."""
-        plan = _Plan(self.limit.next())
+        plan = StepPlan(self.limit.next())
         for sequence in [each for each in self.running if each.pending == 1]:
             self._continue(sequence, plan)
         for sequence in [each for each in self.running if each.pending > 1]:
@@ -152,11 +130,11 @@ class Scheduler:
         first = span.start // self._block_size
         if first == span.stop // self._block_size:
             return
-        for index, key in enumerate(self._keys(sequence, span.stop)):
+        for index, key in enumerate(prefix_keys(sequence, span.stop, self._block_size)):
             if index >= first:
                 self._pool.publish(sequence.blocks[index], key)
 
-    def _continue(self, sequence: Sequence, plan: _Plan) -> None:
+    def _continue(self, sequence: Sequence, plan: StepPlan) -> None:
         length = plan.take(sequence)
         # Without blocks: preempted while this step was put together.
         if (
@@ -166,7 +144,7 @@ class Scheduler:
         ):
             plan.add(sequence, length)
 
-    def _speculate(self, plan: _Plan) -> None:
+    def _speculate(self, plan: StepPlan) -> None:
         for sequence, span in plan.spans.items():
             if span.length > 1 or not span.samples or not sequence.can_speculate:
                 continue
@@ -185,7 +163,7 @@ class Scheduler:
                 plan.spans[sequence] = Span(sequence, span.start, 1 + len(drafts), drafts)
                 plan.budget -= len(drafts)
 
-    def _make_room(self, sequence: Sequence, length: int, plan: _Plan) -> bool:
+    def _make_room(self, sequence: Sequence, length: int, plan: StepPlan) -> bool:
         """Give `sequence` the blocks for `length` tokens; False if it was preempted itself."""
         needed = self._blocks_for(length) - len(sequence.blocks)
         while needed > self._pool.free:
@@ -197,7 +175,7 @@ class Scheduler:
         self._extend(sequence, needed)
         return True
 
-    def _preempt(self, victim: Sequence, plan: _Plan) -> None:
+    def _preempt(self, victim: Sequence, plan: StepPlan) -> None:
         plan.drop(victim)
         self.send_back(victim)
         self.preemptions += 1
@@ -207,17 +185,17 @@ class Scheduler:
         sequence.computed = 0
         self.waiting.push_preempted(sequence)
 
-    def _admit_waiting(self, plan: _Plan, above: int | None = None) -> None:
+    def _admit_waiting(self, plan: StepPlan, above: int | None = None) -> None:
         """Admit waiting sequences, those of a priority higher than `above` if that is given."""
         # Blocks freed by a preemption go to those who were short of them, not to newcomers.
         if plan.short_of_blocks or self.waiting.peek(above) is None:
             return
-        underway = self._underway()
+        underway = keys_underway(self.running, self._block_size)
         while plan.budget and (sequence := self.waiting.peek(above)) is not None:
             if len(self.running) >= self._max_running and not self._outranks_some(sequence):
                 break
             priority = sequence.request.priority
-            keys = list(self._keys(sequence, sequence.reusable))
+            keys = list(prefix_keys(sequence, sequence.reusable, self._block_size))
             reused = self._pool.match(keys)
             missing = keys[len(reused) :]
             if missing and underway.get(missing[0], priority - 1) >= priority:
@@ -229,7 +207,7 @@ class Scheduler:
                 break
         self.waiting.restore()
 
-    def _admit(self, sequence: Sequence, reused: list[int], plan: _Plan) -> bool:
+    def _admit(self, sequence: Sequence, reused: list[int], plan: StepPlan) -> bool:
         """Begin a sequence after its `reused` blocks, if there is room for all of its tokens.
 
         For all, though this step may compute only a part: to begin what cannot be
@@ -255,7 +233,7 @@ class Scheduler:
     def _outranks_some(self, sequence: Sequence) -> bool:
         return bool(self.running) and self.running[-1].request.priority < sequence.request.priority
 
-    def _make_way(self, sequence: Sequence, blocks: int, plan: _Plan) -> bool:
+    def _make_way(self, sequence: Sequence, blocks: int, plan: StepPlan) -> bool:
         """Make sure of a slot and free `blocks`, at the cost of lower classes if need be."""
         lower = [each for each in self.running if each.request.priority < sequence.request.priority]
         if blocks > self._pool.free + sum(len(each.blocks) for each in lower):
@@ -265,26 +243,6 @@ class Scheduler:
                 return False
             self._preempt(lower.pop(), plan)
         return True
-
-    def _underway(self) -> dict[bytes, int]:
-        """The keys of the blocks that running prompts will still fill, with their priorities."""
-        keys: dict[bytes, int] = {}
-        # From low to high priority, so that the highest stays.
-        for sequence in reversed(self.running):
-            if sequence.pending > 1:
-                known = list(self._keys(sequence, len(sequence.tokens)))
-                missing = known[sequence.computed // self._block_size :]
-                keys.update(dict.fromkeys(missing, sequence.request.priority))
-        return keys
-
-    def _keys(self, sequence: Sequence, length: int) -> Iterator[bytes]:
-        """The keys of the full blocks among the first `length` tokens, computed once per block."""
-        size, known = self._block_size, sequence.block_keys
-        for index in range(length // size):
-            if index == len(known):
-                parent = known[-1] if known else sequence.root_key
-                known.append(block_key(parent, sequence.tokens[index * size : (index + 1) * size]))
-            yield known[index]
 
     def _extend(self, sequence: Sequence, count: int) -> None:
         last = sequence.blocks[-1] if sequence.blocks else None

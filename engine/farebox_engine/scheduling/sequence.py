@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from farebox_engine.grammar.compiler import Matcher
+from farebox_engine.grammar.matcher import Matcher
 from farebox_engine.lora.adapter import Adapter
 from farebox_engine.outputs import Chunk, FinishReason, RawLogprobs, Usage
 from farebox_engine.params import GenerationRequest

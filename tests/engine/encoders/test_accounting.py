@@ -1,7 +1,7 @@
 """Whose time it was: a step's nanoseconds split among the inputs in it."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farebox_engine.encoders.accounting import EncoderAccounting, EncoderCost
@@ -18,6 +18,7 @@ def make_input(job: Job, length: int) -> JobInput:
     return JobInput(job, Tokens(ids, ids))
 
 
+@settings(deadline=None)
 @given(lengths=LENGTHS, steps=st.lists(st.integers(0, 10**12), min_size=1, max_size=4), gone=st.booleans())
 def test_no_nanosecond_is_lost_or_charged_twice(lengths: list[int], steps: list[int], gone: bool) -> None:
     ledger = DeviceLedger()

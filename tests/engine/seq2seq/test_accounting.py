@@ -1,6 +1,6 @@
 """Whose time it was: the device's busy nanoseconds split among requests."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farebox_engine.seq2seq.accounting import Seq2SeqAccounting, Seq2SeqCost
@@ -18,6 +18,7 @@ COST = Seq2SeqCost(
 LENGTHS = st.integers(1, 90)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(LENGTHS, st.integers(1, 6), LENGTHS), min_size=1, max_size=12),
     st.lists(st.integers(0, 10**12), min_size=1, max_size=4),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farebox_engine.scheduling.step_limit import StepLimit
@@ -23,6 +23,7 @@ def failing_for(bad: set[int]) -> Callable[[list[int]], list[int]]:
     return run
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 40), bad=st.sets(st.integers(0, 39)))
 def test_only_the_culprits_fail_and_the_operator_pays_for_the_search(count: int, bad: set[int]) -> None:
     ledger, limit = DeviceLedger(), StepLimit(64)
@@ -42,6 +43,7 @@ def test_only_the_culprits_fail_and_the_operator_pays_for_the_search(count: int,
     assert limit.next() == 64, "memory was not short"
 
 
+@settings(deadline=None)
 @given(sizes=st.lists(st.integers(1, 20), min_size=1, max_size=20), memory=st.integers(1, 60))
 def test_when_memory_is_short_the_next_step_is_as_small_as_what_fitted(sizes: list[int], memory: int) -> None:
     def run(parts: list[int]) -> int:

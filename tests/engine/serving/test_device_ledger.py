@@ -1,6 +1,6 @@
 """The device's time in whole nanoseconds: shares of a step sum to the step."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farebox_engine.serving.device_ledger import DeviceLedger
@@ -8,6 +8,7 @@ from farebox_engine.serving.device_ledger import DeviceLedger
 COSTS = st.lists(st.floats(1e-3, 1e15), min_size=1, max_size=300)
 
 
+@settings(deadline=None)
 @given(costs=COSTS, busy_ns=st.integers(0, 10**14))
 def test_shares_sum_to_the_step_and_are_proportional_to_a_nanosecond(
     costs: list[float], busy_ns: int
@@ -21,6 +22,7 @@ def test_shares_sum_to_the_step_and_are_proportional_to_a_nanosecond(
     assert ledger.operator_ns == 0
 
 
+@settings(deadline=None)
 @given(steps=st.lists(st.integers(0, 10**12)), failed=st.lists(st.integers(0, 10**12)))
 def test_busy_time_is_what_is_charged_and_what_is_the_operators(steps: list[int], failed: list[int]) -> None:
     ledger, charged = DeviceLedger(), 0

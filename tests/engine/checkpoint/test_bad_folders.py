@@ -91,7 +91,7 @@ def indexed(name: str) -> Spoil:
     )
 
 
-ASTRAY = "no safetensors file in its folder"
+OUTSIDE = "no safetensors file in its folder"
 EVERY = ("decoder", "encoder", "seq2seq", "adapter")
 MODELS = ("decoder", "encoder", "seq2seq")
 SPOILED: dict[str, tuple[tuple[str, ...], Spoil, str]] = {
@@ -105,9 +105,9 @@ SPOILED: dict[str, tuple[tuple[str, ...], Spoil, str]] = {
     "integers": (EVERY, in_integers, "is quantized (I8)"),
     "unknown": (MODELS, changed(model_type="mamba"), "'mamba' are not supported"),
     "code": (MODELS, changed(model_type="own", auto_map={"AutoModel": "a.B"}), "is never run"),
-    "index up": (MODELS, indexed("../../etc/x.safetensors"), ASTRAY),
-    "index from the root": (MODELS, indexed("/etc/x.safetensors"), ASTRAY),
-    "index to a hidden pickle": (MODELS, indexed("x.bin"), ASTRAY),
+    "index up": (MODELS, indexed("../../etc/x.safetensors"), OUTSIDE),
+    "index from the root": (MODELS, indexed("/etc/x.safetensors"), OUTSIDE),
+    "index to a hidden pickle": (MODELS, indexed("x.bin"), OUTSIDE),
     "no tokenizer": (MODELS, without("tokenizer.json"), "no tokenizer.json"),
     "another tokenizer": (MODELS, with_too_many_tokens, "tokens, but the model knows only 400"),
     "no tokenizer at all": (MODELS, without_sense, "export the tokenizer again"),

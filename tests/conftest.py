@@ -1,5 +1,9 @@
-"""A real Postgres, migrated by Alembic, for the whole run; every test makes its own organization."""
+"""A real Postgres, migrated by Alembic, for the whole run; every test makes its own organization.
 
+Where several processes share the run (`-n`), each has a Postgres of its own.
+"""
+
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -9,8 +13,34 @@ from alembic.config import Config
 
 from farebox.core.database import Database
 from farebox.core.postgres.embedded import EmbeddedPostgres
+from tests.leftovers import TemporaryRoot
 
 ROOT = Path(__file__).resolve().parents[1]
+_TEMPORARY = pytest.StashKey[TemporaryRoot]()
+_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    # Tiny matrices gain nothing from threads, and lose much to the process beside this one.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if not hasattr(config, "workerinput"):  # a process of `-n` shares the first one's folder
+        config.stash[_TEMPORARY] = TemporaryRoot()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.stash[_FAILED] = exitstatus != pytest.ExitCode.OK
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    seed = config.getoption("randomly_seed", None)
+    if seed is not None:
+        terminalreporter.write_line(f"The same order once more: --randomly-seed={seed}")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _TEMPORARY in config.stash:
+        config.stash[_TEMPORARY].close(keep=config.stash.get(_FAILED, False))
 
 
 def migrate(url: str) -> None:

@@ -4,13 +4,11 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-from alembic import command
-from alembic.config import Config
 from sqlalchemy.engine import make_url
 
 from farebox.core.database import Database
 from farebox.keys.tokens import Keyring
-from tests.conftest import ROOT
+from tests.conftest import migrate
 from tests.tenants.factories import make_keyring
 
 _OWN = "signing_keys"
@@ -32,16 +30,18 @@ async def empty_database_url(database_url: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="module")
-def own_database_url(empty_database_url: str) -> str:
+def migrated_url(empty_database_url: str) -> str:
     """Migrated. Retiring a signing key in the shared database would end other tests' API keys."""
-    config = Config(ROOT / "alembic.ini")
-    config.attributes["url"] = empty_database_url
-    command.upgrade(config, "head")
+    migrate(empty_database_url)
     return empty_database_url
 
 
 @pytest.fixture
-async def own_database(own_database_url: str) -> AsyncIterator[Database]:
-    database = Database(own_database_url)
+async def own_database(migrated_url: str) -> AsyncIterator[Database]:
+    """Without a signing key."""
+    connection = await asyncpg.connect(migrated_url)
+    await connection.execute("TRUNCATE signing_key")
+    await connection.close()
+    database = Database(migrated_url)
     yield database
     await database.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from farebox_engine.checkpoint.json_file import read_optional_json
 from farebox_engine.config import EngineConfig
-from farebox_engine.decoders.assembly import assemble_decoder
+from farebox_engine.decoders.assembly import Layout, assemble_decoder
 from farebox_engine.errors import LoadError, RequestError
 from farebox_engine.grammar.compiler import Grammar, GrammarSpec
 from farebox_engine.lora.adapter import AdapterInfo
@@ -39,13 +39,18 @@ class Engine:
     first step, and `cached_tokens` is 0.
     """
 
-    def __init__(self, loaded: LoadedModel | LoadedSeq2Seq, config: EngineConfig) -> None:
-        """Raises `LoadError` if the settings do not fit the model or the machine."""
+    def __init__(
+        self, loaded: LoadedModel | LoadedSeq2Seq, config: EngineConfig, layout: Layout | None = None
+    ) -> None:
+        """`layout` is a decoder's, and the device's own unless given.
+
+        Raises `LoadError` if the settings do not fit the model or the machine.
+        """
         with single_threaded():
             if isinstance(loaded, LoadedSeq2Seq):
                 parts = assemble_seq2seq(loaded, config)
             else:
-                parts = assemble_decoder(loaded, config)
+                parts = assemble_decoder(loaded, config, layout or Layout())
         self.context_length = parts.context_length
         self.model_hash = parts.model_hash
         self.defaults = parts.defaults
@@ -60,7 +65,9 @@ class Engine:
         )
 
     @classmethod
-    def load(cls, path: str | Path, config: EngineConfig | None = None) -> Engine:
+    def load(
+        cls, path: str | Path, config: EngineConfig | None = None, layout: Layout | None = None
+    ) -> Engine:
         """Load the Hugging Face folder at `path`; blocks for as long as that takes.
 
         `config.context_length` bounds an encoder-decoder's source and target each.
@@ -71,7 +78,7 @@ class Engine:
         config = config or EngineConfig()
         with single_threaded():
             loaded = _load(Path(path), config)
-        return cls(loaded, config)
+        return cls(loaded, config, layout)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the engine's thread; generations are delivered on `loop`."""

@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from farebox_engine import Engine, EngineConfig
+from farebox_engine.decoders.assembly import Layout
 from tests.engine.checkpoint.bad_folders import build_folders
 from tests.engine.checkpoints import build_checkpoint
 from tests.engine.generating import load_reference
@@ -37,8 +38,9 @@ def reference(checkpoint: Path) -> PreTrainedModel:
 async def start_engine(checkpoint: Path) -> AsyncIterator[StartEngine]:
     """Starts engines with given settings; closed afterwards, when none may hold a block."""
 
-    def load(path: Path = checkpoint, **settings: object) -> Engine:
-        return Engine.load(path, EngineConfig(device="cpu", threads=1, **settings))  # type: ignore[arg-type]
+    def load(path: Path = checkpoint, layout: Layout | None = None, **settings: object) -> Engine:
+        config = EngineConfig(device="cpu", threads=1, **settings)  # type: ignore[arg-type]
+        return Engine.load(path, config, layout)
 
     with started(load) as start:
         yield start

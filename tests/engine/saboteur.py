@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from farebox_engine import Engine, EngineConfig, load_model
+from farebox_engine.decoders.assembly import Layout
 
 BAD = 357  # the token at which it misbehaves
 POISON = 360  # the token whose hidden state is not a number
@@ -88,9 +89,13 @@ def leaving() -> NoReturn:
 
 
 def sabotaged_engine(
-    path: Path, act: Callable[[], None] | None = None, limit: int = 10**6, **settings: Any
+    path: Path,
+    act: Callable[[], None] | None = None,
+    limit: int = 10**6,
+    layout: Layout | None = None,
+    **settings: Any,
 ) -> Engine:
     """An engine whose model is a `Saboteur`."""
     loaded = load_model(path, device=torch.device("cpu"), dtype=torch.float32)
     config = EngineConfig(device="cpu", threads=1, **settings)
-    return Engine(replace(loaded, model=Saboteur(loaded.model, Mischief(act, limit))), config)
+    return Engine(replace(loaded, model=Saboteur(loaded.model, Mischief(act, limit))), config, layout)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
 from torch import nn
 
 from farebox_engine.config import EngineConfig
@@ -15,6 +20,7 @@ from farebox_engine.execution.runner import Runner
 from farebox_engine.grammar.compiler import GrammarCompiler
 from farebox_engine.lora.store import AdapterStore
 from farebox_engine.models.loader import LoadedModel
+from farebox_engine.models.registry import CausalLM
 from farebox_engine.quantization.prepare import prepare_linears
 from farebox_engine.scheduling.blocks import BlockPool
 from farebox_engine.scheduling.scheduler import Scheduler
@@ -23,7 +29,21 @@ from farebox_engine.serving.engine_parts import EngineParts
 from farebox_engine.serving.runner_slot import RunnerSlot
 
 
-def assemble_decoder(loaded: LoadedModel, config: EngineConfig) -> EngineParts:
+class BuildRunner(Protocol):
+    """See `choose_runner.build_runner`."""
+
+    def __call__(self, model: CausalLM, cache: KVCache, *, capacity: int, max_blocks: int) -> Runner: ...
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a model is laid out on its device: its linear layers, and what runs it. See the defaults."""
+
+    prepare: Callable[[nn.Module, str | None, torch.device], None] = prepare_linears
+    build_runner: BuildRunner = build_runner
+
+
+def assemble_decoder(loaded: LoadedModel, config: EngineConfig, layout: Layout) -> EngineParts:
     """What an engine serves a decoder with.
 
     Raises:
@@ -33,7 +53,7 @@ def assemble_decoder(loaded: LoadedModel, config: EngineConfig) -> EngineParts:
     # Before the core packs the projections: what can be adapted is read off their weights.
     adapters = AdapterStore(loaded)
     return EngineParts(
-        core=build_core(loaded, config, context),
+        core=build_core(loaded, config, context, layout),
         intake=DecoderIntake(loaded, context, adapters),
         tokenizer=loaded.tokenizer,
         context_length=context,
@@ -49,7 +69,9 @@ def assemble_decoder(loaded: LoadedModel, config: EngineConfig) -> EngineParts:
     )
 
 
-def build_cache(loaded: LoadedModel, config: EngineConfig, context: int) -> tuple[BlockPool, Runner]:
+def build_cache(
+    loaded: LoadedModel, config: EngineConfig, context: int, layout: Layout
+) -> tuple[BlockPool, Runner]:
     """An empty KV cache, and the model running on it.
 
     Raises:
@@ -63,7 +85,7 @@ def build_cache(loaded: LoadedModel, config: EngineConfig, context: int) -> tupl
         dtype=loaded.dtype,
         device=loaded.device,
     )
-    runner = build_runner(
+    runner = layout.build_runner(
         loaded.model,
         cache,
         capacity=config.running_limit(loaded.device),
@@ -72,15 +94,17 @@ def build_cache(loaded: LoadedModel, config: EngineConfig, context: int) -> tupl
     return BlockPool(blocks), runner
 
 
-def build_core(loaded: LoadedModel, config: EngineConfig, context: int) -> DecoderCore:
+def build_core(loaded: LoadedModel, config: EngineConfig, context: int, layout: Layout) -> DecoderCore:
     """An engine's core; `context` is the longest sequence, in tokens.
 
     Raises:
         LoadError: the settings do not fit the model or the device.
     """
     device = loaded.device
-    _prepare(loaded, config)
-    slot = RunnerSlot(lambda: build_cache(loaded, config, context))
+    # Once, since the packed model outlives its caches.
+    if isinstance(loaded.model, nn.Module):
+        layout.prepare(loaded.model, config.quantization, device)
+    slot = RunnerSlot(lambda: build_cache(loaded, config, context, layout))
     scheduler = Scheduler(
         slot.pool,
         block_size=config.block_size,
@@ -99,9 +123,3 @@ def build_core(loaded: LoadedModel, config: EngineConfig, context: int) -> Decod
         on_gpu=device.type == "cuda",
     )
     return DecoderCore(scheduler, slot, DecoderAccounting(cost, DeviceLedger()))
-
-
-def _prepare(loaded: LoadedModel, config: EngineConfig) -> None:
-    """Lay the weights out for the device; once, since the packed model outlives its caches."""
-    if isinstance(loaded.model, nn.Module):
-        prepare_linears(loaded.model, config.quantization, loaded.device)

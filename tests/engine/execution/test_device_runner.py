@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from farebox_engine.decoders import assembly
+from farebox_engine.decoders.assembly import Layout
 from farebox_engine.execution.decode_graph import Work, buckets
 from farebox_engine.execution.device_batch import LENGTH, POSITION, SLOT, SOURCE, DecodeRow, DeviceBatch
 from farebox_engine.execution.device_runner import DeviceRunner
@@ -53,9 +53,13 @@ class EagerCapture:
 
 
 @pytest.fixture
-def capture(monkeypatch: pytest.MonkeyPatch) -> EagerCapture:
-    """Engines started after this compute prompts packed, and decode by a `DeviceRunner`."""
-    capture = EagerCapture()
+def capture() -> EagerCapture:
+    return EagerCapture()
+
+
+@pytest.fixture
+def ahead(capture: EagerCapture) -> Layout:
+    """Engines laid out so compute prompts packed, and decode by a `DeviceRunner`."""
 
     def build(model: CausalLM, cache: KVCache, *, capacity: int, max_blocks: int) -> DeviceRunner:
         return DeviceRunner(
@@ -69,14 +73,13 @@ def capture(monkeypatch: pytest.MonkeyPatch) -> EagerCapture:
             packed=causal(plain.varlen_attn),
         )
 
-    monkeypatch.setattr(assembly, "build_runner", build)
-    return capture
+    return Layout(build_runner=build)
 
 
 async def test_greedy_answers_are_those_of_transformers(
-    capture: EagerCapture, start_engine: StartEngine, reference: PreTrainedModel
+    capture: EagerCapture, ahead: Layout, start_engine: StartEngine, reference: PreTrainedModel
 ) -> None:
-    engine = start_engine(max_running=8)
+    engine = start_engine(layout=ahead, max_running=8)
     prompts = random_prompts(1, [3, 15, 16, 17, 31, 32, 40])
     found = await answers(engine, prompts, max_tokens=20)
     assert [one.tokens for one in found] == [greedy(reference, prompt, 20) for prompt in prompts]
@@ -87,11 +90,11 @@ async def test_greedy_answers_are_those_of_transformers(
 
 @pytest.mark.parametrize("family", ["gemma2", "mistral", "qwen3", "gpt2", "mixtral"])
 async def test_other_families_too(
-    capture: EagerCapture, start_engine: StartEngine, tmp_path: Path, family: str
+    capture: EagerCapture, ahead: Layout, start_engine: StartEngine, tmp_path: Path, family: str
 ) -> None:
     path = build_checkpoint(tmp_path / family, **FAMILIES[family])
     prompts = random_prompts(2, [5, 30])
-    found = await answers(start_engine(path), prompts, max_tokens=8)
+    found = await answers(start_engine(path, ahead), prompts, max_tokens=8)
     model = load_reference(path)
     assert [one.tokens for one in found] == [greedy(model, prompt, 8) for prompt in prompts]
     assert capture.runs >= 7
@@ -113,12 +116,12 @@ SETTINGS: list[dict[str, Any]] = [
 
 
 async def test_seeded_answers_are_those_of_the_other_runner(
-    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    capture: EagerCapture, ahead: Layout, start_engine: StartEngine
 ) -> None:
     prompts = random_prompts(3, [9] * len(SETTINGS))
 
-    async def run() -> list[list[int]]:
-        engine = start_engine()
+    async def run(layout: Layout | None = None) -> list[list[int]]:
+        engine = start_engine(layout=layout)
         generations = [
             begin(engine, prompt, seed=11 + row, **settings)
             for row, (prompt, settings) in enumerate(zip(prompts, SETTINGS, strict=True))
@@ -126,16 +129,18 @@ async def test_seeded_answers_are_those_of_the_other_runner(
         return [(await collect(generation)).tokens for generation in generations]
 
     expected = await run()
-    capture: EagerCapture = request.getfixturevalue("capture")
-    assert await run() == expected
+    assert capture.runs == 0
+    assert await run(ahead) == expected
     assert capture.runs > 0
 
 
 async def test_arrivals_departures_and_preemptions_change_nothing(
-    capture: EagerCapture, start_engine: StartEngine, reference: PreTrainedModel
+    capture: EagerCapture, ahead: Layout, start_engine: StartEngine, reference: PreTrainedModel
 ) -> None:
     """A pool so small that sequences push each other out, and others leave in the middle."""
-    engine = start_engine(kv_cache_bytes=3 * 2 * 2 * 16 * 4 * 16 * 20, context_length=128, step_tokens=24)
+    engine = start_engine(
+        layout=ahead, kv_cache_bytes=3 * 2 * 2 * 16 * 4 * 16 * 20, context_length=128, step_tokens=24
+    )
     prompts = random_prompts(4, [40, 50, 60, 33, 47])
     leaving = [begin(engine, prompt, max_tokens=60) for prompt in random_prompts(5, [20, 30])]
     staying = [begin(engine, prompt, max_tokens=40) for prompt in prompts]
@@ -148,8 +153,10 @@ async def test_arrivals_departures_and_preemptions_change_nothing(
     assert capture.runs > 0
 
 
-async def test_an_answer_may_fill_the_context(capture: EagerCapture, start_engine: StartEngine) -> None:
-    engine = start_engine(context_length=64, kv_cache_bytes=3 * 2 * 2 * 16 * 4 * 64)
+async def test_an_answer_may_fill_the_context(
+    capture: EagerCapture, ahead: Layout, start_engine: StartEngine
+) -> None:
+    engine = start_engine(layout=ahead, context_length=64, kv_cache_bytes=3 * 2 * 2 * 16 * 4 * 64)
     found = await answer(engine, random_prompts(6, [30])[0], max_tokens=34)
     assert found.usage.completion_tokens == 34
     assert capture.runs >= 30
@@ -157,10 +164,10 @@ async def test_an_answer_may_fill_the_context(capture: EagerCapture, start_engin
 
 @pytest.mark.parametrize("max_tokens", [0, 1])
 async def test_a_prompt_may_fill_the_context(
-    capture: EagerCapture, start_engine: StartEngine, max_tokens: int
+    capture: EagerCapture, ahead: Layout, start_engine: StartEngine, max_tokens: int
 ) -> None:
     """There is no block left to compute ahead in, nor need of one."""
-    engine = start_engine(context_length=64, kv_cache_bytes=3 * 2 * 2 * 16 * 4 * 64)
+    engine = start_engine(layout=ahead, context_length=64, kv_cache_bytes=3 * 2 * 2 * 16 * 4 * 64)
     prompt = random_prompts(8, [64 - max_tokens])[0]
     found = await answer(engine, prompt, max_tokens=max_tokens, prompt_logprobs=0)
     assert len(found.tokens) == max_tokens
@@ -173,13 +180,14 @@ async def test_a_prompt_may_fill_the_context(
 
 async def test_adapters_are_left_to_the_host_and_others_are_not(
     capture: EagerCapture,
+    ahead: Layout,
     start_engine: StartEngine,
     checkpoint: Path,
     reference: PreTrainedModel,
     tmp_path: Path,
 ) -> None:
     adapter = build_adapter(tmp_path / "adapter", checkpoint, ["q_proj", "down_proj"], seed=3)
-    engine = start_engine()
+    engine = start_engine(layout=ahead)
     engine.load_adapter("a", adapter)
     requests = [(prompt, name) for prompt in random_prompts(9, [9, 26]) for name in (None, "a")]
     models = {None: reference, "a": merged(checkpoint, adapter)}
@@ -191,10 +199,10 @@ async def test_adapters_are_left_to_the_host_and_others_are_not(
 
 
 async def test_a_new_cache_after_a_hang_gets_a_runner_of_the_same_kind(
-    capture: EagerCapture, checkpoint: Path, reference: PreTrainedModel
+    capture: EagerCapture, ahead: Layout, checkpoint: Path, reference: PreTrainedModel
 ) -> None:
     hang = Hang()
-    engine = sabotaged_engine(checkpoint, hang, step_timeout=1.0)
+    engine = sabotaged_engine(checkpoint, hang, layout=ahead, step_timeout=1.0)
     engine.start(asyncio.get_running_loop())
     try:
         assert (await answer(engine, [BAD])).finish_reason == "error"
@@ -210,12 +218,12 @@ async def test_a_new_cache_after_a_hang_gets_a_runner_of_the_same_kind(
 
 
 async def test_stop_tokens_end_an_answer_that_was_computed_ahead(
-    capture: EagerCapture, start_engine: StartEngine, reference: PreTrainedModel
+    ahead: Layout, start_engine: StartEngine, reference: PreTrainedModel
 ) -> None:
     prompt = random_prompts(7, [25])[0]
     tokens = greedy(reference, prompt, 12)
     end = tokens.index(tokens[6])
-    engine = start_engine()
+    engine = start_engine(layout=ahead)
     found = await answer(engine, prompt, max_tokens=12, stop_token_ids=(tokens[6],))
     assert found.tokens == tokens[: end + 1]
     # The blocks it left are whole: the same prompt, now from the cache, is answered alike.

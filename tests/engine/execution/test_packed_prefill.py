@@ -10,7 +10,7 @@ from torch.nn.attention.varlen import varlen_attn
 from transformers import PreTrainedModel
 
 from farebox_engine.checkpoint.config import DecoderConfig
-from farebox_engine.decoders import assembly
+from farebox_engine.decoders.assembly import Layout
 from farebox_engine.execution.kv_cache import KVCache, KVShape
 from farebox_engine.execution.packed_prefill import pack_spans
 from farebox_engine.execution.paged_attention import PagedAttention
@@ -119,15 +119,14 @@ def test_packs_are_bounded_and_hold_neighbours_only() -> None:
 
 
 async def test_an_engine_answers_alike_in_chunks_and_after_prefix_hits(
-    start_engine: StartEngine, reference: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+    start_engine: StartEngine, reference: PreTrainedModel
 ) -> None:
     packed = Counted()
 
     def build(model: CausalLM, cache: KVCache, *, capacity: int, max_blocks: int) -> ModelRunner:
         return ModelRunner(model, cache, packed)
 
-    monkeypatch.setattr(assembly, "build_runner", build)
-    engine = start_engine(step_tokens=40)
+    engine = start_engine(layout=Layout(build_runner=build), step_tokens=40)
     prompts = random_prompts(5, (3, 17, 40, 71))
     expected = [greedy(reference, prompt) for prompt in prompts]
     for _ in range(2):

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from farebox_engine import Engine, EngineConfig, LoadError
 from farebox_engine.cli import main
-from farebox_engine.decoders import assembly
+from farebox_engine.decoders.assembly import Layout
 from farebox_engine.execution.decode_graph import run_eagerly
 from farebox_engine.execution.device_runner import DeviceRunner
 from farebox_engine.execution.kv_cache import KVCache
@@ -112,27 +112,22 @@ def test_routers_experts_and_odd_shapes_stay_as_they_are() -> None:
 
 
 async def test_an_engine_with_int8_weights_mostly_agrees_with_a_wide_one(
-    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
+    start_engine: StartEngine,
 ) -> None:
     prompts = random_prompts(5, [9, 33, 50, 17, 21, 40])
     expected = await answers(start_engine(), prompts, max_tokens=1)
-    monkeypatch.setattr(assembly, "build_runner", _device_runner)
-    monkeypatch.setattr(assembly, "prepare_linears", _narrowing("int8"))
-    found = await answers(start_engine(), prompts, max_tokens=3)
+    narrow = start_engine(layout=Layout(_narrowing("int8"), _device_runner))
+    found = await answers(narrow, prompts, max_tokens=3)
     same = [ours.tokens[:1] == theirs.tokens for ours, theirs in zip(found, expected, strict=True)]
     assert sum(same) >= 4
 
 
-async def test_an_fp8_engine_agrees_with_the_emulation(
-    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_fp8_engine_agrees_with_the_emulation(start_engine: StartEngine) -> None:
     """Decoding in captured steps, by the product that a GPU calls."""
     prompts = random_prompts(5, [9, 33, 50, 17, 21, 40])
-    monkeypatch.setattr(assembly, "prepare_linears", _emulating)
-    expected = await answers(start_engine(), prompts, max_tokens=3)
-    monkeypatch.setattr(assembly, "build_runner", _device_runner)
-    monkeypatch.setattr(assembly, "prepare_linears", _narrowing("fp8"))
-    found = await answers(start_engine(), prompts, max_tokens=3)
+    expected = await answers(start_engine(layout=Layout(_emulating)), prompts, max_tokens=3)
+    narrow = start_engine(layout=Layout(_narrowing("fp8"), _device_runner))
+    found = await answers(narrow, prompts, max_tokens=3)
     # A sum on the border between two fp8 numbers may fall to either side.
     assert sum(ours.tokens == theirs.tokens for ours, theirs in zip(found, expected, strict=True)) >= 5
 
@@ -184,15 +179,10 @@ def test_the_command_says_that_fp8_needs_a_gpu(checkpoint: Path, capsys: pytest.
 
 @pytest.mark.parametrize("quantization", ["int8", "fp8"])
 async def test_adapters_are_added_to_narrow_products(
-    start_engine: StartEngine,
-    monkeypatch: pytest.MonkeyPatch,
-    checkpoint: Path,
-    tmp_path: Path,
-    quantization: str,
+    start_engine: StartEngine, checkpoint: Path, tmp_path: Path, quantization: str
 ) -> None:
     adapter = build_adapter(tmp_path / "adapter", checkpoint, ["q_proj", "down_proj"], seed=3)
-    monkeypatch.setattr(assembly, "prepare_linears", _narrowing(quantization))
-    engine = start_engine()
+    engine = start_engine(layout=Layout(_narrowing(quantization)))
     engine.load_adapter("a", adapter)
     prompts = random_prompts(7, [9, 33, 50, 17])
     found = await answers(engine, prompts, max_tokens=1, adapter="a")

@@ -13,7 +13,7 @@ run: $(VENV)/installed
 	FAREBOX_HOST=$(HOST) FAREBOX_PORT=$(PORT) $(BIN)/farebox up
 
 test: $(VENV)/ready-for-tests
-	$(BIN)/python -m tests.halves
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not chaos and not slow"
 
 check: $(VENV)/ready-for-tests
 	$(BIN)/ruff format --check .

@@ -4,10 +4,12 @@ Where several processes share the run (`-n`), each has a Postgres of its own.
 """
 
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from alembic import command
 from alembic.config import Config
 
@@ -48,6 +50,12 @@ def migrate(url: str) -> None:
     config = Config(ROOT / "alembic.ini")
     config.attributes["url"] = url
     command.upgrade(config, "head")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logs_apart() -> None:
+    """What a server in this process logs is no part of what a command in it prints meanwhile."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
 
 
 @pytest.fixture(scope="session")

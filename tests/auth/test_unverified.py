@@ -22,6 +22,7 @@ from farebox.tenants.models import Membership, Organization, User
 from farebox.tenants.organizations import create_organization, create_project, create_service_account
 from tests.tenants.factories import SETTINGS, an_email, make_account, make_key, make_keyring
 from tests.usage.usage_history import add_usage
+from tests.waiting import WAIT_SECONDS
 
 PRODUCTION = msgspec.structs.replace(SETTINGS, env="production", base_url="https://farebox.example")
 WEEK = timedelta(days=7)
@@ -211,7 +212,7 @@ async def until_somebody_waits(url: str) -> None:
     """For a lock, as Postgres itself tells."""
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
     connection = await asyncpg.connect(url)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(WAIT_SECONDS):
         while not await connection.fetchval(waiting):
             pass
     await connection.close()

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from tests.cli.commands import Farebox
+from tests.waiting import WAIT_SECONDS
 
 # Forbidding the special tokens makes every answer as long as it may be.
 ENDLESS = {str(token): -100 for token in range(5)}
@@ -47,7 +48,7 @@ class Customer:
 
     def __init__(self, url: str, api_key: str) -> None:
         self.http = httpx.AsyncClient(
-            base_url=url, headers={"authorization": f"Bearer {api_key}"}, timeout=60.0
+            base_url=url, headers={"authorization": f"Bearer {api_key}"}, timeout=WAIT_SECONDS
         )
 
     async def models(self) -> list[str]:
@@ -73,7 +74,7 @@ class Customer:
         stream = Stream()
         reading = asyncio.create_task(self._read(stream, model, max_tokens))
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(WAIT_SECONDS):
                 await stream.began.wait()
             yield stream
             await reading

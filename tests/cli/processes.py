@@ -4,15 +4,12 @@ import asyncio
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.cli.commands import Farebox
-
-START_SECONDS = 120.0
-STOP_SECONDS = 120.0
-LOOK_SECONDS = 0.05
+from tests.waiting import WAIT_SECONDS
 
 
 class Running:
@@ -33,7 +30,7 @@ class Running:
     async def said(self, sentence: str) -> str:
         """Wait for a line that has `sentence` in it. Raises RuntimeError when the process ends before."""
         assert self.process.stdout is not None
-        async with asyncio.timeout(START_SECONDS):
+        async with asyncio.timeout(WAIT_SECONDS):
             while line := (await self.process.stdout.readline()).decode():
                 self.printed.append(line.rstrip())
                 if sentence in line:
@@ -52,7 +49,7 @@ class Running:
         assert await self.ended() == -signal.SIGKILL
 
     async def ended(self) -> int:
-        async with asyncio.timeout(STOP_SECONDS):
+        async with asyncio.timeout(WAIT_SECONDS):
             assert self.process.stdout is not None
             self.printed += (await self.process.stdout.read()).decode().splitlines()
             return await self.process.wait()
@@ -83,10 +80,3 @@ async def running(farebox: Farebox, *arguments: str, until: str = "") -> AsyncIt
         if process.returncode is None:
             process.kill()
             await process.wait()
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 30.0) -> None:
-    """Wait for what another process brings about. Raises TimeoutError."""
-    async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110  no event reaches us from there
-            await asyncio.sleep(LOOK_SECONDS)

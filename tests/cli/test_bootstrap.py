@@ -24,8 +24,9 @@ from farebox.keys.tokens import Keyring
 from farebox.tenants.accounts import find_user
 from tests.cli.commands import shell
 from tests.cli.conftest import MakeDatabase
-from tests.cli.processes import eventually, running
+from tests.cli.processes import running
 from tests.conftest import migrate
+from tests.waiting import WAIT_SECONDS, eventually
 
 # Several starts of the whole command, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(400)
@@ -215,7 +216,9 @@ async def ask(document: dict[str, str]) -> None:
         "messages": [{"role": "user", "content": "What is the capital of France?"}],
     }
     headers = {"authorization": f"Bearer {document['api_key']}"}
-    async with httpx.AsyncClient(base_url=document["base_url"], headers=headers, timeout=30) as client:
+    async with httpx.AsyncClient(
+        base_url=document["base_url"], headers=headers, timeout=WAIT_SECONDS
+    ) as client:
         answer = await client.post("/v1/chat/completions", json=body)
         assert answer.status_code == 200, answer.text
         assert answer.json()["usage"]["completion_tokens"] >= 1

@@ -14,9 +14,10 @@ from farebox.gateway.models.checkpoints import hash_checkpoint
 from tests.cli.commands import Farebox, shell
 from tests.cli.conftest import MakeDatabase
 from tests.cli.live import Customer, make_customer
-from tests.cli.processes import eventually, running
+from tests.cli.processes import running
 from tests.engine.checkpoints import build_checkpoint
 from tests.engine.lora.adapters import build_adapter, merged
+from tests.waiting import eventually
 
 # Whole servers, on a machine that may be busy: two minutes.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]

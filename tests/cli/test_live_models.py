@@ -14,8 +14,9 @@ from farebox.gateway.models.checkpoints import hash_checkpoint
 from tests.cli.commands import Farebox, shell
 from tests.cli.conftest import MakeDatabase
 from tests.cli.live import Customer, make_customer
-from tests.cli.processes import Running, eventually, running
+from tests.cli.processes import Running, running
 from tests.engine.checkpoints import build_checkpoint
+from tests.waiting import eventually
 
 # Whole servers, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(400)

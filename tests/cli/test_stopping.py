@@ -10,9 +10,10 @@ import pytest
 from tests.chaos.processes import Postgres
 from tests.cli.commands import Farebox, shell
 from tests.cli.live import make_customer
-from tests.cli.processes import eventually, running
+from tests.cli.processes import running
 from tests.conftest import migrate
 from tests.engine.checkpoints import build_checkpoint
+from tests.waiting import WAIT_SECONDS, eventually
 
 # Whole servers, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(400)
@@ -78,7 +79,7 @@ async def test_readyz_while_postgres_is_away_and_when_it_is_back(
 ) -> None:
     async with (
         running(operator, "serve", until="API") as server,
-        httpx.AsyncClient(base_url=server.url, timeout=30) as probe,
+        httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS) as probe,
     ):
         ready = await probe.get("/readyz")
         assert (ready.status_code, ready.json()["database"]) == (200, "ok")

@@ -12,8 +12,9 @@ from farebox.core.postgres.embedded import EmbeddedPostgres
 from farebox.core.settings import Settings
 from tests.cli.commands import Farebox, shell
 from tests.cli.live import Customer
-from tests.cli.processes import eventually, running
+from tests.cli.processes import running
 from tests.engine.checkpoints import build_checkpoint
+from tests.waiting import eventually
 
 # Whole servers, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(400)

@@ -9,8 +9,9 @@ from farebox.core.outbox import OutboxItem, post
 from farebox.worker import MAX_ATTEMPTS
 from tests.auth.mailbox import Mailbox
 from tests.cli.commands import Farebox
-from tests.cli.processes import eventually, running
+from tests.cli.processes import running
 from tests.tenants.factories import make_account
+from tests.waiting import eventually
 
 
 async def test_what_was_given_up_is_tried_again_on_request(shop: Farebox, shop_database: Database) -> None:

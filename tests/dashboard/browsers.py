@@ -11,6 +11,7 @@ import httpx
 from farebox.auth import sessions
 from farebox.core.database import Database
 from tests.tenants.factories import Tenant, an_address
+from tests.waiting import WAIT_SECONDS
 
 
 @dataclass
@@ -26,7 +27,9 @@ class FormBrowser:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.http = httpx.AsyncClient(base_url=url, headers={"x-forwarded-for": an_address()}, timeout=30)
+        self.http = httpx.AsyncClient(
+            base_url=url, headers={"x-forwarded-for": an_address()}, timeout=WAIT_SECONDS
+        )
 
     async def __aenter__(self) -> Self:
         return self

@@ -41,7 +41,7 @@ async def offered_model(database: Database, tmp_path_factory: pytest.TempPathFac
 def site(
     database_url: str, offered_model: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningServer]:
-    thread = ServerThread(make_settings(tmp_path_factory.mktemp("farebox")), database_url, None)
+    thread = ServerThread(make_settings(tmp_path_factory.mktemp("farebox")), database_url)
     yield thread.start()
     thread.stop()
 

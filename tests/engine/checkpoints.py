@@ -4,6 +4,7 @@ Initialised at 0.3: at the usual 0.02 attention hardly matters, and faults in it
 """
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -183,3 +184,12 @@ def write_tokenizer(folder: Path) -> Tokenizer:
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return tokenizer
+
+
+def without_number(folder: Path, checkpoint: Path, embedding: str, token: int) -> Path:
+    """A copy of a checkpoint in which one token's row of a tensor is no number."""
+    shutil.copytree(checkpoint, folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors[embedding][token] = torch.nan
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder

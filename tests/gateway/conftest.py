@@ -14,6 +14,7 @@ from farebox.keys.tokens import Keyring
 from tests.engine.checkpoints import build_checkpoint
 from tests.gateway.servers import RunningServer, ServerThread, make_settings
 from tests.tenants.factories import Tenant, make_keyring, make_tenant
+from tests.waiting import WAIT_SECONDS
 
 MODEL = "tiny"
 CONTEXT_LENGTH = 2048
@@ -35,7 +36,7 @@ async def offered(database: Database, checkpoint: Path) -> str:
 def server(
     database_url: str, offered: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningServer]:
-    thread = ServerThread(make_settings(tmp_path_factory.mktemp("farebox")), database_url, None)
+    thread = ServerThread(make_settings(tmp_path_factory.mktemp("farebox")), database_url)
     yield thread.start()
     thread.stop()
 
@@ -53,7 +54,7 @@ async def tenant(database: Database, keyring: Keyring) -> Tenant:
 @pytest.fixture
 async def client(server: RunningServer, tenant: Tenant) -> AsyncIterator[AsyncOpenAI]:
     async with AsyncOpenAI(
-        base_url=f"{server.url}/v1", api_key=tenant.api_key, max_retries=0, timeout=30
+        base_url=f"{server.url}/v1", api_key=tenant.api_key, max_retries=0, timeout=WAIT_SECONDS
     ) as client:
         yield client
 
@@ -62,7 +63,7 @@ async def client(server: RunningServer, tenant: Tenant) -> AsyncIterator[AsyncOp
 async def http(server: RunningServer, tenant: Tenant) -> AsyncIterator[httpx.AsyncClient]:
     """A plain HTTP client with the tenant's key."""
     headers = {"authorization": f"Bearer {tenant.api_key}"}
-    async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=WAIT_SECONDS) as client:
         yield client
 
 

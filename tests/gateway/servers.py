@@ -18,7 +18,7 @@ from farebox.gateway.models.catalog import BackendFactory
 from farebox.gateway.transport.server import server_config
 from tests.tenants.factories import SECRET_KEY
 
-START_SECONDS = 30.0
+START_SECONDS = 300.0
 
 
 @dataclass(slots=True)
@@ -61,9 +61,16 @@ class AnnouncedServer(uvicorn.Server):
 class ServerThread:
     """Starts and stops one server."""
 
-    def __init__(self, settings: Settings, database_url: str, backend_factory: BackendFactory | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database_url: str,
+        backend_factory: BackendFactory | None = None,
+        **overrides: Any,
+    ) -> None:
+        """`overrides` are uvicorn's options."""
         self._app = create_app(settings, database_url=database_url, backend_factory=backend_factory)
-        self._server = AnnouncedServer(server_config(self._app, settings, port=0))
+        self._server = AnnouncedServer(server_config(self._app, settings, port=0, **overrides))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="server")
 

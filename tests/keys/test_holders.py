@@ -17,6 +17,7 @@ from farebox.keys.tokens import Keyring
 from farebox.tenants.models import Membership
 from farebox.tenants.organizations import create_service_account
 from tests.tenants.factories import Tenant, make_tenant
+from tests.waiting import WAIT_SECONDS
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ async def test_a_key_made_while_its_holder_is_being_removed_does_not_outlive_the
             user_id=tenant.user_id,
         )
         removing = asyncio.create_task(remove(database, tenant))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(WAIT_SECONDS):
             while not await owner_connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
                 assert not removing.done(), "nothing kept the removal from overtaking the new key"
     await removing

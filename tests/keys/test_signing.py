@@ -17,6 +17,7 @@ from farebox.keys.signing import list_signing_keys, reseal, retire, rotate, thum
 from farebox.keys.tokens import Keyring
 from tests.keys.forge import Forge
 from tests.tenants.factories import SETTINGS
+from tests.waiting import WAIT_SECONDS
 
 BOX = load_secret_box(SETTINGS)
 
@@ -98,7 +99,7 @@ async def test_a_retired_pair_verifies_nowhere_even_what_was_verified_before(own
     await rotate_once(own_database)
     await retire_one(own_database, former_kid)
     async with keyring.kept_fresh(every_seconds=0.01):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_SECONDS):
             while former_kid in kids(keyring):
                 await Keyring.load(own_database, SETTINGS)  # another replica, as slow as the poll
     with pytest.raises(InvalidApiKey):

@@ -45,7 +45,7 @@ async def test_a_request_whose_hold_a_crash_took_is_billed_all_the_same(
 async def void_behind_its_back(database: Database, account: Account, meter: Meter) -> None:
     """What another replica's sweep does to a whole answer whose owner cannot reach Postgres."""
     await expire_leases(database, account.organization_id)
-    await meter._leases.sweep()  # noqa: SLF001  without renewing first
+    await meter.sweep()  # without renewing first
     assert (await read_books(database, account.organization_id)).holds == []
 
 
@@ -135,14 +135,14 @@ async def test_one_hold_that_cannot_be_settled_keeps_no_other_from_it(
     await owner.execute("UPDATE meter_scope SET active = 0 WHERE id = $1", poisoned.organization_id)
     for tenant in (account, poisoned):
         await expire_leases(database, tenant.organization_id)
-    await meter._leases.sweep()  # noqa: SLF001
+    await meter.sweep()
     assert (await read_books(database, account.organization_id)).holds == []
     (left,) = (await read_books(database, poisoned.organization_id)).holds
     assert left.request_id == bad.request_id
     await owner.execute("UPDATE meter_scope SET active = 1 WHERE id = $1", poisoned.organization_id)
     await owner.execute("ALTER TABLE meter_scope ENABLE TRIGGER ALL")
     await owner.close()
-    await meter._leases.sweep()  # noqa: SLF001
+    await meter.sweep()
     assert (await read_books(database, poisoned.organization_id)).holds == []
     await dead.close()
 

@@ -54,6 +54,7 @@ class Replica:
     meter: Meter
     wire: CutWire
     directory: Path
+    admitted: set[UUID] = field(default_factory=set)
 
     def cut_off(self) -> None:
         self.wire.away = True
@@ -114,24 +115,23 @@ class World:
         await self.start_replica()
 
     async def sweep_what_is_held_by(self, replica: Replica) -> None:
-        held = list(replica.meter._grants)  # noqa: SLF001
-        self.overdue.update(held)
-        await self.expire_leases(held)
+        self.overdue |= await self.expire_leases(replica.admitted)
         for other in self.living:
             if other is not replica:
                 with suppress(Unavailable):
-                    await other.meter._leases.sweep()  # noqa: SLF001
+                    await other.meter.sweep()
 
-    async def expire_leases(self, held: Collection[UUID] | None) -> None:
-        """Of these requests, or of all."""
+    async def expire_leases(self, of: Collection[UUID] | None) -> set[UUID]:
+        """Of these requests as far as they are held, or of all that are; says which."""
         async with self.database.meter_transaction() as session:
-            await session.execute(
+            expired = await session.scalars(
                 text(
                     "UPDATE hold SET lease_expires_at = now() - interval '1 s' WHERE organization_id = :id"
-                    " AND (:all OR request_id = ANY (:held))"
+                    " AND (:all OR request_id = ANY (:of)) RETURNING request_id"
                 ),
-                {"id": self.account.organization_id, "all": held is None, "held": list(held or ())},
+                {"id": self.account.organization_id, "all": of is None, "of": list(of or ())},
             )
+            return set(expired)
 
     async def turn(self, replica: Replica) -> None:
         with suppress(Unavailable):
@@ -146,6 +146,7 @@ class World:
             self.refusals[type(refusal).__name__] += 1
             return
         story = self.stories[grant.request_id] = Story("orphaned", 0)
+        replica.admitted.add(grant.request_id)
         for _ in range(self.rng.randrange(4)):
             story.delivered += self.rng.randrange(1, 10)
             grant.record_delivery(12, 8, story.delivered)
@@ -173,7 +174,7 @@ class World:
     async def come_to_rest(self) -> None:
         """All settlements come through, and what the dead have spooled is adopted, by two at once."""
         for replica in self.all:
-            await replica.meter._settlements.drain()  # noqa: SLF001
+            await replica.meter.drain()
             replica.wire.lose_answers = 0
         for replica in self.living:
             replica.wire.away = False
@@ -188,7 +189,7 @@ class World:
     async def bury_the_dead(self) -> None:
         await self.expire_leases(None)
         for replica in self.living:
-            await replica.meter._leases.sweep()  # noqa: SLF001  without renewing first: every orphan is found
+            await replica.meter.sweep()  # without renewing first: every orphan is found
 
 
 def assert_every_story_is_billed_right(world: World, events: dict[UUID, UsageEvent]) -> None:

@@ -20,6 +20,7 @@ from farebox.core.settings import Settings
 from farebox.worker import BATCH, LEASE_SECONDS, LONGEST_PAUSE_SECONDS, MAX_ATTEMPTS, Worker, pause_after
 from tests.auth.mailbox import Mailbox
 from tests.tenants.factories import SETTINGS, make_account
+from tests.waiting import WAIT_SECONDS
 
 TOPIC = "test.job"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -211,7 +212,7 @@ async def test_it_finishes_what_is_under_way_when_stopped(own_database: Database
     await doer.entered.wait()
     one.stop()
     doer.may_go_on.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_SECONDS):
         await running
     assert await items(own_database) == []
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ MAX_NESTING = 64
 # What they leave unbounded in compiling, `GrammarGuard` bounds. A step of a JSON schema of fifty fields or of
 # a language of formulas takes 0.3 ms; with these limits, the worst step of an ambiguous grammar takes 90 ms
 # (630 to 800 with 50,000 items). Only a regular expression with huge counted repetitions takes 2 s, once.
-_LIMITS: dict[str, Any] = {
+LIMITS: dict[str, Any] = {
     "initial_lexer_fuel": 1_000_000,
     "step_lexer_fuel": 200_000,
     "step_max_items": 5_000,
@@ -77,12 +77,17 @@ class GrammarCompiler:
         encode: Callable[[str], list[int]],
         vocab_size: int,
         end_tokens: Collection[int],
+        limits: Mapping[str, Any] = LIMITS,
     ) -> None:
-        """`encode` gives a text's tokens and nothing around them; `end_tokens` end an answer."""
+        """`encode` gives a text's tokens and nothing around them; `end_tokens` end an answer.
+
+        `limits` are llguidance's.
+        """
         self._vocabulary = vocabulary
         self._encode = encode
         self._vocab_size = vocab_size
         self._end_tokens = sorted(end_tokens)
+        self._limits = limits
         self._lock = threading.Lock()
         self._tokenizer: LLTokenizer | None = None
         self._guard: GrammarGuard | None = None
@@ -114,7 +119,7 @@ class GrammarCompiler:
                     "`~`, `allOf`, `not`), and shorten counted repetitions such as `.{20}`.",
                     spec.param,
                 ) from None
-        matcher = LLMatcher(tokenizer, source, log_level=0, limits=LLParserLimits(**_LIMITS))
+        matcher = LLMatcher(tokenizer, source, log_level=0, limits=LLParserLimits(**self._limits))
         if matcher.is_error():
             raise RequestError(f"The grammar cannot be enforced: {_reason(matcher)}", spec.param)
         # Not kept for the next request: a matcher's copies share the states of its lexer, and their limit.
@@ -131,7 +136,7 @@ class GrammarCompiler:
             if self._tokenizer is None or self._guard is None:
                 tokens = [self._vocabulary.bytes_of(token) for token in range(self._vocab_size)]
                 special = [token for token in range(self._vocab_size) if self._vocabulary.is_special(token)]
-                self._guard = GrammarGuard(tokens, special, self._end_tokens, _LIMITS)
+                self._guard = GrammarGuard(tokens, special, self._end_tokens, self._limits)
                 words = Words(tokens, special, self._end_tokens[0], self._encode)
                 self._tokenizer = LLTokenizer(
                     TokenizerWrapper(words), n_vocab=self._vocab_size, eos_token=self._end_tokens

@@ -46,8 +46,13 @@ class GrammarGuard:
         *,
         seconds: float = TRIAL_SECONDS,
         memory_bytes: int = TRIAL_MEMORY_BYTES,
+        refused_seconds: float = REFUSED_SECONDS,
+        kept_verdicts: int = KEPT_VERDICTS,
     ) -> None:
-        """`limits` are llguidance's. `seconds` is the wall clock's, for each trial."""
+        """`limits` are llguidance's. `seconds` is the wall clock's, for each trial.
+
+        For `refused_seconds` a source that failed is not tried again; the last `kept_verdicts` are kept.
+        """
         self._setup = {
             "tokens": [token.decode("latin-1") for token in tokens],
             "special": list(special),
@@ -56,6 +61,8 @@ class GrammarGuard:
             "seconds": seconds,
             "memory_bytes": memory_bytes,
         }
+        self._refused_seconds = refused_seconds
+        self._kept_verdicts = kept_verdicts
         self._lock = threading.Lock()
         self._process: _Process | None = None
         # By the source's SHA-256, in the order of trials: when it failed (monotonic), None if it passed.
@@ -91,11 +98,11 @@ class GrammarGuard:
         failed_at = self._tried.get(digest, -math.inf)
         if failed_at is None:
             return True
-        return False if time.monotonic() < failed_at + REFUSED_SECONDS else None
+        return False if time.monotonic() < failed_at + self._refused_seconds else None
 
     def _note(self, digest: bytes, passed: bool) -> None:
         self._tried.pop(digest, None)
-        while len(self._tried) >= KEPT_VERDICTS:
+        while len(self._tried) >= self._kept_verdicts:
             del self._tried[next(iter(self._tried))]
         self._tried[digest] = None if passed else time.monotonic()
 

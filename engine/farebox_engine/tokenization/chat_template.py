@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
@@ -25,13 +25,24 @@ _TICK = "_farebox_tick"
 class ChatTemplate:
     """A compiled Jinja template as `transformers` defines them; safe to render in several threads."""
 
-    def __init__(self, source: str, variables: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        source: str,
+        variables: Mapping[str, object],
+        *,
+        max_seconds: float = MAX_SECONDS,
+        max_characters: int = MAX_CHARACTERS,
+    ) -> None:
         """`variables` are the special tokens the template may name, such as `bos_token`.
+
+        Rendering past `max_seconds` or `max_characters` is broken off.
 
         Raises:
             LoadError: the template does not compile.
         """
         self._variables = dict(variables)
+        self._max_seconds = max_seconds
+        self._max_characters = max_characters
         self._environment = _Environment(trim_blocks=True, lstrip_blocks=True)
         try:
             tree = self._environment.parse(source)
@@ -56,9 +67,9 @@ class ChatTemplate:
         Raises:
             TemplateError: the template failed, refused the messages, or ran past its bounds.
         """
-        deadline = time.monotonic() + MAX_SECONDS
+        tick = self._clock()
         template = self._environment.template_class.from_code(
-            self._environment, self._code, {**self._environment.globals, _TICK: lambda: _check(deadline)}
+            self._environment, self._code, {**self._environment.globals, _TICK: tick}
         )
         parts: list[str] = []
         size = 0
@@ -70,9 +81,11 @@ class ChatTemplate:
                 **self._variables,
             ):
                 size += len(part)
-                if size > MAX_CHARACTERS:
-                    raise TemplateError(f"The chat template wrote more than {MAX_CHARACTERS} characters.")
-                _check(deadline)
+                if size > self._max_characters:
+                    raise TemplateError(
+                        f"The chat template wrote more than {self._max_characters} characters."
+                    )
+                tick()
                 parts.append(part)
         except TemplateError:
             raise
@@ -80,6 +93,17 @@ class ChatTemplate:
         except Exception as error:
             raise TemplateError(f"The chat template failed: {error or type(error).__name__}.") from error
         return "".join(parts)
+
+    def _clock(self) -> Callable[[], str]:
+        """What raises TemplateError once it is called too late; a template may write what it returns."""
+        deadline = time.monotonic() + self._max_seconds
+
+        def tick() -> str:
+            if time.monotonic() > deadline:
+                raise TemplateError(f"The chat template ran longer than {self._max_seconds:g} seconds.")
+            return ""
+
+        return tick
 
 
 class _Environment(ImmutableSandboxedEnvironment):
@@ -156,12 +180,6 @@ def _bound_loops(tree: nodes.Template) -> None:
     for body in bodies:
         tick = nodes.Call(nodes.Name(_TICK, "load"), [], [], None, None)
         body.insert(0, nodes.ExprStmt(tick).set_lineno(tree.lineno))
-
-
-def _check(deadline: float) -> str:
-    if time.monotonic() > deadline:
-        raise TemplateError(f"The chat template ran longer than {MAX_SECONDS:g} seconds.")
-    return ""
 
 
 def _to_json(value: object, indent: int | None = None, ensure_ascii: bool = False, **_: object) -> str:

@@ -86,8 +86,7 @@ class Meter:
         if self._turns is not None:
             self._turns.cancel()
             await asyncio.gather(self._turns, return_exceptions=True)
-        for queue in (self._admissions, self._settlements):
-            await queue.drain()
+        await self.drain()
         try:
             await self._backlog.replay()
         except Unavailable:
@@ -133,6 +132,11 @@ class Meter:
         # Shielded: the lease must be renewed until the settlement is through, cancelled caller or not.
         return await asyncio.shield(self._submit(grant, make_posting(grant, settlement)))
 
+    async def drain(self) -> None:
+        """Wait until what is queued has been answered: admissions, then settlements."""
+        for queue in (self._admissions, self._settlements):
+            await queue.drain()
+
     async def turn(self) -> None:
         """Renew leases and record deliveries, replay the spool, settle what dead replicas left.
 
@@ -141,6 +145,13 @@ class Meter:
         await self._leases.checkpoint()
         for request_id in await self._backlog.replay():
             self._grants.pop(request_id, None)
+        await self.sweep()
+
+    async def sweep(self) -> None:
+        """The last part of a turn: settle what dead replicas left.
+
+        Raises Unavailable when Postgres is away.
+        """
         await self._leases.sweep()
 
     async def _take_turns(self, seconds: float) -> None:

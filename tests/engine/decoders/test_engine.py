@@ -18,8 +18,7 @@ from farebox_engine import (
     RequestError,
     SamplingParams,
 )
-from farebox_engine.models.llama import LlamaForCausalLM as Model
-from tests.engine.checkpoints import build_checkpoint
+from tests.engine.checkpoints import build_checkpoint, without_number
 from tests.engine.conftest import StartEngine
 from tests.engine.generating import answer, answers, begin, collect, greedy, random_prompts
 
@@ -158,48 +157,14 @@ async def test_times_are_told_apart(start_engine: StartEngine) -> None:
         assert usage.decode_seconds > 0
 
 
-async def test_a_failing_step_ends_its_requests_and_nothing_else(
-    start_engine: StartEngine, reference: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = start_engine(max_running=2)
-    forward = Model.forward
-
-    def failing(self: Model, tokens: torch.Tensor, *rest: Any) -> torch.Tensor:
-        if (tokens == 399).any():
-            raise RuntimeError("out of memory")
-        return forward(self, tokens, *rest)
-
-    monkeypatch.setattr(Model, "forward", failing)
-    doomed = [begin(engine, [399, number]) for number in (1, 2)]
-    for generation in doomed:
-        failed = await collect(generation)
-        assert failed.finish_reason == "error"
-        assert failed.chunks[-1].error == "The model failed while computing this request."
-        assert failed.tokens == []
-    assert (await answer(engine, PROMPT)).tokens == greedy(reference, PROMPT)
-    stats = engine.stats()
-    assert stats.failed_steps in (1, 2), "both fell into one step, or each into its own"
-    assert stats.operator_seconds > 0
-
-
 async def test_not_a_number_ends_one_request_and_leaves_no_trace(
-    start_engine: StartEngine, reference: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+    start_engine: StartEngine, reference: PreTrainedModel, checkpoint: Path, tmp_path: Path
 ) -> None:
-    engine = start_engine(kv_cache_bytes=16 * 16 * 768)
-    forward = Model.forward
-
-    def poisoned(self: Model, tokens: torch.Tensor, positions: torch.Tensor, *rest: Any) -> torch.Tensor:
-        with torch.inference_mode():
-            rows = self.embed_tokens.weight.clone()
-            self.embed_tokens.weight[399] = torch.nan
-            hidden = forward(self, tokens, positions, *rest)
-            self.embed_tokens.weight.copy_(rows)
-        return hidden
-
-    monkeypatch.setattr(Model, "forward", poisoned)
-    broken, healthy = await answers(engine, [[5, 399, 7] * 5, PROMPT])
-    assert (broken.finish_reason, healthy.finish_reason) == ("error", "length")
-    assert broken.chunks[-1].error == "The model's output was not a number."
+    broken = without_number(tmp_path / "broken", checkpoint, "model.embed_tokens.weight", token=399)
+    engine = start_engine(broken, kv_cache_bytes=16 * 16 * 768)
+    broken_one, healthy = await answers(engine, [[5, 399, 7] * 5, PROMPT])
+    assert (broken_one.finish_reason, healthy.finish_reason) == ("error", "length")
+    assert broken_one.chunks[-1].error == "The model's output was not a number."
     assert healthy.tokens == greedy(reference, PROMPT)
     # Every block is used again, those of the broken request too.
     prompts = random_prompts(22, (100, 90))

@@ -19,6 +19,7 @@ from farebox_engine.serving.watchdog import Watchdog
 from tests.engine.generating import answer, answers, begin, collect, greedy, random_prompts
 from tests.engine.saboteur import BAD, POISON, Hang, failing, leaving, sabotaged_engine
 from tests.engine.started import started
+from tests.waiting import WAIT_SECONDS
 
 PROMPTS = random_prompts(30, (25, 9, 14))
 FAILED = "The model failed while computing this request."
@@ -57,6 +58,20 @@ async def test_a_request_that_breaks_the_model_fails_alone(
     assert stats.operator_seconds > 0
     assert stats.failed_steps == 1
     assert stats.restarts == 0
+
+
+async def test_a_failing_step_ends_its_requests_and_nothing_else(
+    sabotage: Sabotage, expected: list[list[int]]
+) -> None:
+    engine = sabotage(failing, max_running=2)
+    doomed = [begin(engine, [BAD, number]) for number in (1, 2)]
+    for generation in doomed:
+        failed = await collect(generation)
+        assert (failed.finish_reason, failed.chunks[-1].error, failed.tokens) == ("error", FAILED, [])
+    assert (await answer(engine, PROMPTS[0])).tokens == expected[0]
+    stats = engine.stats()
+    assert stats.failed_steps in (1, 2), "both fell into one step, or each into its own"
+    assert stats.operator_seconds > 0
 
 
 async def test_a_request_that_breaks_the_model_later_keeps_what_it_got(
@@ -125,7 +140,7 @@ async def test_a_step_that_hangs_ends_its_requests_and_the_others_go_on(
     failed = await collect(doomed)
     assert (failed.finish_reason, failed.chunks[-1].error, failed.tokens) == ("error", HUNG, [])
     assert failed.usage.device_seconds == 0
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_SECONDS):
         good = [await collect(generation) for generation in waiting]
     assert [each.tokens for each in good] == expected
     stats = engine.stats()

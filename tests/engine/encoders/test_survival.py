@@ -2,20 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from torch import Tensor, nn
 
-from farebox_engine import ClosedError, ComputeError, EngineConfig
-from farebox_engine.encoders import Embeddings, EncoderEngine, EncoderStats, load_encoder
+from farebox_engine import ClosedError, ComputeError
+from farebox_engine.encoders import Embeddings, EncoderEngine, EncoderStats
+from tests.engine.encoders.conftest import load_engine
 from tests.engine.encoders.reference import random_tokens, relative_error
 from tests.engine.saboteur import BAD, POISON, Hang, Mischief, failing, leaving
 from tests.engine.started import started
+from tests.waiting import WAIT_SECONDS
 
 FAILED = "The model failed while computing this request."
 HUNG = "The model took too long over this request."
@@ -37,9 +37,7 @@ class Saboteur(nn.Module):
 
 
 def sabotaged(path: Path, mischief: Mischief, **settings: Any) -> EncoderEngine:
-    loaded = load_encoder(path, device=torch.device("cpu"), dtype=torch.float32)
-    saboteur: Any = Saboteur(loaded.model, mischief)
-    return EncoderEngine(replace(loaded, model=saboteur), EngineConfig(device="cpu", threads=1, **settings))
+    return load_engine(path, lambda model: Saboteur(model, mischief), **settings)
 
 
 @pytest.fixture
@@ -71,7 +69,7 @@ async def beside(
 ) -> tuple[BaseException, list[Embeddings], EncoderStats]:
     """What became of a bad request and of good ones submitted at once with it, and the statistics after."""
     requests = [await asyncio.to_thread(engine.prepare.embedding, each) for each in (bad, *GOOD)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_SECONDS):
         failed, *good = await asyncio.gather(
             *[engine.compute(each, tenant=str(number)) for number, each in enumerate(requests)],
             return_exceptions=True,

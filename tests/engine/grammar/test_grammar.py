@@ -2,11 +2,21 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
+import torch
 
-from farebox_engine import Engine, EngineError, GenerationRequest, GrammarSpec, RequestError, SamplingParams
-from farebox_engine.grammar.compiler import _LIMITS, MAX_NESTING, MAX_SOURCE_BYTES
+from farebox_engine import (
+    Engine,
+    EngineError,
+    GenerationRequest,
+    GrammarSpec,
+    RequestError,
+    SamplingParams,
+    load_model,
+)
+from farebox_engine.grammar.compiler import LIMITS, MAX_NESTING, MAX_SOURCE_BYTES, Grammar, GrammarCompiler
 from tests.engine.conftest import StartEngine
 from tests.engine.generating import Answer, answer, begin, collect, random_prompts
 from tests.engine.grammar.stuck_grammars import AMBIGUOUS, DEAD_END, HUGE_REGEX, RECURSIVE
@@ -26,9 +36,12 @@ SCHEMA = {
 
 
 async def obey(engine: Engine, spec: GrammarSpec, seed: int = 0, max_tokens: int = 200) -> Answer:
+    return await obey_compiled(engine, engine.compile_grammar(spec), seed, max_tokens)
+
+
+async def obey_compiled(engine: Engine, grammar: Grammar, seed: int, max_tokens: int) -> Answer:
     params = SamplingParams(max_tokens=max_tokens, seed=seed, temperature=1.5)
-    request = GenerationRequest("request", PROMPT, params, grammar=engine.compile_grammar(spec))
-    return await collect(engine.generate(request))
+    return await collect(engine.generate(GenerationRequest("request", PROMPT, params, grammar=grammar)))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -135,13 +148,22 @@ async def test_a_hostile_pattern_ends_in_bounded_time(start_engine: StartEngine,
 
 
 async def test_one_requests_answers_use_up_no_limit_of_anothers(
-    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
+    start_engine: StartEngine, checkpoint: Path
 ) -> None:
-    monkeypatch.setitem(_LIMITS, "max_lexer_states", 300)
+    loaded = load_model(checkpoint, device=torch.device("cpu"), dtype=torch.float32)
+    compiler = GrammarCompiler(
+        loaded.tokenizer.vocabulary,
+        loaded.tokenizer.encode_plainly,
+        loaded.config.vocab_size,
+        loaded.eos_token_ids,
+        limits=LIMITS | {"max_lexer_states": 300},
+    )
     engine = start_engine()
     spec = GrammarSpec("regex", r"([a-c]{0,40}x?y?[d-z]{3,30})+")
     for seed in range(24):
-        assert (await obey(engine, spec, seed, max_tokens=12)).finish_reason != "grammar_stuck"
+        answered = await obey_compiled(engine, compiler.compile(spec), seed, max_tokens=12)
+        assert answered.finish_reason != "grammar_stuck"
+    compiler.close()
 
 
 @pytest.mark.parametrize(

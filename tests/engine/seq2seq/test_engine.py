@@ -20,7 +20,6 @@ from farebox_engine import (
     RequestError,
     TemplateError,
 )
-from farebox_engine.seq2seq.models.marian import Marian
 from farebox_engine.tokenization.answer_format import AnswerFormat
 from tests.engine.generating import collect, random_prompts
 from tests.engine.seq2seq.checkpoints import build_seq2seq, load_reference
@@ -163,35 +162,6 @@ async def test_shares_of_the_device_sum_to_its_busy_time(marian: Path, start_seq
     for each in answers:
         usage = each.usage
         assert min(usage.queue_seconds, usage.prefill_seconds, usage.decode_seconds) >= 0
-
-
-@pytest.mark.parametrize("num_beams", [1, 3])
-async def test_not_a_number_ends_one_request_and_leaves_no_trace(
-    num_beams: int,
-    marian: Path,
-    marian_reference: PreTrainedModel,
-    start_seq2seq: StartSeq2Seq,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    engine = start_seq2seq(marian, kv_cache_bytes=24 * 16 * 2 * 2 * 32 * 4)
-    intact = Marian.encode
-
-    def poisoned(self: Marian, tokens: torch.Tensor, *rest: Any) -> torch.Tensor:
-        states = intact(self, tokens, *rest)
-        states[tokens == 399] = torch.nan
-        return states
-
-    monkeypatch.setattr(Marian, "encode", poisoned)
-    sources = [[5, 399, 7], SOURCE, [3] * 60]
-    broken, *healthy = await targets(engine, sources, num_beams=num_beams, max_tokens=20)
-    assert broken.finish_reason == "error"
-    assert broken.chunks[-1].error == "The model's output was not a number."
-    # All blocks are used again, those of the broken request too.
-    again = await targets(engine, [SOURCE, [3] * 60, SOURCE[::-1], [9]], num_beams=num_beams, max_tokens=20)
-    for source, answer in zip(
-        [*sources[1:], SOURCE, [3] * 60, SOURCE[::-1], [9]], [*healthy, *again], strict=True
-    ):
-        assert answer.tokens == expected(marian_reference, source, 20, num_beams=num_beams)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from tests.engine.saboteur import BAD, POISON, Hang, Mischief, failing, leaving
 from tests.engine.seq2seq.checkpoints import load_reference
 from tests.engine.seq2seq.generating import expected, target, targets, translate
 from tests.engine.started import started
+from tests.waiting import WAIT_SECONDS
 
 SOURCES = random_prompts(40, (25, 9, 14))
 FAILED = "The model failed while computing this request."
@@ -133,6 +134,22 @@ async def test_without_memory_even_for_one_the_requests_end(sabotage: Sabotage) 
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
+async def test_not_a_number_ends_one_request_and_leaves_no_trace(
+    num_beams: int, sabotage: Sabotage, reference: PreTrainedModel
+) -> None:
+    engine = sabotage(kv_cache_bytes=24 * 16 * 2 * 2 * 32 * 4)
+    crowd = [SOURCES[0], [3] * 60]
+    sick, *healthy = await targets(engine, [[5, POISON, 7], *crowd], num_beams=num_beams, max_tokens=20)
+    assert sick.finish_reason == "error"
+    assert sick.chunks[-1].error == "The model's output was not a number."
+    # All blocks are used again, those of the sick request too.
+    later = [*crowd, SOURCES[0][::-1], [9]]
+    again = await targets(engine, later, num_beams=num_beams, max_tokens=20)
+    for source, found in zip([*crowd, *later], [*healthy, *again], strict=True):
+        assert found.tokens == expected(reference, source, 20, num_beams=num_beams)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
 async def test_what_ran_and_what_waited_goes_on_after_a_source_that_hangs(
     num_beams: int, sabotage: Sabotage, hang: Hang, reference: PreTrainedModel
 ) -> None:
@@ -155,7 +172,7 @@ async def test_what_ran_and_what_waited_goes_on_after_a_source_that_hangs(
     waiting = [translate(engine, source, num_beams=num_beams) for source in SOURCES[1:]]
     failed = await collect(doomed)
     assert (failed.finish_reason, failed.chunks[-1].error, failed.tokens) == ("error", HUNG, [])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_SECONDS):
         first, *rest = await asyncio.gather(*map(collect, [running, *waiting]))
     assert first.tokens == expected(
         reference, SOURCES[0], 80, num_beams=num_beams, eos_token_id=None, forced_eos_token_id=None
@@ -192,7 +209,7 @@ async def test_a_target_that_hangs_ends_and_who_waited_goes_on(
     failed = await collect(doomed)
     assert failed.chunks[-1].error == HUNG
     assert failed.tokens == [BAD]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_SECONDS):
         good = [await collect(each) for each in waiting]
     assert [each.tokens for each in good] == wanted
     assert engine.stats().restarts == 1

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import socket
-import time
 from collections.abc import Awaitable, Callable, Iterator
 
 import httpx
@@ -14,8 +13,10 @@ from farebox.metering.models import UsageEvent
 from tests.gateway.servers import RunningServer, ServerThread, make_settings
 from tests.metering.factories import read_books
 from tests.tenants.factories import Tenant
+from tests.waiting import WAIT_SECONDS, until
 
-FREED_SECONDS = 0.25
+# A quarter of a second where nothing else runs; the answers would go on for 1,900.
+FREED_STEPS = 250
 LONG = {
     "model": "tiny",
     "messages": [{"role": "user", "content": "Tell me all about the ferry."}],
@@ -31,17 +32,14 @@ def running(server: RunningServer) -> int:
     return stats.running + stats.waiting
 
 
-async def until(condition: Callable[[], bool], seconds: float) -> float:
-    """Wait for something without an event of its own; how long it took, in seconds."""
-    started = time.monotonic()
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  another thread's state
-            await asyncio.sleep(0.002)
-    return time.monotonic() - started
+def steps(server: RunningServer) -> int:
+    served = server.gateway.catalog.find("tiny")
+    assert served is not None
+    return served.generator.stats().steps
 
 
 async def settled_event(read: Callable[[], Awaitable[list[UsageEvent]]]) -> list[UsageEvent]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_SECONDS):
         while not (events := await read()):  # noqa: ASYNC110  another process's rows
             await asyncio.sleep(0.02)
     return events
@@ -55,8 +53,10 @@ async def test_leaving_mid_stream_frees_the_slot_and_bills_what_was_delivered(
         async for line in answer.aiter_lines():
             received += '"content"' in line
             if received == 10:
+                before = steps(server)
                 break
-    assert await until(lambda: running(server) == 0, 5) < FREED_SECONDS
+    await until(lambda: running(server) == 0)
+    assert steps(server) - before < FREED_STEPS
 
     async def events() -> list[UsageEvent]:
         return (await read_books(database, tenant.organization_id)).events
@@ -72,11 +72,13 @@ async def test_leaving_before_a_whole_answer_costs_nothing(
     http: httpx.AsyncClient, server: RunningServer, database: Database, tenant: Tenant
 ) -> None:
     asking = asyncio.create_task(http.post("/v1/chat/completions", json=LONG))
-    await until(lambda: running(server) == 1, 5)
+    await until(lambda: running(server) == 1)
+    before = steps(server)
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
-    assert await until(lambda: running(server) == 0, 5) < FREED_SECONDS
-    await until(lambda: len(server.gateway.runs) == 0, 5)
+    await until(lambda: running(server) == 0)
+    assert steps(server) - before < FREED_STEPS
+    await until(lambda: len(server.gateway.runs) == 0)
     books = await read_books(database, tenant.organization_id)
     assert not books.events
     assert not books.holds
@@ -88,7 +90,7 @@ def impatient(
 ) -> Iterator[RunningServer]:
     """A server that cuts readers after half a second."""
     settings = make_settings(tmp_path_factory.mktemp("stalled"), stalled_reader_seconds=0.5)
-    thread = ServerThread(settings, database_url, None)
+    thread = ServerThread(settings, database_url)
     yield thread.start()
     thread.stop()
 
@@ -112,7 +114,7 @@ async def test_a_stalled_reader_is_cut(
         async def events() -> list[UsageEvent]:
             return (await read_books(database, tenant.organization_id)).events
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(WAIT_SECONDS):
             while not (found := await events()):  # noqa: ASYNC110  another process's rows
                 await asyncio.sleep(0.05)
     assert [event.status for event in found] == ["cancelled"]

@@ -15,10 +15,10 @@ from farebox.gateway.models.local import LocalBackend
 from farebox.keys.tokens import Keyring
 from farebox_engine.config import EngineConfig
 from farebox_engine.engine import Engine
-from tests.gateway.completions.test_departures import until
 from tests.gateway.servers import RunningServer, ServerThread, make_settings
 from tests.metering.factories import read_books
 from tests.tenants.factories import Tenant, make_tenant
+from tests.waiting import WAIT_SECONDS, until
 
 LENGTH = 400
 
@@ -56,7 +56,7 @@ async def other(
 
 def asking(server: RunningServer, tenant: Tenant) -> httpx.AsyncClient:
     headers = {"authorization": f"Bearer {tenant.api_key}"}
-    return httpx.AsyncClient(base_url=f"{server.url}/v1", headers=headers, timeout=60)
+    return httpx.AsyncClient(base_url=f"{server.url}/v1", headers=headers, timeout=WAIT_SECONDS)
 
 
 def asked(max_tokens: int, **fields: Any) -> dict[str, Any]:
@@ -79,7 +79,7 @@ async def test_work_that_can_wait_gives_its_place_up_and_is_whole_in_the_end(
 ) -> None:
     expected = (await other.post("/completions", json=asked(LENGTH))).json()["choices"][0]["text"]
     waiting = asyncio.create_task(patient.post("/completions", json=asked(LENGTH, priority=1)))
-    await until(lambda: stats(narrow).running == 1, 10)
+    await until(lambda: stats(narrow).running == 1)
     answer = await other.post("/completions", json=asked(20))
     assert answer.json()["usage"]["completion_tokens"] == 20
     assert not waiting.done()
@@ -112,7 +112,7 @@ async def test_it_overtakes_nobody_not_even_its_own_tenant(
         for name, client, body in requests:
             before = in_engine(narrow)
             group.create_task(ask(name, client, body))
-            await until(lambda: in_engine(narrow) > before, 10)  # noqa: B023  called before the next
+            await until(lambda: in_engine(narrow) > before)  # noqa: B023  called before the next
     assert (done[0], done[-1]) == ("first", "patient")
 
 

@@ -2,19 +2,25 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 
 import asyncpg
 import httpx
 import pytest
 
+from farebox.billing.models import ModelOffer
 from farebox.core.database import Database
-from farebox.gateway.completions.writers.chat import ChatWriter
-from tests.gateway.completions.test_departures import FREED_SECONDS, LONG, running, until
+from farebox.gateway.models.backend import Chunk, Generation, GenerationRequest
+from farebox.gateway.models.local import LocalBackend
+from farebox_engine.config import EngineConfig
+from farebox_engine.engine import Engine
+from tests.gateway.completions.test_departures import FREED_STEPS, LONG, running, steps
 from tests.gateway.servers import RunningServer, ServerThread, make_settings
 from tests.metering.factories import read_books
 from tests.tenants.factories import Tenant
+from tests.waiting import WAIT_SECONDS, until
 
 SHORT = LONG | {"max_tokens": 40}
 
@@ -35,11 +41,11 @@ async def test_an_answer_in_whose_place_the_connection_was_refused_is_not_billed
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(posting("/v1/chat/completions", tenant_authorization, SHORT))
-    await until(lambda: running(server) == 1, 5)
+    await until(lambda: running(server) == 1)
     writer.write(rubbish)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_SECONDS):
         answer = await reader.read()
-    await until(lambda: len(server.gateway.runs) == 0, 5)
+    await until(lambda: len(server.gateway.runs) == 0)
     writer.close()
     assert answer.startswith(b"HTTP/1.1 4")
     assert answer.count(b"HTTP/1.1") == 1
@@ -48,14 +54,28 @@ async def test_an_answer_in_whose_place_the_connection_was_refused_is_not_billed
     assert not books.holds
 
 
+@dataclass(frozen=True)
+class Blocker:
+    """A transaction that others wait for."""
+
+    connection: asyncpg.Connection
+
+    async def blocks(self) -> None:
+        """Return once somebody waits."""
+        waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid)))"
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not await self.connection.fetchval(waiting):  # noqa: ASYNC110  Postgres tells nobody
+                await asyncio.sleep(0.01)
+
+
 @asynccontextmanager
-async def settlements_wait(database_url: str, tenant: Tenant) -> AsyncIterator[None]:
+async def settlements_wait(database_url: str, tenant: Tenant) -> AsyncIterator[Blocker]:
     """As long as the context is open, nothing of this tenant is admitted or settled."""
-    blocker = await asyncpg.connect(database_url)
-    async with blocker.transaction():
-        await blocker.execute("SELECT FROM meter_scope WHERE id = $1 FOR UPDATE", tenant.organization_id)
-        yield
-    await blocker.close()
+    connection = await asyncpg.connect(database_url)
+    async with connection.transaction():
+        await connection.execute("SELECT FROM meter_scope WHERE id = $1 FOR UPDATE", tenant.organization_id)
+        yield Blocker(connection)
+    await connection.close()
 
 
 @pytest.fixture
@@ -63,7 +83,7 @@ def own_server(
     database_url: str, offered: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningServer]:
     """One that may be drained."""
-    thread = ServerThread(make_settings(tmp_path_factory.mktemp("drained")), database_url, None)
+    thread = ServerThread(make_settings(tmp_path_factory.mktemp("drained")), database_url)
     yield thread.start()
     thread.stop()
 
@@ -72,13 +92,13 @@ async def test_an_answer_being_settled_when_the_drain_is_over_is_still_sent(
     own_server: RunningServer, database: Database, database_url: str, tenant: Tenant
 ) -> None:
     headers = {"authorization": f"Bearer {tenant.api_key}"}
-    async with httpx.AsyncClient(base_url=own_server.url, headers=headers, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=own_server.url, headers=headers, timeout=WAIT_SECONDS) as http:
         asking = asyncio.create_task(http.post("/v1/chat/completions", json=SHORT))
-        await until(lambda: running(own_server) == 1, 5)
+        await until(lambda: running(own_server) == 1)
         async with settlements_wait(database_url, tenant):
-            await until(lambda: running(own_server) == 0, 5)
+            await until(lambda: running(own_server) == 0)
             draining = asyncio.create_task(own_server.call(lambda: own_server.gateway.runs.drain(0.0)))
-            await until(lambda: own_server.gateway.runs.draining, 5)
+            await until(lambda: own_server.gateway.runs.draining)
             await own_server.call(lambda: asyncio.sleep(0))
         answer = await asking
         await draining
@@ -97,29 +117,64 @@ async def test_who_left_while_being_admitted_costs_no_work_and_no_money(
     served = server.gateway.catalog.find("tiny")
     assert served is not None
     before = served.generator.stats()
-    async with settlements_wait(database_url, tenant):
+    async with settlements_wait(database_url, tenant) as blocker:
         _, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(posting("/v1/chat/completions", tenant_authorization, LONG))
-        await until(lambda: server.gateway.meter._admissions._runner is not None, 5)  # noqa: SLF001
+        await blocker.blocks()
         writer.close()
         await writer.wait_closed()
     meter = server.gateway.meter
-    await until(lambda: meter._admissions._runner is None, 5)  # noqa: SLF001
-    await until(lambda: running(server) == len(server.gateway.runs) == meter.live_requests == 0, 5)
+    await server.call(meter.drain)
+    await until(lambda: running(server) == len(server.gateway.runs) == meter.live_requests == 0)
     assert not (await read_books(database, tenant.organization_id)).holds
     assert not (await read_books(database, tenant.organization_id)).events
     after = served.generator.stats()
     assert (after.prompt_tokens, after.completion_tokens) == (before.prompt_tokens, before.completion_tokens)
 
 
-async def test_an_answer_that_cannot_be_written_is_not_billed(
-    http: httpx.AsyncClient, database: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> bytes:
-        raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+class Unwritable:
+    """Answers of which no JSON can be made: each piece is half a surrogate pair."""
 
-    monkeypatch.setattr(ChatWriter, "document", fail)
-    answer = await http.post("/v1/chat/completions", json=SHORT)
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        async for chunk in self._generation:
+            yield replace(chunk, text="\ud800")
+
+    def tap(self, take: Callable[[Chunk], bool]) -> None:
+        """Nothing is handed over at once."""
+
+    def cancel(self) -> None:
+        self._generation.cancel()
+
+
+class UnwritableBackend(LocalBackend):
+    def generate(self, request: GenerationRequest) -> Generation:
+        return Unwritable(super().generate(request))
+
+
+def unwritable(offer: ModelOffer) -> LocalBackend:
+    return UnwritableBackend(Engine.load(offer.path, EngineConfig(device="cpu", threads=1)))
+
+
+@pytest.fixture
+def unwritable_server(
+    database_url: str, offered: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    thread = ServerThread(make_settings(tmp_path_factory.mktemp("unwritable")), database_url, unwritable)
+    yield thread.start()
+    thread.stop()
+
+
+async def test_an_answer_that_cannot_be_written_is_not_billed(
+    unwritable_server: RunningServer, database: Database, tenant: Tenant
+) -> None:
+    headers = {"authorization": f"Bearer {tenant.api_key}"}
+    async with httpx.AsyncClient(
+        base_url=unwritable_server.url, headers=headers, timeout=WAIT_SECONDS
+    ) as http:
+        answer = await http.post("/v1/chat/completions", json=SHORT)
     assert answer.status_code == 500
     assert answer.json()["error"]["code"] == "internal_error"
     books = await read_books(database, tenant.organization_id)
@@ -131,9 +186,9 @@ async def test_a_drain_that_ends_before_the_answer_says_so_and_bills_nothing(
     own_server: RunningServer, database: Database, tenant: Tenant
 ) -> None:
     headers = {"authorization": f"Bearer {tenant.api_key}"}
-    async with httpx.AsyncClient(base_url=own_server.url, headers=headers, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=own_server.url, headers=headers, timeout=WAIT_SECONDS) as http:
         asking = asyncio.create_task(http.post("/v1/chat/completions", json=LONG))
-        await until(lambda: running(own_server) == 1, 5)
+        await until(lambda: running(own_server) == 1)
         await own_server.call(lambda: own_server.gateway.runs.drain(0.0))
         answer = await asking
     assert answer.status_code == 503
@@ -156,7 +211,7 @@ async def test_pipelined_answers_and_a_stream_share_a_connection_and_each_is_bil
 ) -> None:
     stream = SHORT | {"stream": True}
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_SECONDS):
         writer.write(posting("/v1/chat/completions", tenant_authorization, SHORT) * 2)
         answers = await read_answers(reader, 2)
         writer.write(posting("/v1/chat/completions", tenant_authorization, stream))
@@ -180,12 +235,14 @@ async def test_who_leaves_two_pipelined_requests_pays_for_none(
     _, writer = await asyncio.open_connection("127.0.0.1", server.port)
     for _ in range(2):  # the second comes when the first is under way
         writer.write(posting("/v1/chat/completions", tenant_authorization, LONG))
-        await until(lambda: running(server) == 1, 5)
-    await until(lambda: pipelined(server) == 1, 5)
+        await until(lambda: running(server) == 1)
+    await until(lambda: pipelined(server) == 1)
+    before = steps(server)
     writer.close()
     await writer.wait_closed()
-    assert await until(lambda: running(server) == 0, 5) < FREED_SECONDS
-    await until(lambda: len(server.gateway.runs) == server.gateway.meter.live_requests == 0, 5)
+    await until(lambda: running(server) == 0)
+    assert steps(server) - before < FREED_STEPS
+    await until(lambda: len(server.gateway.runs) == server.gateway.meter.live_requests == 0)
     books = await read_books(database, tenant.organization_id)
     assert not books.events
     assert not books.holds
@@ -196,7 +253,7 @@ async def test_a_refused_request_behind_a_stream_breaks_it_off(
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(posting("/v1/chat/completions", tenant_authorization, LONG | {"stream": True}))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_SECONDS):
         await reader.readuntil(b"data: ")
         writer.write(posting("/v1/chat/completions", tenant_authorization, SHORT) + b"\x16\x03\x01\r\n\r\n")
         try:
@@ -205,6 +262,6 @@ async def test_a_refused_request_behind_a_stream_breaks_it_off(
             rest = b""
     writer.close()
     assert b"HTTP/1.1" not in rest
-    await until(lambda: len(server.gateway.runs) == server.gateway.meter.live_requests == 0, 5)
+    await until(lambda: len(server.gateway.runs) == server.gateway.meter.live_requests == 0)
     (event,) = (await read_books(database, tenant.organization_id)).events
     assert event.status == "cancelled"

@@ -7,6 +7,7 @@ import pytest
 
 from tests.gateway.completions.test_undelivered import posting
 from tests.gateway.servers import RunningServer
+from tests.waiting import WAIT_SECONDS
 
 ASKED = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
 
@@ -28,7 +29,7 @@ async def test_a_connection_serves_one_after_the_other(
     request = posting("/v1/chat/completions", tenant_authorization, ASKED)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     ids = set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_SECONDS):
         for sent in (request, request + request, b""):  # the second time two at once
             writer.write(sent)
             headers, body = await read_answer(reader)
@@ -49,7 +50,7 @@ async def test_a_connection_that_is_not_kept_ends_with_the_answer(
     request = posting("/v1/chat/completions", header + tenant_authorization, ASKED)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(request.replace(b"HTTP/1.1", version, 1))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_SECONDS):
         headers, _ = await read_answer(reader)
         assert headers["connection"] == "close"
         assert await reader.read() == b""
@@ -63,7 +64,7 @@ async def test_who_waits_to_be_told_to_go_on_is_told(
     head, body = request.split(b"\r\n\r\n", 1)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(head + b"\r\n\r\n")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_SECONDS):
         assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         writer.write(body)
         _, answer = await read_answer(reader)

@@ -16,6 +16,7 @@ from tests.gateway.conftest import MODEL
 from tests.gateway.servers import ServerThread, make_settings
 from tests.metering.factories import open_account, used
 from tests.tenants.factories import Tenant
+from tests.waiting import WAIT_SECONDS
 
 ENGINE = {
     "farebox_engine_running_requests",
@@ -81,7 +82,7 @@ async def test_gauges_show_an_answer_under_way(http: httpx.AsyncClient) -> None:
     assert busy["farebox_live_requests"] == idle["farebox_live_requests"] + 1
     assert busy["farebox_engine_running_requests"] > idle["farebox_engine_running_requests"]
     assert busy["farebox_engine_kv_blocks_free"] < idle["farebox_engine_kv_blocks_free"]
-    async with asyncio.timeout(20):  # the client has left: the server sees it and lets go
+    async with asyncio.timeout(WAIT_SECONDS):  # the client has left: the server sees it and lets go
         while (await scrape(http))["farebox_live_requests"] != idle["farebox_live_requests"]:
             pass
     assert (await scrape(http))["farebox_engine_running_requests"] == 0
@@ -106,7 +107,7 @@ async def test_settlements_that_wait_for_postgres_are_counted(tmp_path: Path) ->
         database = Database(postgres.url)
         account = await open_account(database)
         await database.close()
-        thread = ServerThread(make_settings(tmp_path / "farebox"), postgres.url, None)
+        thread = ServerThread(make_settings(tmp_path / "farebox"), postgres.url)
         stack.push_async_callback(asyncio.to_thread, thread.stop)
         server = await asyncio.to_thread(thread.start)
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=server.url))

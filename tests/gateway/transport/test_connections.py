@@ -7,10 +7,10 @@ from functools import partial
 
 import pytest
 
-from farebox.gateway.transport import server as server_module
 from farebox.gateway.transport.http_protocol import BoundedHttpProtocol
 from tests.gateway.models.watchdog import unstalled
 from tests.gateway.servers import RunningServer, ServerThread, make_settings
+from tests.waiting import WAIT_SECONDS
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: farebox\r\nContent-Type: application/json\r\n"
 SMUGGLED = b"GET /livez HTTP/1.1\r\nHost: farebox\r\n\r\n"
@@ -21,7 +21,7 @@ async def exchange(server: RunningServer, data: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     try:
         writer.write(data)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_SECONDS):
             return await reader.read()
     finally:
         writer.close()
@@ -112,17 +112,12 @@ async def test_pipelined_requests_are_answered_in_order(server: RunningServer) -
 
 @pytest.fixture
 def impatient(
-    database_url: str,
-    offered: str,
-    tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
+    database_url: str, offered: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningServer]:
     """A server that waits a fifth of a second for a request to arrive."""
-    monkeypatch.setattr(
-        server_module, "BoundedHttpProtocol", partial(BoundedHttpProtocol, request_seconds=0.2)
-    )
+    protocol = partial(BoundedHttpProtocol, stalled_reader_seconds=30.0, request_seconds=0.2)
     settings = make_settings(tmp_path_factory.mktemp("impatient"))
-    thread = ServerThread(settings, database_url, None)
+    thread = ServerThread(settings, database_url, http=protocol)
     yield thread.start()
     thread.stop()
 

@@ -66,13 +66,15 @@ def check_prefill(row: PrefillRow, dtype: torch.dtype) -> None:
         raise WrongResultError(f"packed attention is off by up to {row.error:g}")
 
 
-def check_paged_kernels(say: Say, device: torch.device) -> None:
+def check_paged_kernels(say: Say, device: torch.device, kernels: DecodeKernels | None = None) -> None:
     """Compare the kernels of decoding with plain torch over shapes, rules, dtypes and splits.
+
+    Those in triton are `kernels` unless others are given.
 
     Raises:
         WrongResultError: they differ, or fail; names a case.
     """
-    kernels = cast(DecodeKernels, importlib.import_module("farebox_engine.kernels.paged_decode"))
+    tried = kernels or cast(DecodeKernels, importlib.import_module("farebox_engine.kernels.paged_decode"))
     # Each case is compiled for itself: all pairs with all would take longer than the measurements.
     variants = (
         ((8, 8), AttentionRule(), 16),
@@ -84,14 +86,14 @@ def check_paged_kernels(say: Say, device: torch.device) -> None:
         dtype: torch.dtype, head_dim: int, heads: tuple[int, int], rule: AttentionRule, splits: int
     ) -> None:
         inputs = _paged_inputs([1, 15, 16, 17, 0, 64, 65, 1000, 1024], *heads, head_dim, dtype, device)
-        found = kernels.paged_decode(*inputs, rule, splits)
+        found = tried.paged_decode(*inputs, rule, splits)
         _compare(found, plain.paged_decode(*inputs, rule), _TOLERANCE[dtype])
 
     def storing(dtype: torch.dtype) -> None:
         found, expected = (torch.zeros(8, 16, 4, 64, dtype=dtype, device=device) for _ in range(2))
         states = torch.randn(3, 12, 64, device=device).to(dtype)
         slots = torch.tensor([5, -1, 99], device=device)
-        kernels.store_kv(found, found.clone(), slots, states[:, 4:8], states[:, 8:])
+        tried.store_kv(found, found.clone(), slots, states[:, 4:8], states[:, 8:])
         plain.store_kv(expected, expected.clone(), slots, states[:, 4:8], states[:, 8:])
         _compare(found, expected, 0.0)
 
@@ -103,13 +105,15 @@ def check_paged_kernels(say: Say, device: torch.device) -> None:
     _run(say, "kernel cases of decoding", cases)
 
 
-def check_narrow_kernels(say: Say, device: torch.device) -> None:
+def check_narrow_kernels(say: Say, device: torch.device, kernels: NarrowKernels | None = None) -> None:
     """Compare products with weights of eight bits, and prompts computed together, with plain torch.
+
+    Those in triton are `kernels` unless others are given.
 
     Raises:
         WrongResultError: they differ, or fail; names a case.
     """
-    kernels = cast(NarrowKernels, importlib.import_module("farebox_engine.kernels.narrow"))
+    tried = kernels or cast(NarrowKernels, importlib.import_module("farebox_engine.kernels.narrow"))
     cuda = device.type == "cuda"
     processors = torch.cuda.get_device_properties(device).multi_processor_count if cuda else 1
 
@@ -118,7 +122,7 @@ def check_narrow_kernels(say: Say, device: torch.device) -> None:
         weight = torch.randint(-127, 128, (outputs, columns), dtype=torch.int8, device=device)
         scales = torch.rand(outputs, device=device) / columns**0.5 / 60
         bias = torch.randn(outputs, device=device).to(dtype)
-        found = kernels.int8_linear(rows, weight, scales, bias, processors)
+        found = tried.int8_linear(rows, weight, scales, bias, processors)
         # In fp64: a GPU may round fp32 products itself.
         expected = (rows.double() @ weight.double().t()) * scales + bias
         _compare(found, expected.to(dtype), _TOLERANCE[dtype])
@@ -128,7 +132,7 @@ def check_narrow_kernels(say: Say, device: torch.device) -> None:
         rows = torch.randn(count, 1024, device=device).to(dtype)
         rows[-1] *= 50
         inside = scales_inside(device, dtype)
-        found = Fp8Linear(linear, kernels, scales_inside=inside)(rows).float()
+        found = Fp8Linear(linear, tried, scales_inside=inside)(rows).float()
         expected = EmulatedFp8Linear(linear, plain)(rows).float()
         error = float((found - expected).norm() / expected.norm())
         # A number on the border of two of e4m3 may fall to either side.

@@ -55,15 +55,26 @@ def migrate(url: str) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _logs_apart() -> None:
     """What a server in this process logs is no part of what a command in it prints meanwhile."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
+    # Plain: a traceback with all its locals takes longer than most tests.
+    renderer = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, renderer],
+        logger_factory=structlog.PrintLoggerFactory(sys.__stdout__),
+    )
 
 
 @pytest.fixture(scope="session")
-def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The owner's URL of a fresh, migrated database."""
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The owner's URL of an empty database; others can be made beside it."""
     with EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data") as server:
-        migrate(server.url)
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def database_url(postgres_url: str) -> str:
+    """The owner's URL of the migrated database that tests share."""
+    migrate(postgres_url)
+    return postgres_url
 
 
 @pytest.fixture(scope="session")

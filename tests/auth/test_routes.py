@@ -12,7 +12,7 @@ from farebox.auth import throttle
 from farebox.auth.passwords import PasswordHasher
 from farebox.core.database import Database
 from tests.auth.conftest import make_doors, visit
-from tests.auth.mailbox import Mailbox, deliver, token_in
+from tests.core.mailbox import Mailbox, deliver, token_in
 from tests.tenants.factories import SETTINGS, an_address, an_email
 
 PASSWORD = "correct horse battery"

@@ -23,7 +23,7 @@ from farebox.core.errors import BadRequest
 from farebox.core.outbox import OutboxItem
 from farebox.core.settings import Settings
 from farebox.tenants.models import Organization, User
-from tests.auth.mailbox import Mailbox, deliver, link_in, text_of, token_in
+from tests.core.mailbox import Mailbox, deliver, link_in, text_of, token_in
 from tests.tenants.factories import SETTINGS, an_address, an_email, make_account
 
 PASSWORD = "correct horse battery"

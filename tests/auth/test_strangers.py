@@ -23,7 +23,7 @@ from farebox.keys.service import authenticate
 from farebox.tenants.accounts import find_user
 from farebox.tenants.models import User
 from tests.auth.conftest import make_doors, visit
-from tests.auth.mailbox import Mailbox, deliver, token_in
+from tests.core.mailbox import Mailbox, deliver, token_in
 from tests.tenants.factories import SETTINGS, an_address, an_email, make_account, make_key, make_keyring
 
 PASSWORD = "correct horse battery"

@@ -29,7 +29,6 @@ from tests.conftest import migrate
 from tests.waiting import WAIT_SECONDS, eventually
 
 # Several starts of the whole command, on a machine that may be busy.
-pytestmark = pytest.mark.timeout(400)
 
 FIELDS = [
     "base_url",

@@ -20,7 +20,7 @@ from tests.engine.lora.adapters import build_adapter, merged
 from tests.waiting import eventually
 
 # Whole servers, on a machine that may be busy: two minutes.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.slow
 
 LONG = 3_000
 AT_ONCE = POLL_SECONDS / 2

@@ -18,9 +18,6 @@ from tests.cli.processes import Running, running
 from tests.engine.checkpoints import build_checkpoint
 from tests.waiting import eventually
 
-# Whole servers, on a machine that may be busy.
-pytestmark = pytest.mark.timeout(400)
-
 CONTEXT = 4096
 LONG = 3_000
 # Well below the poll: what happens within it, NOTIFY has brought about.

@@ -15,9 +15,6 @@ from tests.conftest import migrate
 from tests.engine.checkpoints import build_checkpoint
 from tests.waiting import WAIT_SECONDS, eventually
 
-# Whole servers, on a machine that may be busy.
-pytestmark = pytest.mark.timeout(400)
-
 LONG = 1_200
 READYZ_SECONDS = 5.0
 

@@ -16,9 +16,6 @@ from tests.cli.processes import running
 from tests.engine.checkpoints import build_checkpoint
 from tests.waiting import eventually
 
-# Whole servers, on a machine that may be busy.
-pytestmark = pytest.mark.timeout(400)
-
 
 def postgres_of(operator: Farebox) -> Path:
     return postgres_directory(Settings(data=operator.settings["data"]))

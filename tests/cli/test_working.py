@@ -7,9 +7,9 @@ from farebox.core.database import Database
 from farebox.core.ids import new_id
 from farebox.core.outbox import OutboxItem, post
 from farebox.worker import MAX_ATTEMPTS
-from tests.auth.mailbox import Mailbox
 from tests.cli.commands import Farebox
 from tests.cli.processes import running
+from tests.core.mailbox import Mailbox
 from tests.tenants.factories import make_account
 from tests.waiting import eventually
 

@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from farebox.core.database import Database
-from tests.gateway.models.watchdog import unstalled
 from tests.gateway.servers import RunningServer
+from tests.gateway.watchdog import unstalled
 from tests.metering.factories import read_books
 from tests.tenants.factories import Tenant
 

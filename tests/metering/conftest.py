@@ -1,13 +1,39 @@
+"""A database of these tests' own: servers of others would try to load the models that they offer."""
+
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
+import asyncpg
 import pytest
+from sqlalchemy.engine import make_url
 
+from farebox.core.database import Database
 from farebox.core.settings import Settings
 from farebox.metering.meter import Meter
 from tests.conftest import migrate
 from tests.metering.outages import Outage
+
+
+@pytest.fixture(scope="session")
+async def empty_url(postgres_url: str) -> str:
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute("CREATE DATABASE metering")
+    await connection.close()
+    return make_url(postgres_url).set(database="metering").render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def database_url(empty_url: str) -> str:
+    migrate(empty_url)
+    return empty_url
+
+
+@pytest.fixture(scope="session")
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    yield database
+    await database.close()
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from farebox.core.ids import new_id
 from farebox.core.outbox import OutboxItem, post
 from farebox.core.settings import Settings
 from farebox.worker import BATCH, LEASE_SECONDS, LONGEST_PAUSE_SECONDS, MAX_ATTEMPTS, Worker, pause_after
-from tests.auth.mailbox import Mailbox
+from tests.core.mailbox import Mailbox
 from tests.tenants.factories import SETTINGS, make_account
 from tests.waiting import WAIT_SECONDS
 

@@ -2,13 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from farebox.billing import service as billing
 from farebox.core.database import Database
 from farebox.core.ids import new_id
 from tests.gateway.conftest import CONTEXT_LENGTH, offer
@@ -24,18 +25,25 @@ OfferWith = Callable[..., Awaitable[str]]
 @pytest.fixture
 async def offer_with(
     server: RunningServer, database: Database, checkpoint: Path, tmp_path: Path
-) -> OfferWith:
+) -> AsyncIterator[OfferWith]:
     """Offers the tiny model with the given generation_config.json; answers with its name."""
+    names: list[str] = []
 
     async def offer_with(**config: Any) -> str:
         name = f"tiny-{new_id().hex}"
         folder = shutil.copytree(checkpoint, tmp_path / name)
         (folder / "generation_config.json").write_text(json.dumps(config))
         await offer(database, name, folder)
+        names.append(name)
         await server.call(server.gateway.catalog.refresh)
         return name
 
-    return offer_with
+    yield offer_with
+    # Each has a cache of its own in memory.
+    async with database.meter_transaction() as session:
+        for name in names:
+            await billing.remove_model(session, name)
+    await server.call(server.gateway.catalog.refresh)
 
 
 async def complete(http: httpx.AsyncClient, model: str, **parameters: Any) -> dict[str, Any]:

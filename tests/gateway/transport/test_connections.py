@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 
 from farebox.gateway.transport.http_protocol import BoundedHttpProtocol
-from tests.gateway.models.watchdog import unstalled
 from tests.gateway.servers import RunningServer, ServerThread, make_settings
+from tests.gateway.watchdog import unstalled
 from tests.waiting import WAIT_SECONDS
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: farebox\r\nContent-Type: application/json\r\n"

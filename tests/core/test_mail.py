@@ -8,7 +8,7 @@ import pytest
 
 from farebox.core.mail import Mail, send
 from farebox.core.settings import Settings, SettingsError
-from tests.auth.mailbox import Mailbox, text_of
+from tests.core.mailbox import Mailbox, text_of
 from tests.tenants.factories import SETTINGS
 
 SENDER = "Farebox <f@example.com>"

@@ -12,7 +12,7 @@ import pytest
 
 from farebox.billing.models import ModelOffer
 from farebox.core.database import Database
-from farebox.gateway.models.backend import Chunk, Generation, GenerationRequest
+from farebox.gateway.models.generation import Chunk, Generation, GenerationRequest
 from farebox.gateway.models.local import LocalBackend
 from farebox_engine.config import EngineConfig
 from farebox_engine.engine import Engine

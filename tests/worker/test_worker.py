@@ -253,9 +253,11 @@ async def test_the_sweep_takes_what_has_expired_and_nothing_else(own_database: D
             ]
         )
     await make_worker(own_database, SETTINGS).sweep()
+    own = {b"live", b"ended", b"idle", b"old"}
     async with own_database.meter_transaction() as session:
         for column in (UserSession.token_sha256, EmailToken.token_sha256, SignInThrottle.subject):
-            assert list(await session.scalars(select(column))) == [b"live"]
+            # Other tests in this database leave live ones too, under digests.
+            assert set(await session.scalars(select(column))) & own == {b"live"}
 
 
 async def test_it_sends_a_mail_once_the_mail_server_is_back(own_database: Database) -> None:

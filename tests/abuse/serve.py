@@ -1,0 +1,97 @@
+"""The server as a process of its own, which notes when its event loop stands still.
+
+Its settings come from the environment; the argument is the file for the stalls: a line for each, with the
+moment of its end in Unix seconds and its length in seconds. It ends when its parent does.
+"""
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from socket import socket
+
+import uvicorn
+
+from farebox.app import create_app
+from farebox.core.logs import configure_logs
+from farebox.core.settings import load_settings
+from farebox.gateway.transport.server import DrainingServer, server_config
+
+TICK_SECONDS = 0.005
+NOTED_SECONDS = 0.005
+_PR_SET_PDEATHSIG = 1
+
+
+def stall_seconds(late: float, waited: float, computed: float) -> float:
+    """How long a loop stood still for its own process's sake, of the `late` seconds that its timer was late.
+
+    What its thread waited for a processor (`waited`) is the machine's doing. In what is left it computed, or
+    waited for a thread of the same process that held the interpreter; that cannot be more than the process
+    computed meanwhile, in all its threads (`computed`): the rest is their waiting for a processor.
+    """
+    return max(0.0, min(late - waited, computed))
+
+
+class LoopWatch:
+    """A timer on a running loop that notes by how much it is late. To be started on the loop's thread."""
+
+    def __init__(self, notes: Path) -> None:
+        self._notes = notes.open("a", buffering=1)
+        task = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+        self._schedule = os.open(task, os.O_RDONLY)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        wall, waited, computed = self._clocks()
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            before = wall, waited, computed
+            wall, waited, computed = self._clocks()
+            late = wall - before[0] - TICK_SECONDS
+            stall = stall_seconds(late, waited - before[1], computed - before[2])
+            if stall > NOTED_SECONDS:
+                self._notes.write(f"{time.time():.3f} {stall:.4f}\n")
+
+    def _clocks(self) -> tuple[float, float, float]:
+        # The second number of schedstat: nanoseconds that the thread was ready, and no processor was free.
+        waited = int(os.pread(self._schedule, 64, 0).split()[1]) / 1e9
+        return time.perf_counter(), waited, time.process_time()
+
+
+class WatchedServer(DrainingServer):
+    """Farebox's server, watched from when it listens."""
+
+    def __init__(self, config: uvicorn.Config, notes: Path) -> None:
+        super().__init__(config)
+        self._notes = notes
+        self._watching: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._watching = asyncio.create_task(LoopWatch(self._notes).run())
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+        await super().shutdown(sockets)
+
+
+def end_with_parent() -> None:
+    """Have this process killed when the one that started it ends, in whatever way (Linux)."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main() -> None:
+    end_with_parent()
+    settings = load_settings()
+    configure_logs(settings.log_level)
+    app = create_app(settings, database_url=settings.database_url or "")
+    WatchedServer(server_config(app, settings), Path(sys.argv[1])).run()
+
+
+if __name__ == "__main__":
+    main()

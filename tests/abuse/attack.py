@@ -15,8 +15,8 @@ import msgspec
 
 from tests.abuse.attackers import ATTACKERS
 from tests.abuse.attackers.tools import Attack, Attacker
+from tests.abuse.parent import end_with_parent
 from tests.abuse.scene import Scene
-from tests.abuse.serve import end_with_parent
 
 NICENESS = 10
 MOST_ROUNDS = 200_000

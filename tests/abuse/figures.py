@@ -53,7 +53,10 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One attacker on so many replicas: before, meanwhile, and what the attacker was told how often."""
+    """One attacker on so many replicas: before, meanwhile, and what the attacker was told how often.
+
+    `stopped` says why the attack was ended early, if it was. `restless`: its work went on long after it.
+    """
 
     attacker: str
     replicas: int
@@ -61,6 +64,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     attacked: Phase
     told: dict[str, int]
     stopped: str = ""
+    restless: bool = False
 
     @property
     def grown_mib(self) -> float:
@@ -93,3 +97,13 @@ def percentile(values: Sequence[float], share: float) -> float:
 def counted(outcomes: Sequence[str]) -> dict[str, int]:
     """How often each occurred, the most frequent first."""
     return dict(Counter(outcomes).most_common())
+
+
+def stall_seconds(late: float, waited: float, computed: float) -> float:
+    """How long a loop stood still for its own process's sake, of the `late` seconds that its timer was late.
+
+    What its thread waited for a processor (`waited`) is the machine's doing. In what is left it computed, or
+    waited for a thread of the same process that held the interpreter; that cannot be more than the process
+    computed meanwhile, in all its threads (`computed`): the rest is their waiting for a processor.
+    """
+    return max(0.0, min(late - waited, computed))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.abuse.attackers import ATTACKERS
 from tests.abuse.figures import MEMORY_MIB, P99_EXTRA_MS, P99_FACTOR, STALL_MS, Row
+from tests.abuse.replicas import CALM_SECONDS
 from tests.abuse.victim import RATE, TOKENS
 
 RECORD = Path(__file__).resolve().parents[2] / "docs" / "benchmarks" / "abuse.md"
@@ -26,9 +27,10 @@ the figures: compare a row only with its own quiet stretch, measured just before
 The victim sends {RATE:.0f} chats of {TOKENS} tokens a second over all replicas, streamed and whole in turns,
 whatever becomes of the answers; latencies run from when a request should have been sent. A row passes with
 a p99 of at most {P99_FACTOR:.0f} × quiet + {P99_EXTRA_MS:.0f} ms, every answer whole and 200, `/readyz`
-green, memory within {MEMORY_MIB:.0f} MiB of quiet, and no event loop that stood still for over {STALL_MS:.0f} ms.
-A stall is by how much a timer on the loop was late, less what its thread waited for a processor, and at most
-what its process computed meanwhile: a busy machine does not count, a thread that holds the interpreter does.
+green, memory within {MEMORY_MIB:.0f} MiB of quiet, and no event loop that stood still for over
+{STALL_MS:.0f} ms. A stall is by how much a timer on the loop was late, less what its thread waited for a
+processor, and at most what its process computed meanwhile: a busy machine does not count, a thread that holds
+the interpreter does.
 
 **{{passed}} of {{rows}} rows pass.** Two values are quiet → attacked.
 """
@@ -57,7 +59,9 @@ def line(row: Row) -> str:
 def told(row: Row) -> str:
     """What the attacker was told."""
     answers = ", ".join(f"{count} × {what}" for what, count in row.told.items())
-    return answers + (f"; ended early: {row.stopped}" if row.stopped else "")
+    notes = [f"; ended early: {row.stopped}"] if row.stopped else []
+    notes += [f"; its work went on {CALM_SECONDS:.0f} s after it had left"] if row.restless else []
+    return answers + "".join(notes)
 
 
 def document(rows: Sequence[Row]) -> str:

@@ -13,12 +13,11 @@ from farebox.core.settings import Settings
 from tests.bench.gateway import free_port
 from tests.chaos.processes import Server
 
-SERVE = Path(__file__).with_name("serve.py")
 STOP_SECONDS = 5.0
 CALM_SECONDS = 15.0
 LOOK_SECONDS = 0.5
-# Of one processor: less than this, and a server has no old work left to do.
-CALM_SHARE = 0.3
+# Of the time, so much in all its threads but the first: less, and a server has no old work left to do.
+CALM_SHARE = 0.5
 MIB = 2**20
 
 
@@ -30,7 +29,7 @@ class WatchedServer(Server):
         own = msgspec.structs.replace(settings, port=port, data=str(directory / str(port)))
         super().__init__(own, directory / f"{port}.log")
         self._stalls = directory / f"{port}.stalls"
-        self._command = [sys.executable, str(SERVE), str(self._stalls)]
+        self._command = [sys.executable, "-m", "tests.abuse.serve", str(self._stalls)]
 
     @property
     def alive(self) -> bool:
@@ -57,14 +56,20 @@ class WatchedServer(Server):
                 total += process.memory_info().rss
         return total / MIB
 
-    def cpu_seconds(self) -> float:
-        """What the process and its living children have computed so far."""
-        total = 0.0
-        for process in self._processes():
-            with contextlib.suppress(psutil.Error):
-                times = process.cpu_times()
-                total += times.user + times.system
-        return total
+    def busy_seconds(self) -> float:
+        """How long its threads but the first, which has the loop, computed or waited for a processor so far.
+
+        Without the waiting, a thread that is at work would look idle on a machine that is busy.
+        """
+        if self._process is None:
+            return 0.0
+        pid = self._process.pid
+        total = 0
+        for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):
+                computed, waited, _ = map(int, path.read_text().split())
+                total += 0 if path.parent.name == str(pid) else computed + waited
+        return total / 1e9
 
     def longest_stall(self, begin: float, end: float) -> float:
         """In seconds, of the stalls that ended between the two moments; 0 where none was noted."""
@@ -127,20 +132,22 @@ class Replicas:
         await self._stop()
         await self._start()
 
-    async def calm_down(self) -> bool:
-        """Wait until no server works any more; whether that came to pass, and all live."""
+    async def calm_down(self) -> tuple[bool, float]:
+        """Wait until no server works any more; whether that came to pass, and the most memory meanwhile."""
+        memory = self.memory_mib
         deadline = time.monotonic() + CALM_SECONDS
-        before = self._cpu_seconds()
+        before = self._busy_seconds()
         while time.monotonic() < deadline and all(server.alive for server in self.servers):
             await asyncio.sleep(LOOK_SECONDS)
-            now = self._cpu_seconds()
+            memory = max(memory, self.memory_mib)
+            now = self._busy_seconds()
             if now - before < CALM_SHARE * LOOK_SECONDS * len(self.servers):
-                return True
+                return True, memory
             before = now
-        return False
+        return False, memory
 
-    def _cpu_seconds(self) -> float:
-        return sum(server.cpu_seconds() for server in self.servers)
+    def _busy_seconds(self) -> float:
+        return sum(server.busy_seconds() for server in self.servers)
 
     async def _start(self) -> None:
         self.servers = [WatchedServer(self._settings, self._directory) for _ in range(self._count)]

@@ -5,9 +5,7 @@ moment of its end in Unix seconds and its length in seconds. It ends when its pa
 """
 
 import asyncio
-import ctypes
 import os
-import signal
 import sys
 import threading
 import time
@@ -20,20 +18,11 @@ from farebox.app import create_app
 from farebox.core.logs import configure_logs
 from farebox.core.settings import load_settings
 from farebox.gateway.transport.server import DrainingServer, server_config
+from tests.abuse.figures import stall_seconds
+from tests.abuse.parent import end_with_parent
 
 TICK_SECONDS = 0.005
 NOTED_SECONDS = 0.005
-_PR_SET_PDEATHSIG = 1
-
-
-def stall_seconds(late: float, waited: float, computed: float) -> float:
-    """How long a loop stood still for its own process's sake, of the `late` seconds that its timer was late.
-
-    What its thread waited for a processor (`waited`) is the machine's doing. In what is left it computed, or
-    waited for a thread of the same process that held the interpreter; that cannot be more than the process
-    computed meanwhile, in all its threads (`computed`): the rest is their waiting for a processor.
-    """
-    return max(0.0, min(late - waited, computed))
 
 
 class LoopWatch:
@@ -78,11 +67,6 @@ class WatchedServer(DrainingServer):
         if self._watching is not None:
             self._watching.cancel()
         await super().shutdown(sockets)
-
-
-def end_with_parent() -> None:
-    """Have this process killed when the one that started it ends, in whatever way (Linux)."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def main() -> None:

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.abuse.figures import Phase, Row, counted, percentile
-from tests.abuse.serve import stall_seconds
+from tests.abuse.figures import Phase, Row, counted, percentile, stall_seconds
 
 QUIET = Phase(
     latencies=[10.0] * 99 + [40.0],

@@ -72,17 +72,31 @@ async def attacking(attacker: Attacker, scene: Scene, seconds: float) -> AsyncIt
         await process.wait()
 
 
+async def _at_rest(scene: Scene, replicas: Replicas) -> Scene:
+    """The scene with servers that work for nobody and serve the victim; new ones, if they do not.
+
+    Raises RuntimeError when new ones do not serve either.
+    """
+    for _ in range(2):
+        scene = msgspec.structs.replace(scene, urls=replicas.urls)
+        calm, _ = await replicas.calm_down()
+        if calm and await Victim(scene).is_served():
+            return scene
+        await replicas.restart()
+    raise RuntimeError("The victim is not served even in peace.")
+
+
 async def try_attacker(attacker: Attacker, scene: Scene, replicas: Replicas, seconds: float) -> Row:
     """Quiet for so long, attacked for so long. Servers that do not come to rest before are replaced."""
-    if not await replicas.calm_down():
-        await replicas.restart()
-    scene = msgspec.structs.replace(scene, urls=replicas.urls)
-    await Victim(scene).warm_up()
+    scene = await _at_rest(scene, replicas)
     quiet = await watch(scene, replicas, seconds)
     async with attacking(attacker, scene, LEAD_SECONDS + seconds) as attack:
         await asyncio.sleep(LEAD_SECONDS)
         attacked = await watch(scene, replicas, seconds, attack.stop)
         told = await attack.told(seconds + GRACE_SECONDS)
+    # What it left to be done takes its memory after it has gone.
+    calm, memory_mib = await replicas.calm_down()
+    attacked = msgspec.structs.replace(attacked, memory_mib=max(memory_mib, attacked.memory_mib))
     row = Row(
         attacker=attacker.name,
         replicas=len(replicas.urls),
@@ -90,8 +104,9 @@ async def try_attacker(attacker: Attacker, scene: Scene, replicas: Replicas, sec
         attacked=attacked,
         told=told,
         stopped=attack.stopped,
+        restless=not calm,
     )
-    if "memory" in row.faults or row.stopped:
+    if "memory" in row.faults or row.stopped or row.restless:
         # What was taken and not given back would hide what the next one takes.
         await replicas.restart()
     return row

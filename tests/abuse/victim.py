@@ -8,11 +8,11 @@ import httpx
 
 from tests.abuse.scene import CHAT, Scene
 
-RATE = 20.0  # requests a second, over all replicas
+RATE = 10.0  # requests a second, over all replicas
 TOKENS = 8
 PATIENCE_SECONDS = 30.0
 MESSAGES = [{"role": "user", "content": "When does the ferry leave?"}]
-WARM_UP = 20
+WARM_UP = 6
 
 
 @dataclass
@@ -39,15 +39,11 @@ class Victim:
                     await asyncio.sleep(intended - time.perf_counter())
                     group.create_task(self._ask_once(http, number, intended))
 
-    async def warm_up(self) -> None:
-        """A few requests one after the other, which count for nothing. Raises RuntimeError if one fails."""
-        async with httpx.AsyncClient(
-            headers={"authorization": f"Bearer {self.scene.victim_key}"}, timeout=PATIENCE_SECONDS
-        ) as http:
-            for number in range(WARM_UP):
-                outcome = await self._outcome(http, number)
-                if outcome != "200":
-                    raise RuntimeError(f"The victim is not served even in peace: {outcome}.")
+    async def is_served(self) -> bool:
+        """Whether a few requests in a row succeed: they warm the servers, and count for nothing."""
+        headers = {"authorization": f"Bearer {self.scene.victim_key}"}
+        async with httpx.AsyncClient(headers=headers, timeout=PATIENCE_SECONDS) as http:
+            return {await self._outcome(http, number) for number in range(WARM_UP)} == {"200"}
 
     async def _ask_once(self, http: httpx.AsyncClient, number: int, intended: float) -> None:
         outcome = await self._outcome(http, number)

@@ -90,6 +90,7 @@ async def try_attacker(attacker: Attacker, scene: Scene, replicas: Replicas, sec
     """Quiet for so long, attacked for so long. Servers that do not come to rest before are replaced."""
     scene = await _at_rest(scene, replicas)
     quiet = await watch(scene, replicas, seconds)
+    seconds = max(seconds, attacker.least_seconds)
     async with attacking(attacker, scene, LEAD_SECONDS + seconds) as attack:
         await asyncio.sleep(LEAD_SECONDS)
         attacked = await watch(scene, replicas, seconds, attack.stop)

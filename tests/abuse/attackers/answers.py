@@ -21,8 +21,8 @@ async def ask_echo(attack: Attack, _: int) -> None:
 
 
 async def ask_many(attack: Attack, _: int) -> None:
-    """1,024 answers to one request."""
-    body = {"model": CHAT, "prompt": ["the cat"] * 64, "n": 16, "max_tokens": 32, "ignore_eos": True}
+    """As many answers to one request as may be."""
+    body = {"model": CHAT, "prompt": ["the cat"] * 4, "n": 16, "max_tokens": 32, "ignore_eos": True}
     await attack.post(TEXTS, json.dumps(body).encode(), attack.scene.paying_key)
 
 
@@ -33,8 +33,8 @@ async def ask_long(attack: Attack, _: int) -> None:
 
 
 ATTACKERS = [
-    Attacker("logprobs", "answers of 4 × 1,500 tokens with 20 log-probabilities each", 2, ask_logprobs),
-    Attacker("echoed", "6,000 tokens echoed with 5 log-probabilities each", 4, ask_echo),
-    Attacker("many-answers", "64 prompts with 16 answers of 32 tokens each", 2, ask_many),
+    Attacker("logprobs", "answers of 4 × 1,500 tokens with 20 log-probabilities each", 2, ask_logprobs, 20),
+    Attacker("echoed", "6,000 tokens echoed with 5 log-probabilities each", 4, ask_echo, 20),
+    Attacker("many-answers", "4 prompts with 16 answers of 32 tokens each", 4, ask_many, 20),
     Attacker("long-answers", "60 streams of 1,000 tokens at once", 60, ask_long),
 ]

@@ -21,13 +21,15 @@ SENTENCE = "the cat sat on the mat. "
 class Attacker:
     """`connections` do `round` at the same time, each again as soon as it is through.
 
-    A round gets the attack and its connection's number. `does` is a line for the record.
+    A round gets the attack and its connection's number. `does` is a line for the record. An attack lasts
+    `least_seconds` at least: what harms may come late in a round.
     """
 
     name: str
     does: str
     connections: int
     round: Callable[["Attack", int], Awaitable[None]]
+    least_seconds: float = 0.0
 
 
 class Attack:

@@ -99,11 +99,16 @@ def counted(outcomes: Sequence[str]) -> dict[str, int]:
     return dict(Counter(outcomes).most_common())
 
 
-def stall_seconds(late: float, waited: float, computed: float) -> float:
+def stall_seconds(*, late: float, waited: float, forced: int, voluntary: int, computed: float) -> float:
     """How long a loop stood still for its own process's sake, of the `late` seconds that its timer was late.
 
-    What its thread waited for a processor (`waited`) is the machine's doing. In what is left it computed, or
-    waited for a thread of the same process that held the interpreter; that cannot be more than the process
-    computed meanwhile, in all its threads (`computed`): the rest is their waiting for a processor.
+    `waited` is how long its thread was ready and had no processor, `forced` and `voluntary` how often it lost
+    one against its will and gave one up. A wait after losing one, and that for waking up, are the machine's
+    doing. A thread that wants the interpreter while another holds it wakes up and gives up again and again:
+    what it waits for a processor in between is no less a wait for the interpreter.
+
+    All of it cannot be more than the process computed meanwhile, in all its threads (`computed`): the rest is
+    their waiting for a processor.
     """
-    return max(0.0, min(late - waited, computed))
+    machines = waited * min(1.0, (forced + 1) / max(1, forced + voluntary))
+    return max(0.0, min(late - machines, computed))

@@ -29,8 +29,8 @@ whatever becomes of the answers; latencies run from when a request should have b
 a p99 of at most {P99_FACTOR:.0f} × quiet + {P99_EXTRA_MS:.0f} ms, every answer whole and 200, `/readyz`
 green, memory within {MEMORY_MIB:.0f} MiB of quiet, and no event loop that stood still for over
 {STALL_MS:.0f} ms. A stall is by how much a timer on the loop was late, less what its thread waited for a
-processor, and at most what its process computed meanwhile: a busy machine does not count, a thread that holds
-the interpreter does.
+processor while nobody held the interpreter, and at most what its process computed meanwhile: a busy machine
+does not count (but for a rest that the quiet stretch shows), a thread that holds the interpreter does.
 
 **{{passed}} of {{rows}} rows pass.** Two values are quiet → attacked.
 """

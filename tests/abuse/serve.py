@@ -6,9 +6,11 @@ moment of its end in Unix seconds and its length in seconds. It ends when its pa
 
 import asyncio
 import os
+import resource
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
 
@@ -25,8 +27,20 @@ TICK_SECONDS = 0.005
 NOTED_SECONDS = 0.005
 
 
+@dataclass(frozen=True)
+class Clocks:
+    """The wall's clock and the process's in seconds; of the running thread, what it waited for a processor
+    in seconds, and how often it lost one and gave one up."""
+
+    wall: float
+    computed: float
+    waited: float
+    forced: int
+    voluntary: int
+
+
 class LoopWatch:
-    """A timer on a running loop that notes by how much it is late. To be started on the loop's thread."""
+    """A timer on a running loop that notes by how much it is late. Made on the loop's thread (Linux)."""
 
     def __init__(self, notes: Path) -> None:
         self._notes = notes.open("a", buffering=1)
@@ -35,20 +49,26 @@ class LoopWatch:
 
     async def run(self) -> None:
         """Until cancelled."""
-        wall, waited, computed = self._clocks()
+        now = self._read()
         while True:
+            before = now
             await asyncio.sleep(TICK_SECONDS)
-            before = wall, waited, computed
-            wall, waited, computed = self._clocks()
-            late = wall - before[0] - TICK_SECONDS
-            stall = stall_seconds(late, waited - before[1], computed - before[2])
+            now = self._read()
+            stall = stall_seconds(
+                late=now.wall - before.wall - TICK_SECONDS,
+                waited=now.waited - before.waited,
+                forced=now.forced - before.forced,
+                voluntary=now.voluntary - before.voluntary,
+                computed=now.computed - before.computed,
+            )
             if stall > NOTED_SECONDS:
                 self._notes.write(f"{time.time():.3f} {stall:.4f}\n")
 
-    def _clocks(self) -> tuple[float, float, float]:
+    def _read(self) -> Clocks:
+        used = resource.getrusage(resource.RUSAGE_THREAD)
         # The second number of schedstat: nanoseconds that the thread was ready, and no processor was free.
         waited = int(os.pread(self._schedule, 64, 0).split()[1]) / 1e9
-        return time.perf_counter(), waited, time.process_time()
+        return Clocks(time.perf_counter(), time.process_time(), waited, used.ru_nivcsw, used.ru_nvcsw)
 
 
 class WatchedServer(DrainingServer):

@@ -82,12 +82,21 @@ def test_outcomes_are_counted_by_what_they_were() -> None:
     assert list(phase.outcomes.items())[0] == ("200", 2)
 
 
-def test_a_stall_is_what_the_process_did_and_not_what_the_machine_did() -> None:
-    # It computed all the time, or another thread of it held the interpreter.
-    assert stall_seconds(late=0.3, waited=0.0, computed=0.3) == pytest.approx(0.3)
-    # Its thread waited for a processor.
-    assert stall_seconds(late=0.3, waited=0.29, computed=0.3) == pytest.approx(0.01)
-    # Another thread of it held the interpreter and waited for a processor.
-    assert stall_seconds(late=0.3, waited=0.0, computed=0.02) == pytest.approx(0.02)
-    # Two clocks never agree to the nanosecond.
-    assert stall_seconds(late=0.001, waited=0.002, computed=0.0) == 0.0
+@pytest.mark.parametrize(
+    ("what", "late", "waited", "forced", "voluntary", "computed", "stall"),
+    [
+        ("it computed all the time", 0.3, 0.0, 0, 1, 0.3, 0.3),
+        ("its thread woke up and had no processor", 0.3, 0.29, 0, 1, 0.3, 0.01),
+        ("it computed, and lost the processor again and again", 0.3, 0.24, 30, 1, 0.06, 0.06),
+        ("another thread held the interpreter", 0.3, 0.0, 0, 500, 0.3, 0.3),
+        ("another held it, and each look at it waited for a processor", 0.3, 0.25, 0, 100, 0.3, 0.2975),
+        ("another held it, and waited for a processor itself", 0.3, 0.0, 0, 500, 0.02, 0.02),
+        ("two clocks never agree to the nanosecond", 0.001, 0.002, 0, 1, 0.0, 0.0),
+        ("nothing is known of its switches", 0.3, 0.1, 0, 0, 0.3, 0.2),
+    ],
+)
+def test_a_stall_is_what_the_process_did_and_not_what_the_machine_did(
+    what: str, late: float, waited: float, forced: int, voluntary: int, computed: float, stall: float
+) -> None:
+    found = stall_seconds(late=late, waited=waited, forced=forced, voluntary=voluntary, computed=computed)
+    assert found == pytest.approx(stall), what

@@ -99,7 +99,7 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help=f"write {record.RECORD.name}")
     arguments = parser.parse_args()
     configure_logs("WARNING")
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     counts = [int(count) for count in arguments.replicas.split(",")]
     plan = Plan(arguments.only or list(ATTACKERS), counts, arguments.seconds)
     rows: list[Row] = []

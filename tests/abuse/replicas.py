@@ -16,8 +16,8 @@ from tests.chaos.processes import Server
 STOP_SECONDS = 5.0
 CALM_SECONDS = 15.0
 LOOK_SECONDS = 0.5
-# Of the time, so much in all its threads but the first: less, and a server has no old work left to do.
-CALM_SHARE = 0.5
+# Of the time that a server's threads are busy: less, and it has no old work left to do.
+CALM_SHARE = 0.3
 MIB = 2**20
 
 
@@ -57,9 +57,10 @@ class WatchedServer(Server):
         return total / MIB
 
     def busy_seconds(self) -> float:
-        """How long its threads but the first, which has the loop, computed or waited for a processor so far.
+        """How long its threads computed so far, and all but the first waited for a processor.
 
-        Without the waiting, a thread that is at work would look idle on a machine that is busy.
+        Without the waiting, a thread at work would look idle on a busy machine. The first has the loop, whose
+        timer wakes it so often that its waiting tells nothing.
         """
         if self._process is None:
             return 0.0
@@ -68,7 +69,7 @@ class WatchedServer(Server):
         for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
             with contextlib.suppress(OSError):
                 computed, waited, _ = map(int, path.read_text().split())
-                total += 0 if path.parent.name == str(pid) else computed + waited
+                total += computed + (0 if path.parent.name == str(pid) else waited)
         return total / 1e9
 
     def longest_stall(self, begin: float, end: float) -> float:

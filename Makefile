@@ -6,6 +6,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 SECONDS ?= 5
 REQUESTS ?= 200000
+ABUSE ?=
 
 .PHONY: run test check slow bench bench-streams chaos abuse
 

@@ -102,15 +102,15 @@ def main() -> int:
     disable_progress_bar()  # type: ignore[no-untyped-call]
     counts = [int(count) for count in arguments.replicas.split(",")]
     plan = Plan(arguments.only or list(ATTACKERS), counts, arguments.seconds)
+    planned = len(plan.names) * len(plan.replicas)
     rows: list[Row] = []
     with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):
         measure(plan, rows)
     for row in rows:
         say(f"{row.attacker}, {row.replicas}: {record.told(row)}")
     if arguments.record and rows:
-        record.RECORD.write_text(record.document(rows))
-    complete = len(rows) == len(plan.names) * len(plan.replicas)
-    return int(not complete or any(row.faults for row in rows))
+        record.RECORD.write_text(record.document(rows, planned))
+    return int(len(rows) < planned or any(row.faults for row in rows))
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ HEAD = (
 
 _INTRODUCTION = f"""# What a paying tenant feels of others' attacks
 
-`make abuse` (`{{command}}`), {{date}}, {{machine}}, load average {{load}};
-embedded Postgres 18, tiny models, victim and attackers on the same cores. Other work on the machine is in
+`make abuse` (`{{command}}`), {{date}}, {{machine}},
+load average {{load}}; embedded Postgres 18, tiny models, victim and attackers on the same cores. Other work on the machine is in
 the figures: compare a row only with its own quiet stretch, measured just before on the same servers.
 
 The victim sends {RATE:.0f} chats of {TOKENS} tokens a second over all replicas, streamed and whole in turns,
@@ -32,7 +32,7 @@ green, memory within {MEMORY_MIB:.0f} MiB of quiet, and no event loop that stood
 processor while nobody held the interpreter, and at most what its process computed meanwhile: a busy machine
 does not count (but for a rest that the quiet stretch shows), a thread that holds the interpreter does.
 
-**{{passed}} of {{rows}} rows pass.** Two values are quiet → attacked.
+**{{passed}} of {{rows}} rows pass.**{{missing}} Two values are quiet → attacked.
 """
 
 
@@ -64,8 +64,8 @@ def told(row: Row) -> str:
     return answers + "".join(notes)
 
 
-def document(rows: Sequence[Row]) -> str:
-    """The whole record."""
+def document(rows: Sequence[Row], planned: int) -> str:
+    """The whole record, of a run that was to have so many rows."""
     done = {row.attacker for row in rows}
     parts = [
         _INTRODUCTION.format(
@@ -75,6 +75,7 @@ def document(rows: Sequence[Row]) -> str:
             load=", ".join(f"{value:.0f}" for value in os.getloadavg()),
             passed=sum(not row.faults for row in rows),
             rows=len(rows),
+            missing=f" The run was ended before {planned - len(rows)} more." if planned > len(rows) else "",
         ),
         HEAD,
         *map(line, rows),

@@ -21,8 +21,9 @@ HEAD = (
 _INTRODUCTION = f"""# What a paying tenant feels of others' attacks
 
 `make abuse` (`{{command}}`), {{date}}, {{machine}},
-load average {{load}}; embedded Postgres 18, tiny models, victim and attackers on the same cores. Other work on the machine is in
-the figures: compare a row only with its own quiet stretch, measured just before on the same servers.
+load average {{load}}; embedded Postgres 18, tiny models, victim and attackers on the same cores. Other work
+on the machine is in the figures: compare a row only with its own quiet stretch, measured just before on the
+same servers.
 
 The victim sends {RATE:.0f} chats of {TOKENS} tokens a second over all replicas, streamed and whole in turns,
 whatever becomes of the answers; latencies run from when a request should have been sent. A row passes with

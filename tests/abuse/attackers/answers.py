@@ -33,7 +33,7 @@ async def ask_long(attack: Attack, _: int) -> None:
 
 
 ATTACKERS = [
-    Attacker("logprobs", "answers of 4 × 1,500 tokens with 20 log-probabilities each", 2, ask_logprobs, 20),
+    Attacker("logprobs", "answers of 4 × 1,500 tokens with 20 log-probabilities each", 1, ask_logprobs, 45),
     Attacker("echoed", "6,000 tokens echoed with 5 log-probabilities each", 4, ask_echo, 20),
     Attacker("many-answers", "4 prompts with 16 answers of 32 tokens each", 4, ask_many, 20),
     Attacker("long-answers", "60 streams of 1,000 tokens at once", 60, ask_long),

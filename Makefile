@@ -6,8 +6,9 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 SECONDS ?= 5
 REQUESTS ?= 200000
+ABUSE ?=
 
-.PHONY: run test check slow bench bench-streams chaos
+.PHONY: run test check slow bench bench-streams chaos abuse
 
 run: $(VENV)/installed
 	FAREBOX_HOST=$(HOST) FAREBOX_PORT=$(PORT) $(BIN)/farebox up
@@ -35,6 +36,10 @@ bench-streams: $(VENV)/ready-for-tests
 
 chaos: $(VENV)/ready-for-tests
 	$(BIN)/python -m pytest -s -m chaos --timeout 1800 tests/chaos
+
+# A quarter of an hour. `make abuse ABUSE="--only rerank-bomb --replicas 1"` tries one attacker.
+abuse: $(VENV)/ready-for-tests
+	$(BIN)/python -m tests.abuse $(ABUSE)
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -22,7 +22,9 @@ def parse(
     style: AnswerFormat, pieces: list[str], *, with_tools: bool = True, opened: bool = False
 ) -> list[Part]:
     """The parts of a text that came in `pieces`, neighbours of a kind joined."""
-    parser = AnswerParser(style, with_tools=with_tools, opened=opened)
+    parser = AnswerParser(
+        style, tools={name: {} for name in ("look_up", "a", "b", "f")} if with_tools else {}, opened=opened
+    )
     parts: list[Part] = []
     for part in [part for piece in pieces for part in parser.feed(piece)] + parser.finish():
         last = parts[-1] if parts else None

@@ -3,7 +3,7 @@
 import pytest
 
 from farebox_engine import LoadError, TemplateError
-from farebox_engine.tokenization.chat_template import ChatTemplate
+from farebox_engine.tokenization.templates.chat_template import ChatTemplate
 
 MESSAGES = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
 

@@ -27,8 +27,8 @@ Filter = Callable[..., Any]
 
 # Their time grows with the square of a text, and no template of a model has use for them.
 _LEFT_OUT = ("urlize", "xmlattr", "pprint")
-# What they make of a character is other characters.
-_SPELL_ANEW = ("e", "escape", "forceescape", "striptags", "urlencode")
+# They look at characters one by one, or make others of them.
+_SPELL_ANEW = ("e", "escape", "forceescape", "striptags", "title", "urlencode", "wordcount")
 
 
 def bounded(filters: Mapping[str, Filter]) -> dict[str, Filter]:
@@ -65,8 +65,7 @@ def _of_plain(function: Filter) -> Filter:
             return function(value, *args)
         marking = current.get().marking
         made = function(marking.plain(value), *args)
-        marked = marking.mark(str(made))
-        return type(made)(marked)
+        return type(made)(marking.mark(made)) if isinstance(made, str) else made
 
     return run
 

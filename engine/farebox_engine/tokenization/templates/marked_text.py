@@ -18,18 +18,24 @@ class Marking:
         """`stand_ins` maps characters to such as occur nowhere in what is marked."""
         self._forwards = str.maketrans(dict(stand_ins))
         self._backwards = {ord(stand_in): original for original, stand_in in stand_ins.items()}
+        # Letters change with their case, which their stand-ins do not.
+        self.has_letters = any(map(str.isalpha, stand_ins))
         choices = "".join(map(re.escape, stand_ins.values()))
         self._any = re.compile(f"[{choices}]" if choices else r"(?!)")
 
     def mark(self, value: object) -> object:
         """`value`, made of dicts, lists and scalars, with every string a user's."""
         if isinstance(value, str):
-            return self.text(value.translate(self._forwards))
+            return self.text(self.users(value))
         if isinstance(value, Mapping):
             return {self.mark(key): self.mark(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.mark(item) for item in value]
         return value
+
+    def users(self, text: str) -> str:
+        """`text` with stand-ins in all places."""
+        return text.translate(self._forwards)
 
     def text(self, text: str) -> str:
         """`text`, which may hold stand-ins, for a template to read."""
@@ -77,6 +83,9 @@ class MarkedText(str):
 
     def __str__(self) -> str:
         return self
+
+    def __repr__(self) -> str:
+        return self._marking.users(repr(self._plain))
 
     def __hash__(self) -> int:
         return hash(self._plain)
@@ -170,8 +179,24 @@ def _read_plainly(name: str) -> Callable[..., object]:
     return read
 
 
+def _recased(name: str) -> Callable[..., str]:
+    """A method that changes the case of letters."""
+
+    def make(self: MarkedText) -> str:
+        marking = self._marking
+        if not marking.has_letters:
+            return marking.text(getattr(str, name)(self))
+        plain, made = _plain(self), getattr(_plain(self), name)()
+        if len(made) != len(self):
+            return marking.text(marking.users(made))
+        marked = zip(str.__str__(self), plain, made, strict=True)
+        return marking.text("".join([new if old == own else marking.users(new) for own, old, new in marked]))
+
+    return make
+
+
 def _kept(name: str) -> Callable[..., str]:
-    """A method that makes a text of the same characters, or of others' case: stand-ins stay."""
+    """A method that makes a text of the same characters: stand-ins stay."""
 
     def make(self: MarkedText, *args: object, **named: object) -> str:
         made: str = getattr(str, name)(self, *args, **named)
@@ -185,6 +210,6 @@ for _name in ("startswith", "endswith", "find", "rfind", "index", "rindex", "cou
 for _name in [name for name in dir(str) if name.startswith("is")]:
     setattr(MarkedText, _name, _read_plainly(_name))
 for _name in ("lower", "upper", "title", "capitalize", "swapcase", "casefold"):
-    setattr(MarkedText, _name, _kept(_name))
+    setattr(MarkedText, _name, _recased(_name))
 for _name in ("join", "center", "ljust", "rjust", "zfill", "expandtabs", "translate"):
     setattr(MarkedText, _name, _kept(_name))

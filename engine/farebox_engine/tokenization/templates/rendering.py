@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
-from string import Formatter
 from typing import Any
+
+from jinja2.sandbox import SandboxedFormatter
 
 from farebox_engine.errors import TemplateError
 from farebox_engine.tokenization.templates.marked_text import Marking
@@ -109,22 +110,10 @@ def check_conversions(pattern: str, values: object) -> None:
     check_size(len(pattern) + pattern.count("%") * longest)
 
 
-class BoundedFormatter(Formatter):
+class BoundedFormatter(SandboxedFormatter):
     """`str.format`, whose names lead where the sandbox allows, within bounds."""
 
-    def __init__(self, environment: Any) -> None:
-        self._environment = environment
-        self._written = 0
-
-    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
-        first, _, rest = re.split(r"([.\[]|$)", field_name, maxsplit=1)
-        value = self.get_value(int(first) if first.isdigit() else first, args, kwargs)
-        for attribute, item in re.findall(r"\.([^.\[]+)|\[([^\]]+)\]", field_name[len(first) :]):
-            if attribute:
-                value = self._environment.getattr(value, attribute)
-            else:
-                value = self._environment.getitem(value, int(item) if item.isdigit() else item)
-        return value, first
+    _written = 0
 
     def format_field(self, value: Any, format_spec: str) -> Any:
         check_widths(map(int, _NUMBER.findall(format_spec)))

@@ -29,8 +29,8 @@ OPEN_CALL, CLOSE_CALL = "<tool_call>", "</tool_call>"
 WHITE_SPACE = r"[\s\x1c-\x1f]"
 # Marks of calls in forms that are not read: [TOOL_CALLS], <|tool_call|>, <x:tool_call>, <arg_key> and such.
 _OTHER_MARKS = re.compile(
-    r"<arg_key>|<invoke\b|<function name=|(?!</?tool_call>)"
-    r"(?:<(?:[^\s<>'\"]*[^\s<>'\"\w])?|\[)(?i:tool|function)[_\u2581]?calls?[^\s<>\[\]'\"]*[>\]]"
+    r"<arg_key>|<invoke\b|<function name=|\[TOOL_CALLS?\]|(?!</?tool_call>)"
+    r"<(?:[^\s<>'\"]*[^\s<>'\"a-zA-Z0-9])?(?i:(?:tool|function)[_\u2581]?calls?)[^\s<>\[\]'\"]*>"
 )
 
 
@@ -180,6 +180,9 @@ class AnswerParser:
         read = xml_call if self._calls == "qwen3_coder" else json_call
         while (end := self._buffer.find(CLOSE_CALL, self._ruled_out)) >= 0:
             call = read(self._buffer[:end], self._tools)
+            if call is None and self._ruled_out:
+                # Its quotes do not match: it ends with the first mark.
+                end = self._buffer.find(CLOSE_CALL)
             if call is not CutShort:
                 yield self._end_call(end, CLOSE_CALL, call)
                 return
@@ -192,7 +195,7 @@ class AnswerParser:
         xml = self._calls == "qwen3_coder"
         first = self._buffer.find(CLOSE_CALL)
         if first >= 0:
-            # Its quotes do not match: what comes after the first mark is read as if the call was closed.
+            # Nor does one whose quotes are never closed go beyond it.
             yield self._end_call(first, CLOSE_CALL, None)
             return
         call = (xml_call if xml else json_call)(self._buffer, self._tools)

@@ -218,8 +218,8 @@ def test_each_token_tells_how_many_characters_it_adds() -> None:
     transcript = Transcript(marked_vocabulary(), [0], [])
     for token in [*byte_tokens("a€b".encode()), SEP, *byte_tokens(b"c")]:
         transcript.feed(token, RawLogprobs(-1.0, [], []))
-    delta = transcript.finish()
-    assert [entry.characters for entry in delta.logprobs] == [1, 0, 0, 1, 1, 0, 1]
+    chunk = transcript.finish()
+    assert [entry.characters for entry in chunk.logprobs or ()] == [1, 0, 0, 1, 1, 0, 1]
     scores = [RawLogprobs(-1.0, [], [])] * 5
     details = transcript.describe_prompt([SEP, *byte_tokens("€b".encode()), SEP], scores, echo=False)
     assert [entry.characters for entry in details.logprobs or () if entry] == [0, 0, 1, 1, 0]

@@ -14,6 +14,7 @@ from farebox_engine.tokenization.control_tokens import alternation, control_toke
 from farebox_engine.tokenization.special_tokens import SpecialTokens, build, without_rows
 from farebox_engine.tokenization.templates.chat_template import ChatTemplate
 from farebox_engine.tokenization.templates.files import DEFAULT, WITH_TOOLS, read_templates, template_for
+from farebox_engine.tokenization.templates.marked_text import Marking
 from farebox_engine.tokenization.vocabulary import Vocabulary
 
 _PRIVATE_USE = range(0x100000, 0x10FFFE)
@@ -162,7 +163,7 @@ class ChatTokenizer:
         marked = template.render(
             messages, add_generation_prompt=add_generation_prompt, tools=tools, stand_ins=swap
         )
-        text = marked.translate({ord(stand_in): original for original, stand_in in swap.items()})
+        text = Marking(swap).plain(marked)
         own = {match.start(1) for match in self._pattern.finditer(marked)}
         if own == {match.start(1) for match in self._pattern.finditer(text)}:
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids

@@ -65,7 +65,7 @@ def _of_plain(function: Filter) -> Filter:
             return function(value, *args)
         marking = current.get().marking
         made = function(marking.plain(value), *args)
-        return type(made)(marking.mark(made)) if isinstance(made, str) else made
+        return type(made)(marking.mark(str(made))) if isinstance(made, str) else made
 
     return run
 

@@ -16,8 +16,7 @@ class Marking:
 
     def __init__(self, stand_ins: Mapping[str, str]) -> None:
         """`stand_ins` maps characters to such as occur nowhere in what is marked."""
-        self._forwards = str.maketrans(dict(stand_ins))
-        self._backwards = {ord(stand_in): original for original, stand_in in stand_ins.items()}
+        self._stand_ins = dict(stand_ins)
         # Letters change with their case, which their stand-ins do not.
         self.has_letters = any(map(str.isalpha, stand_ins))
         choices = "".join(map(re.escape, stand_ins.values()))
@@ -35,7 +34,9 @@ class Marking:
 
     def users(self, text: str) -> str:
         """`text` with stand-ins in all places."""
-        return text.translate(self._forwards)
+        for original, stand_in in self._stand_ins.items():
+            text = text.replace(original, stand_in)
+        return text
 
     def text(self, text: str) -> str:
         """`text`, which may hold stand-ins, for a template to read."""
@@ -43,7 +44,10 @@ class Marking:
 
     def plain(self, text: str) -> str:
         """`text` with the characters that stand-ins stand for."""
-        return str(text).translate(self._backwards)
+        text = str.__getitem__(text, slice(None))  # what replaces in a marked text is another method
+        for original, stand_in in self._stand_ins.items():
+            text = text.replace(stand_in, original)
+        return text
 
 
 class MarkedText(str):
@@ -66,7 +70,7 @@ class MarkedText(str):
     @property
     def _plain(self) -> str:
         if self._known is None:
-            self._known = self._marking.plain(str.__getitem__(self, slice(None)))
+            self._known = self._marking.plain(self)
         return self._known
 
     def _cut(self, start: int, stop: int) -> str:

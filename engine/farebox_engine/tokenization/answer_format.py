@@ -99,8 +99,8 @@ class AnswerParser:
     """Takes an answer's text as it comes and tells its parts; a mark may arrive in pieces.
 
     Reasoning and content come as they are written, a call once it is whole. What looks like a call but
-    is none (no JSON, no tool that was offered) is content, to the letter. A call that the answer's end
-    cuts short comes with what there is of its arguments; one without a name is left out.
+    is none (no JSON, no tool that was offered) is content, to the letter. A call that is cut short with
+    its answer comes with what there is of its arguments; one without a name is left out.
     """
 
     def __init__(self, style: AnswerFormat, *, tools: Mapping[str, object], opened: bool = False) -> None:
@@ -115,6 +115,7 @@ class AnswerParser:
         self._in_call = False
         self._begun = False
         self._buffer = ""
+        self._cut = False
         self._gap = ""  # white space before the call's mark, to be given back if it is no call
         self._ruled_out = 0  # up to here, marks in the buffer do not close the call
 
@@ -123,13 +124,16 @@ class AnswerParser:
         self._buffer += text
         return list(self._read(at_end=False))
 
-    def finish(self) -> list[Part]:
-        """What is left at the end of the answer."""
+    def finish(self, *, cut: bool = False) -> list[Part]:
+        """What is left at the end of the answer; `cut`: the model would have gone on."""
+        self._cut = cut
         return list(self._read(at_end=True))
 
     def _read(self, *, at_end: bool) -> Iterator[Part]:
         before = None
-        while self._buffer and before != (before := (self._buffer, self._reasoning, self._in_call)):
+        while (self._buffer or (self._in_call and at_end)) and before != (
+            before := (self._buffer, self._reasoning, self._in_call)
+        ):
             if self._in_call:
                 yield from self._read_call(at_end)
             elif self._reasoning:
@@ -174,7 +178,7 @@ class AnswerParser:
         if self._calls == "llama3":
             if at_end:
                 whole, self._buffer, self._in_call = self._buffer, "", False
-                found = calls_in_json(whole, self._tools)
+                found = calls_in_json(whole, self._tools, cut=self._cut)
                 yield from [ToolCall(*call) for call in found] if found else [Content(whole)]
             return
         read = xml_call if self._calls == "qwen3_coder" else json_call
@@ -199,10 +203,10 @@ class AnswerParser:
             yield self._end_call(first, CLOSE_CALL, None)
             return
         call = (xml_call if xml else json_call)(self._buffer, self._tools)
-        if not isinstance(call, Call):
+        if self._cut and not isinstance(call, Call):
             call = (cut_xml_call if xml else cut_json_call)(self._buffer, self._tools)
         part = self._end_call(len(self._buffer), "", call)
-        if call is not CutShort:
+        if not (self._cut and call is CutShort):
             yield part
 
     def _end_call(self, end: int, mark: str, call: Call | type[CutShort] | None) -> Part:

@@ -42,8 +42,11 @@ def json_call(text: str, tools: Mapping[str, object]) -> Call | type[CutShort] |
     return _call(found, tools)
 
 
-def calls_in_json(text: str, tools: Mapping[str, object]) -> list[Call]:
-    """The calls that `text` is, split by semicolons or white space; empty if it is anything else."""
+def calls_in_json(text: str, tools: Mapping[str, object], *, cut: bool = False) -> list[Call]:
+    """The calls that `text` is, split by semicolons or white space; empty if it is anything else.
+
+    `cut`: the last may be the beginning of one.
+    """
     decoder = json.JSONDecoder(strict=False)
     calls: list[Call] = []
     place = 0
@@ -51,8 +54,8 @@ def calls_in_json(text: str, tools: Mapping[str, object]) -> list[Call]:
         try:
             found, end = decoder.raw_decode(text, place)
         except (ValueError, RecursionError):
-            cut = cut_json_call(text[place:], tools)
-            return [*calls, cut] if isinstance(cut, Call) and cut.arguments else []
+            last = cut_json_call(text[place:], tools) if cut else None
+            return [*calls, last] if isinstance(last, Call) and last.arguments else []
         call = _call(found, tools)
         if call is None:
             return []

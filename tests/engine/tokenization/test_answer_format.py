@@ -30,12 +30,17 @@ TOOLS: dict[str, object] = {
 
 
 def parse(
-    style: AnswerFormat, pieces: list[str], *, with_tools: bool = True, opened: bool = False
+    style: AnswerFormat,
+    pieces: list[str],
+    *,
+    with_tools: bool = True,
+    opened: bool = False,
+    cut: bool = False,
 ) -> list[Part]:
     """The parts of a text that came in `pieces`, neighbours of a kind joined."""
     parser = AnswerParser(style, tools=TOOLS if with_tools else {}, opened=opened)
     parts: list[Part] = []
-    for part in [part for piece in pieces for part in parser.feed(piece)] + parser.finish():
+    for part in [part for piece in pieces for part in parser.feed(piece)] + parser.finish(cut=cut):
         last = parts[-1] if parts else None
         if isinstance(part, Content) and isinstance(last, Content):
             parts[-1] = Content(last.text + part.text)
@@ -150,13 +155,6 @@ CASES: list[tuple[AnswerFormat, str, list[Part]]] = [
     ),
     (
         AnswerFormat.of(HERMES),
-        'See: <tool_call>\n{"name": "a", "arguments": {"t": "x</tool_c',
-        [Content("See:"), ToolCall("a", '{"t": "x</tool_c')],
-    ),
-    (AnswerFormat.of(HERMES), 'See: <tool_call>\n{"name": "a', [Content("See:")]),
-    (AnswerFormat.of(HERMES), "See: <tool_call>", [Content("See:")]),
-    (
-        AnswerFormat.of(HERMES),
         '<tool_call>{"name": "nobody", "argu',
         [Content('<tool_call>{"name": "nobody", "argu')],
     ),
@@ -167,11 +165,6 @@ CASES: list[tuple[AnswerFormat, str, list[Part]]] = [
         [Content('{"name": "a", "arguments": {"x": 1}}; {"name": "Anna"}')],
     ),
     (AnswerFormat.of(LLAMA), '{"name": "a", "arguments": {"x": 1}}', [ToolCall("a", '{"x": 1}')]),
-    (
-        AnswerFormat.of(LLAMA),
-        '{"name": "b", "parameters": {}}; {"name": "a", "parameters": {"x": ',
-        [ToolCall("b", "{}"), ToolCall("a", '{"x": ')],
-    ),
     (
         AnswerFormat.of(CODER),
         "Look:\n<tool_call>\n<function=look_up>\n<parameter=city>\nZürich\n\n</parameter>\n<parameter=n>\n[1]\n"
@@ -194,12 +187,6 @@ CASES: list[tuple[AnswerFormat, str, list[Part]]] = [
         '<tool_call>{"name": "a"}</tool_call> no',
         [Content('<tool_call>{"name": "a"}</tool_call> no')],
     ),
-    (
-        AnswerFormat.of(CODER),
-        "<tool_call><function=a><parameter=t>x</parameter><parameter=u>y",
-        [ToolCall("a", '{"t": "x"')],
-    ),
-    (AnswerFormat.of(CODER), "Well. <tool_call>\n<func", [Content("Well.")]),
     (AnswerFormat.of(QWEN), "Well, <think>x</think>", [Content("Well, <think>x</think>")]),
     (AnswerFormat.of(LLAMA), 'See {"name": "a"}', [Content('See {"name": "a"}')]),
 ]
@@ -215,6 +202,43 @@ def test_parts_do_not_depend_on_the_pieces(
     assert parse(style, [text]) == parts
     assert parse(style, pieces) == parts
     assert parse(style, list(text)) == parts
+
+
+CUT: list[tuple[AnswerFormat, str, list[Part]]] = [
+    (
+        AnswerFormat.of(HERMES),
+        'See: <tool_call>\n{"name": "a", "arguments": {"t": "x</tool_c',
+        [Content("See:"), ToolCall("a", '{"t": "x</tool_c')],
+    ),
+    (AnswerFormat.of(HERMES), 'See: <tool_call>\n{"name": "a', [Content("See:")]),
+    (AnswerFormat.of(HERMES), "See: <tool_call>", [Content("See:")]),
+    (
+        AnswerFormat.of(LLAMA),
+        '{"name": "b", "parameters": {}}; {"name": "a", "parameters": {"x": ',
+        [ToolCall("b", "{}"), ToolCall("a", '{"x": ')],
+    ),
+    (
+        AnswerFormat.of(CODER),
+        "<tool_call><function=a><parameter=t>x</parameter><parameter=u>y",
+        [ToolCall("a", '{"t": "x"')],
+    ),
+    (AnswerFormat.of(CODER), "Well. <tool_call>\n<func", [Content("Well.")]),
+    (AnswerFormat.of(HERMES), "<tool_call>no json", [Content("<tool_call>no json")]),
+    (AnswerFormat.of(LLAMA), '{"name": "a", "par', [Content('{"name": "a", "par')]),
+    (
+        AnswerFormat.of(LLAMA),
+        '{"name": "Anna", "parameters": {',
+        [Content('{"name": "Anna", "parameters": {')],
+    ),
+]
+
+
+@pytest.mark.parametrize(("style", "text", "parts"), CUT, ids=range(len(CUT)))
+def test_a_call_that_is_cut_short_leaks_no_markup(style: AnswerFormat, text: str, parts: list[Part]) -> None:
+    assert parse(style, [text], cut=True) == parts
+    assert parse(style, list(text), cut=True) == parts
+    # One that the model itself leaves open is what it wrote.
+    assert parse(style, [text]) == parse(style, list(text)) == [Content(text)]
 
 
 def test_without_tools_nothing_is_a_call() -> None:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farebox_engine.tokenization.answer_format import (
@@ -193,6 +193,7 @@ CASES: list[tuple[AnswerFormat, str, list[Part]]] = [
 
 
 @pytest.mark.parametrize(("style", "text", "parts"), CASES, ids=range(len(CASES)))
+@settings(deadline=None)
 @given(data=st.data())
 def test_parts_do_not_depend_on_the_pieces(
     style: AnswerFormat, text: str, parts: list[Part], data: st.DataObject
@@ -273,6 +274,7 @@ PIECES = [
 ]
 
 
+@settings(deadline=None)
 @given(pieces=st.lists(st.sampled_from(PIECES), max_size=9), opened=st.booleans())
 def test_no_text_is_read_otherwise_in_pieces(pieces: list[str], opened: bool) -> None:
     text = "".join(pieces)
@@ -287,6 +289,7 @@ def test_no_text_is_read_otherwise_in_pieces(pieces: list[str], opened: bool) ->
         assert parse(style, list(text), opened=opened) == whole
 
 
+@settings(deadline=None)
 @given(st.text(alphabet='<>/thinkol_ca{}":;, \nx'))
 def test_nothing_is_lost_and_nothing_raises(text: str) -> None:
     for style in (AnswerFormat.of(QWEN), AnswerFormat.of(LLAMA)):

@@ -9,7 +9,7 @@ from jinja2 import TemplateError as JinjaError
 from farebox_engine.errors import LoadError, TemplateError
 from farebox_engine.tokenization.templates import rendering
 from farebox_engine.tokenization.templates.marked_text import Marking
-from farebox_engine.tokenization.templates.rendering import Rendering
+from farebox_engine.tokenization.templates.rendering import MAX_CHARACTERS, MAX_SECONDS, Rendering
 from farebox_engine.tokenization.templates.sandbox import Sandbox
 
 # The names under which a message's reasoning is passed; templates read the first, some the second.
@@ -19,13 +19,24 @@ _REASONING = ("reasoning_content", "thinking", "reasoning")
 class ChatTemplate:
     """A compiled Jinja template as `transformers` defines them; safe to render in several threads."""
 
-    def __init__(self, source: str, variables: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        source: str,
+        variables: Mapping[str, object],
+        *,
+        max_seconds: float = MAX_SECONDS,
+        max_characters: int = MAX_CHARACTERS,
+    ) -> None:
         """`variables` are the special tokens the template may name, such as `bos_token`.
+
+        Rendering past `max_seconds` or `max_characters` is broken off.
 
         Raises:
             LoadError: the template does not compile.
         """
         self._variables = dict(variables)
+        self._max_seconds = max_seconds
+        self._max_characters = max_characters
         sandbox = Sandbox()
         try:
             code = sandbox.compile_bounded(source)
@@ -52,7 +63,7 @@ class ChatTemplate:
             TemplateError: the template failed, refused the messages, or ran past its bounds.
         """
         marking = Marking(stand_ins or {})
-        run = Rendering(marking)
+        run = Rendering(marking, self._max_seconds, self._max_characters)
         token = rendering.current.set(run)
         parts: list[str] = []
         size = 0
@@ -65,7 +76,7 @@ class ChatTemplate:
                 **self._variables,
             ):
                 size += len(part)
-                rendering.check_size(size)
+                run.check_size(size)
                 run.check_time()
                 parts.append(part)
         except TemplateError:

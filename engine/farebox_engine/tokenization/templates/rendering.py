@@ -27,18 +27,24 @@ _CONVERSION = re.compile(r"%(?:\([^)]*\))?([^a-zA-Z%]*)[a-zA-Z%]")
 class Rendering:
     """A run of a template. Whatever the template makes goes by here, so that it stays within bounds."""
 
-    def __init__(self, marking: Marking) -> None:
+    def __init__(self, marking: Marking, max_seconds: float, max_characters: int) -> None:
         self.marking = marking
-        self._deadline = time.monotonic() + MAX_SECONDS
+        self._max_seconds = max_seconds
+        self._max_characters = max_characters
+        self._deadline = time.monotonic() + max_seconds
 
     def check_time(self) -> None:
         if time.monotonic() > self._deadline:
-            raise TemplateError(f"The chat template ran longer than {MAX_SECONDS:g} seconds.")
+            raise TemplateError(f"The chat template ran longer than {self._max_seconds:g} seconds.")
+
+    def check_size(self, characters: int) -> None:
+        if characters > self._max_characters:
+            raise TemplateError(f"The chat template wrote more than {self._max_characters} characters.")
 
     def take(self, value: Any) -> Any:
         """A value that was just made, for the template to go on with."""
         if type(value) is str:
-            check_size(len(value))
+            self.check_size(len(value))
             return self.marking.text(value)
         return value
 
@@ -74,8 +80,8 @@ def joined(parts: Iterable[str]) -> str:
 
 
 def check_size(characters: int) -> None:
-    if characters > MAX_CHARACTERS:
-        raise TemplateError(f"The chat template wrote more than {MAX_CHARACTERS} characters.")
+    """For a text that is about to be made. Fails outside of a run: no constant is folded."""
+    current.get().check_size(characters)
 
 
 def check_items(items: int) -> None:

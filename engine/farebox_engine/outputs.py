@@ -1,6 +1,6 @@
 """What the engine hands back: chunks of text, token counts, times."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -28,13 +28,17 @@ class TokenAlternative:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """The chosen token's raw log-probability (natural logarithm) and the `top` alternatives, best first."""
+    """The chosen token's raw log-probability (natural logarithm) and the `top` alternatives, best first.
+
+    `characters` is how many the token adds to the text: none where it ends within one, or is silent.
+    """
 
     token_id: int
     token: str
     bytes: bytes
     logprob: float
     top: tuple[TokenAlternative, ...] = ()
+    characters: int = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

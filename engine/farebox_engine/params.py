@@ -160,7 +160,8 @@ class GenerationRequest:
     The last request's weight counts. `priority` is 1, 0 or -1; a higher class goes first,
     and in a decoder's engine takes slots and blocks from lower ones. `adapter` names one that
     the engine has loaded. With `counts_reasoning` the usage tells `reasoning_tokens`, where the
-    model marks its reasoning.
+    model marks its reasoning. With `spells_marks` the text holds the marks of reasoning and calls
+    also where they are special tokens, which have no text otherwise.
 
     Raises:
         RequestError: a weight or priority out of range.
@@ -176,6 +177,7 @@ class GenerationRequest:
     priority: int = 0
     adapter: str | None = None
     counts_reasoning: bool = False
+    spells_marks: bool = False
     seed: int = field(init=False)
 
     def __post_init__(self) -> None:

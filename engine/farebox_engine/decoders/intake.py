@@ -55,14 +55,22 @@ class DecoderIntake:
             ends |= self._loaded.eos_token_ids
         return Sequence(
             request=request,
-            transcript=Transcript(
-                self._loaded.tokenizer.vocabulary, prompt, params.stop, self._reasoning_count(request)
-            ),
+            transcript=self._transcript(request),
             token_limit=room if params.max_tokens is None else params.max_tokens,
             end_token_ids=frozenset(ends),
             root_key=self._root_key(request, adapter),
             submitted_at=time.perf_counter(),
             adapter=adapter,
+        )
+
+    def _transcript(self, request: GenerationRequest) -> Transcript:
+        tokenizer = self._loaded.tokenizer
+        return Transcript(
+            tokenizer.vocabulary,
+            request.prompt_token_ids,
+            request.params.stop,
+            self._reasoning_count(request),
+            spelled=tokenizer.marks if request.spells_marks else (),
         )
 
     def _reasoning_count(self, request: GenerationRequest) -> ReasoningCount | None:

@@ -51,11 +51,12 @@ def load_model(folder: str | Path, *, device: torch.device, dtype: torch.dtype) 
         model = checkpoint.load_module(
             lambda: family.build(config), family.load, layers=config.num_layers, device=device, dtype=dtype
         )
+    tokenizer = ChatTokenizer.load(checkpoint.path, config.vocab_size)
     return LoadedModel(
         model=cast(CausalLM, model),
         config=config,
-        tokenizer=ChatTokenizer.load(checkpoint.path, config.vocab_size),
-        eos_token_ids=_end_tokens(checkpoint.path, config),
+        tokenizer=tokenizer,
+        eos_token_ids=_end_tokens(checkpoint.path, config, tokenizer),
         defaults=defaults,
         model_hash=checkpoint.hash(),
         parameters=count_parameters(model),
@@ -72,11 +73,16 @@ def allocate(family: Family, config: DecoderConfig, device: torch.device, dtype:
     return module
 
 
-def _end_tokens(folder: Path, config: DecoderConfig) -> frozenset[int]:
-    """generation_config.json decides where it speaks: chat models end turns with other tokens than texts."""
+def _end_tokens(folder: Path, config: DecoderConfig, tokenizer: ChatTokenizer) -> frozenset[int]:
+    """generation_config.json decides where it speaks: chat models end turns with other tokens than texts.
+
+    Where neither it nor config.json names one, the tokenizer does: an answer without an end is all cost.
+    """
     value = read_optional_json(folder / "generation_config.json").get("eos_token_id")
     if value is None:
-        return frozenset(config.eos_token_ids)
+        own = tokenizer.end_token
+        named = () if own is None or own >= config.vocab_size else (own,)
+        return frozenset(config.eos_token_ids or named)
     values = value if isinstance(value, list) else [value]
     if not all(isinstance(token, int) and 0 <= token < config.vocab_size for token in values):
         raise LoadError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Collection
 
 from farebox_engine.tokenization.vocabulary import Vocabulary
 
@@ -15,9 +16,15 @@ class Detokenizer:
     the completion is dropped.
     """
 
-    def __init__(self, vocabulary: Vocabulary, *, starts_text: bool = False) -> None:
-        """`starts_text`: nothing but control tokens precedes, so that a leading space is an artefact."""
+    def __init__(
+        self, vocabulary: Vocabulary, *, starts_text: bool = False, spelled: Collection[int] = ()
+    ) -> None:
+        """`starts_text`: nothing but control tokens precedes, so that a leading space is an artefact.
+
+        `spelled`: special tokens whose names are text here.
+        """
         self._vocabulary = vocabulary
+        self._spelled = spelled
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._strip = starts_text and vocabulary.strips_first_space
         self._incomplete = False
@@ -27,9 +34,13 @@ class Detokenizer:
         """Whether bytes of an unfinished character are held."""
         return self._incomplete
 
+    def is_silent(self, token: int) -> bool:
+        """Whether the token has no text here."""
+        return self._vocabulary.is_special(token) and token not in self._spelled
+
     def feed(self, token: int) -> str:
         """The characters that `token` completes."""
-        if self._vocabulary.is_special(token):
+        if self.is_silent(token):
             return ""
         data = self._vocabulary.bytes_of(token)
         if self._strip and data:

@@ -6,19 +6,18 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import cast
-
-from tokenizers import Tokenizer
 
 from farebox_engine.checkpoint.json_file import read_json, read_optional_json
-from farebox_engine.checkpoint.symlinks import refuse_special_file
 from farebox_engine.errors import LoadError, TemplateError
 from farebox_engine.tokenization.answer_format import OPEN_REASONING, AnswerFormat
-from farebox_engine.tokenization.chat_template import ChatTemplate
+from farebox_engine.tokenization.control_tokens import alternation, control_tokens, with_all_special
+from farebox_engine.tokenization.special_tokens import SpecialTokens, build, without_rows
+from farebox_engine.tokenization.templates.chat_template import ChatTemplate
+from farebox_engine.tokenization.templates.files import DEFAULT, WITH_TOOLS, read_templates, template_for
+from farebox_engine.tokenization.templates.marked_text import Marking
 from farebox_engine.tokenization.vocabulary import Vocabulary
 
 _PRIVATE_USE = range(0x100000, 0x10FFFE)
-_LARGEST_TEMPLATE = 1 << 20
 _ROLE = re.compile(r"[a-z_]{1,32}")
 
 
@@ -31,39 +30,57 @@ class ChatTokenizer:
     """
 
     def __init__(
-        self, description: Mapping[str, object], template: str | None, special: Mapping[str, str]
+        self,
+        description: Mapping[str, object],
+        template: str | Mapping[str, str] | None,
+        special: Mapping[str, str],
     ) -> None:
         """`description` is the content of tokenizer.json; `special` maps names such as "bos_token" to tokens.
+
+        `template` is the chat template, or several by name. `marks` are the ids of the tokens that tell
+        reasoning and calls from content, `end_token` the one that the tokenizer calls `eos_token`.
 
         Raises:
             LoadError: the tokenizer or the template cannot be used.
         """
-        controls = _control_tokens(description, template or "")
-        self._tokenizer = _build(description)
-        self._plain = _build(_with_all_special(description, controls))
+        templates = {DEFAULT: template} if isinstance(template, str) else dict(template or {})
+        controls = control_tokens(description, templates.values())
+        self._tokenizer = build(description)
+        self._plain = build(with_all_special(description, controls))
         # Added tokens marked special are now left alone by the tokenizer when it meets them in a text.
         self._plain.encode_special_tokens = True
         self._controls = controls
-        self._pattern = _alternation(controls)
-        self._template = None if template is None else ChatTemplate(template, special)
-        self.answer_format = AnswerFormat.of(template)
+        self._pattern = alternation(controls)
+        self._templates = {
+            name: ChatTemplate(templates[name], special)
+            for name in (DEFAULT, WITH_TOOLS)
+            if name in templates
+        }
+        self.answer_format = AnswerFormat.of(
+            template_for(templates, with_tools=True), template_for(templates, with_tools=False)
+        )
         self.vocabulary = Vocabulary(self._tokenizer, description)
+        self.marks = frozenset(
+            number for content, number in controls.items() if content in self.answer_format.marks
+        )
+        self.end_token = self._tokenizer.token_to_id(special.get("eos_token", ""))
 
     @classmethod
     def load(cls, folder: Path, vocab_size: int) -> ChatTokenizer:
-        """Read tokenizer.json, tokenizer_config.json and chat_template.jinja from a checkpoint.
+        """Read a checkpoint's tokenizer, its special tokens and its chat templates.
+
+        Added tokens may go past the model's `vocab_size` rows, as Gemma 3's do: the model never writes
+        them, and cannot read them.
 
         Raises:
             LoadError: a file is missing or broken, or has tokens the model does not know.
         """
         settings = read_optional_json(folder / "tokenizer_config.json")
-        special = {
-            name: text
-            for name in ("bos_token", "eos_token", "unk_token", "pad_token")
-            if (text := _token_text(settings.get(name)))
-        }
+        description = read_json(folder / "tokenizer.json")
         try:
-            tokenizer = cls(read_json(folder / "tokenizer.json"), _template_source(folder, settings), special)
+            tokens = SpecialTokens(folder, description, settings)
+            templates = read_templates(folder, settings)
+            tokenizer = cls(without_rows(tokens.add_to(description), vocab_size), templates, tokens.names)
         except LoadError as error:
             raise LoadError(f"{folder}: {error}") from error
         size = tokenizer.size
@@ -76,12 +93,12 @@ class ChatTokenizer:
 
     @property
     def size(self) -> int:
-        """One more than the largest token id."""
-        return max(self._tokenizer.get_vocab().values(), default=-1) + 1
+        """One more than the largest token id that was not added."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=False).values(), default=-1) + 1
 
     @property
     def has_chat_template(self) -> bool:
-        return self._template is not None
+        return bool(self._templates)
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a user's text, with what the tokenizer itself puts around it, such as a BOS token."""
@@ -133,20 +150,20 @@ class ChatTokenizer:
 
         While the template runs, the first character of every control token is swapped, in
         the messages, for one that occurs nowhere else; so a control token in what it
-        writes is its own. The template otherwise sees texts of the same length and shape.
+        writes is its own. The template reads the messages as if nothing was swapped.
 
         Raises:
             TemplateError: there is no template, or it failed or refused the messages.
         """
-        if self._template is None:
-            raise TemplateError("This model has no chat template; use text completions.")
+        template = template_for(self._templates, with_tools=tools is not None)
+        if template is None:
+            raise TemplateError(_no_template(self._templates))
+        _check_roles(messages)
         swap = self._swap([messages, tools])
-        marked = self._template.render(
-            [_translated(message, swap) for message in messages],
-            add_generation_prompt=add_generation_prompt,
-            tools=cast(Sequence[object] | None, _swapped(tools, str.maketrans(swap))),
+        marked = template.render(
+            messages, add_generation_prompt=add_generation_prompt, tools=tools, stand_ins=swap
         )
-        text = marked.translate({ord(stand_in): original for original, stand_in in swap.items()})
+        text = Marking(swap).plain(marked)
         own = {match.start(1) for match in self._pattern.finditer(marked)}
         if own == {match.start(1) for match in self._pattern.finditer(text)}:
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
@@ -187,7 +204,7 @@ class ChatTokenizer:
     def _swap(self, messages: object) -> dict[str, str]:
         """First characters of control tokens -> private-use characters that occur nowhere in `messages`."""
         used = set(json.dumps(messages, ensure_ascii=False, default=str))
-        firsts = sorted({token[0] for token in self._controls})
+        firsts = sorted({token[0] for token in self._controls} & used)
         unused = (chr(code) for code in _PRIVATE_USE if chr(code) not in used)
         return dict(zip(firsts, unused, strict=False))
 
@@ -197,93 +214,15 @@ def _ends_with(tokens: tuple[int, ...], others: tuple[int, ...]) -> bool:
     return len(others) < len(tokens) and tokens[-len(others) :] == others
 
 
-def _translated(value: object, swap: Mapping[str, str]) -> dict[str, object]:
-    """A message with the characters swapped in every string but the role, which templates compare."""
-    message = cast(Mapping[str, object], value)
-    role = message.get("role")
-    if not isinstance(role, str) or not _ROLE.fullmatch(role):
-        raise TemplateError("Each message needs a role of lower-case letters.")
-    table = str.maketrans(dict(swap))
-    return {key: value if key == "role" else _swapped(value, table) for key, value in message.items()}
+def _check_roles(messages: Sequence[Mapping[str, object]]) -> None:
+    """Templates compare roles and some write them: they are passed as they are."""
+    for message in messages:
+        role = message.get("role")
+        if not isinstance(role, str) or not _ROLE.fullmatch(role):
+            raise TemplateError("Each message needs a role of lower-case letters.")
 
 
-def _swapped(value: object, table: dict[int, str]) -> object:
-    if isinstance(value, str):
-        return value.translate(table)
-    if isinstance(value, dict):
-        return {_swapped(key, table): _swapped(item, table) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_swapped(item, table) for item in value]
-    return value
-
-
-def _build(description: Mapping[str, object]) -> Tokenizer:
-    try:
-        tokenizer = Tokenizer.from_str(json.dumps(description))
-    # The tokenizers library raises plain Exception for a file it does not understand.
-    except Exception as error:
-        raise LoadError(f"tokenizer.json is not usable ({error}); export the tokenizer again.") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def _added_tokens(description: Mapping[str, object]) -> list[dict[str, object]]:
-    entries = description.get("added_tokens") or []
-    usable = isinstance(entries, list) and all(
-        isinstance(entry, dict) and isinstance(entry.get("id"), int) and isinstance(entry.get("content"), str)
-        for entry in entries
-    )
-    if not usable:
-        raise LoadError("tokenizer.json has malformed added_tokens; export the tokenizer again.")
-    return cast(list[dict[str, object]], entries)
-
-
-def _control_tokens(description: Mapping[str, object], template: str) -> dict[str, int]:
-    """Special tokens, and added tokens that the chat template writes, such as <tool_call>.
-
-    Other added tokens (runs of spaces, HTML tags) are ordinary vocabulary.
-    """
-    return {
-        content: cast(int, entry["id"])
-        for entry in _added_tokens(description)
-        if (content := cast(str, entry["content"])).strip() and (entry.get("special") or content in template)
-    }
-
-
-def _with_all_special(description: Mapping[str, object], controls: Mapping[str, int]) -> dict[str, object]:
-    added = [{**entry, "special": entry["content"] in controls} for entry in _added_tokens(description)]
-    return {**description, "added_tokens": added}
-
-
-def _alternation(controls: Mapping[str, int]) -> re.Pattern[str]:
-    """Matches every position where a control token begins, the longest first, overlaps included."""
-    longest_first = sorted(controls, key=len, reverse=True)
-    choices = "|".join(map(re.escape, longest_first)) or r"(?!)"
-    return re.compile(f"(?=({choices}))")
-
-
-def _template_source(folder: Path, settings: Mapping[str, object]) -> str | None:
-    file = folder / "chat_template.jinja"
-    if file.exists():
-        refuse_special_file(file)
-        if file.stat().st_size > _LARGEST_TEMPLATE:
-            raise LoadError(f"chat_template.jinja is larger than {_LARGEST_TEMPLATE >> 20} MiB; shorten it.")
-        try:
-            return file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise LoadError(f"chat_template.jinja is not readable as text ({error}); mend it.") from error
-    template = settings.get("chat_template")
-    if isinstance(template, list):
-        # Several named templates: "default" is the one for plain chats.
-        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
-        template = named.get("default")
-    if template is None or isinstance(template, str):
-        return template
-    raise LoadError("tokenizer_config.json has a chat_template that is no text; mend it there.")
-
-
-def _token_text(value: object) -> str | None:
-    if isinstance(value, dict):
-        value = value.get("content")
-    return value if isinstance(value, str) else None
+def _no_template(named: Mapping[str, object]) -> str:
+    if not named:
+        return "This model has no chat template; use text completions."
+    return f"This model has chat templates for {', '.join(sorted(named))} only."

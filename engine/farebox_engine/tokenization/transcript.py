@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from farebox_engine.outputs import Chunk, PromptDetails, RawLogprobs, TokenAlternative, TokenLogprob
@@ -31,14 +31,16 @@ class Transcript:
         prompt: Sequence[int],
         stops: Sequence[str],
         reasoning: ReasoningCount | None = None,
+        spelled: Collection[int] = (),
     ) -> None:
         """`prompt` is what the completion goes on from; empty where it is a text of its own.
 
-        `reasoning` is fed every token, if its tokens are to be counted.
+        `reasoning` is fed every token, if its tokens are to be counted. `spelled` are special tokens
+        whose names are part of the text.
         """
         self._vocabulary = vocabulary
         starts_text = not prompt or vocabulary.is_special(prompt[-1])
-        self._detokenizer = Detokenizer(vocabulary, starts_text=starts_text)
+        self._detokenizer = Detokenizer(vocabulary, starts_text=starts_text, spelled=spelled)
         self._matcher = StopMatcher(stops)
         self._reasoning = reasoning
         self._undelivered: deque[_Undelivered] = deque()
@@ -56,14 +58,13 @@ class Transcript:
         self, prompt: Sequence[int], scores: Sequence[RawLogprobs] | None, *, echo: bool
     ) -> PromptDetails:
         """The text of `prompt`, with `echo`, and the `scores` of its tokens from the second on."""
-        text = None
-        if echo:
-            detokenizer = Detokenizer(self._vocabulary, starts_text=True)
-            text = "".join(map(detokenizer.feed, prompt))
+        detokenizer = Detokenizer(self._vocabulary, starts_text=True)
+        pieces = list(map(detokenizer.feed, prompt))
+        text = "".join(pieces) if echo else None
         if scores is None:
             return PromptDetails(text)
-        entries = (self._describe(token, score) for token, score in zip(prompt[1:], scores, strict=True))
-        return PromptDetails(text, (None, *entries))
+        rest = zip(prompt[1:], scores, pieces[1:], strict=True)
+        return PromptDetails(text, (None, *(self._describe(*entry) for entry in rest)))
 
     def feed(self, token: int, logprobs: RawLogprobs | None, *, may_stop: bool = True) -> bool:
         """Add a token; True if it completes a stop string, after which no more may come.
@@ -76,9 +77,13 @@ class Transcript:
         start, self._produced = self._produced, self._produced + len(text)
         # A token that ends in half a character is delivered with the character.
         end = self._produced + self._detokenizer.incomplete
-        entry = None if logprobs is None else self._describe(token, logprobs)
+        entry = None if logprobs is None else self._describe(token, logprobs, text)
         self._undelivered.append(_Undelivered(token, start, end, entry))
-        shown, self._stopped = self._matcher.feed(text) if may_stop else (text, False)
+        shown, self._stopped = text, False
+        if may_stop and self._matcher.searches:
+            unseen = self._detokenizer.is_silent(token)
+            searched = self._vocabulary.bytes_of(token).decode(errors="replace") if unseen else text
+            shown, self._stopped = self._matcher.feed(searched, unseen=unseen)
         self._show(shown)
         return self._stopped
 
@@ -126,12 +131,12 @@ class Transcript:
             tuple([entry.logprob for entry in settled if entry.logprob is not None]),
         )
 
-    def _describe(self, token: int, logprobs: RawLogprobs) -> TokenLogprob:
+    def _describe(self, token: int, logprobs: RawLogprobs, text: str) -> TokenLogprob:
         alternatives = tuple(
             TokenAlternative(other, *self._spell(other), logprob)
             for other, logprob in zip(logprobs.top_ids, logprobs.top, strict=True)
         )
-        return TokenLogprob(token, *self._spell(token), logprobs.chosen, alternatives)
+        return TokenLogprob(token, *self._spell(token), logprobs.chosen, alternatives, characters=len(text))
 
     def _spell(self, token: int) -> tuple[str, bytes]:
         data = self._vocabulary.bytes_of(token)

@@ -70,6 +70,14 @@ def test_generation_config_decides_the_end_tokens(folder: Path) -> None:
     assert load(folder).eos_token_ids == {7, 9}
 
 
+def test_the_tokenizer_names_the_end_where_nothing_else_does(folder: Path) -> None:
+    edit_json(folder / "config.json", eos_token_id=None)
+    edit_json(folder / "generation_config.json", eos_token_id=None)
+    assert load(folder).eos_token_ids == {0}
+    edit_json(folder / "tokenizer_config.json", eos_token="<|new|>")
+    assert load(folder).eos_token_ids == frozenset(), "the model has no row for it"
+
+
 def test_generation_config_tells_the_sampling_defaults(folder: Path) -> None:
     file = folder / "generation_config.json"
     file.unlink()

@@ -1,7 +1,9 @@
 """Reasoning, tool calls and content told apart, in whatever pieces the text comes."""
 
+import json
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farebox_engine.tokenization.answer_format import (
@@ -16,15 +18,29 @@ from farebox_engine.tokenization.answer_format import (
 QWEN = "{% if tools %}<tools>…</tools> within <tool_call></tool_call>{% endif %}<think>…</think>"
 HERMES = "{% for tool in tools %}…{% endfor %}<tool_call>…</tool_call>"
 LLAMA = '{% if tools %}{"name": …, "parameters": …}{% endif %}'
+CODER = (
+    "{% if tools %}<tool_call><function=name><parameter=name>…</parameter></function></tool_call>{% endif %}"
+)
+TOOLS: dict[str, object] = {
+    "look_up": {"type": "object", "properties": {"city": {"type": "string"}, "n": {"type": "array"}}},
+    "a": {},
+    "b": {},
+    "f": {},
+}
 
 
 def parse(
-    style: AnswerFormat, pieces: list[str], *, with_tools: bool = True, opened: bool = False
+    style: AnswerFormat,
+    pieces: list[str],
+    *,
+    with_tools: bool = True,
+    opened: bool = False,
+    cut: bool = False,
 ) -> list[Part]:
     """The parts of a text that came in `pieces`, neighbours of a kind joined."""
-    parser = AnswerParser(style, with_tools=with_tools, opened=opened)
+    parser = AnswerParser(style, tools=TOOLS if with_tools else {}, opened=opened)
     parts: list[Part] = []
-    for part in [part for piece in pieces for part in parser.feed(piece)] + parser.finish():
+    for part in [part for piece in pieces for part in parser.feed(piece)] + parser.finish(cut=cut):
         last = parts[-1] if parts else None
         if isinstance(part, Content) and isinstance(last, Content):
             parts[-1] = Content(last.text + part.text)
@@ -41,6 +57,32 @@ def test_the_template_tells_the_format() -> None:
     assert AnswerFormat.of(LLAMA) == AnswerFormat("llama3")
     assert AnswerFormat.of("{{ messages }} <tool_call>") == AnswerFormat()
     assert AnswerFormat.of(None) == AnswerFormat()
+    assert AnswerFormat.of(CODER) == AnswerFormat("qwen3_coder")
+    assert AnswerFormat.of(LLAMA, "<think></think>") == AnswerFormat("llama3", reasons=True)
+
+
+@pytest.mark.parametrize(
+    "marks",
+    [
+        "[TOOL_CALLS]",
+        "<|tool_call|>",
+        "<seed:tool_call>",
+        "<｜tool▁calls▁begin｜>",
+        "<|tool_calls_section_begin|>",
+        "<start_function_call>",
+        "<tool_call>{{ name }}\n<arg_key>k</arg_key>",
+        '<tool_call><invoke name="f">',
+    ],
+)
+def test_calls_in_a_form_that_is_not_known_are_not_taken_for_another(marks: str) -> None:
+    template = f'{{% if tools %}}{{"name": …, "parameters": …}}{marks}{{% endif %}}{{{{ m.tool_calls[0] }}}}'
+    assert AnswerFormat.of(template) == AnswerFormat()
+
+
+def test_words_about_calls_are_no_marks() -> None:
+    template = "{% for t in tools %}{% if m['tool_calls'] and t<tool_calls[0] %}"
+    template += "{{ [tool_call] }}{% endif %}{% endfor %}"
+    assert AnswerFormat.of(template + '"parameters"').calls == "llama3"
 
 
 CALL = '<tool_call>\n{"name": "look_up", "arguments": {"city": "Zürich", "n": [1]}}\n</tool_call>'
@@ -80,12 +122,78 @@ CASES: list[tuple[AnswerFormat, str, list[Part]]] = [
     ),
     (AnswerFormat.of(LLAMA), '{"name": "a", "par', [Content('{"name": "a", "par')]),
     (AnswerFormat.of(LLAMA), '{"temperature": 3}', [Content('{"temperature": 3}')]),
+    (
+        AnswerFormat.of(HERMES),
+        "So \n <tool_call>{}</tool_call> then",
+        [Content("So \n <tool_call>{}</tool_call> then")],
+    ),
+    (
+        AnswerFormat.of(HERMES),
+        '<tool_call>{"name": "nobody", "arguments": {}}</tool_call>',
+        [Content('<tool_call>{"name": "nobody", "arguments": {}}</tool_call>')],
+    ),
+    (
+        AnswerFormat.of(HERMES),
+        '<tool_call>{"name": "a", "parameters": {"t": "</tool_call>{\\"<tool_call>"}}\n</tool_call>\nDone.',
+        [ToolCall("a", '{"t": "</tool_call>{\\"<tool_call>"}'), Content("Done.")],
+    ),
+    (
+        AnswerFormat.of(HERMES),
+        '<tool_call>{"name": "a", "arguments": "{\\"n\\": 1}"}</tool_call>'
+        '<tool_call>{"name": "b", "arguments": null}</tool_call>',
+        [ToolCall("a", '{"n": 1}'), ToolCall("b", "{}")],
+    ),
+    (
+        AnswerFormat.of(HERMES),
+        '<tool_call>{"name": "a", "arguments": {"t": "two\nlines"}}</tool_call>',
+        [ToolCall("a", '{"t": "two\\nlines"}')],
+    ),
+    (
+        AnswerFormat.of(HERMES),
+        '<tool_call>{"name": "a}</tool_call> so <tool_call>{"name": "b"}</tool_call>',
+        [Content('<tool_call>{"name": "a}</tool_call> so'), ToolCall("b", "{}")],
+    ),
+    (
+        AnswerFormat.of(HERMES),
+        '<tool_call>{"name": "nobody", "argu',
+        [Content('<tool_call>{"name": "nobody", "argu')],
+    ),
+    (AnswerFormat.of(LLAMA), '{"name": "Anna", "age": 3}', [Content('{"name": "Anna", "age": 3}')]),
+    (
+        AnswerFormat.of(LLAMA),
+        '{"name": "a", "arguments": {"x": 1}}; {"name": "Anna"}',
+        [Content('{"name": "a", "arguments": {"x": 1}}; {"name": "Anna"}')],
+    ),
+    (AnswerFormat.of(LLAMA), '{"name": "a", "arguments": {"x": 1}}', [ToolCall("a", '{"x": 1}')]),
+    (
+        AnswerFormat.of(CODER),
+        "Look:\n<tool_call>\n<function=look_up>\n<parameter=city>\nZürich\n\n</parameter>\n<parameter=n>\n[1]\n"
+        "</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=b>\n</function>\n</tool_call>",
+        [Content("Look:"), ToolCall("look_up", '{"city": "Zürich\\n", "n": [1]}'), ToolCall("b", "{}")],
+    ),
+    (
+        AnswerFormat.of(CODER),
+        "<tool_call><function=a><parameter=t>x</parameter> y</function></tool_call>z"
+        "</parameter></function></tool_call>",
+        [ToolCall("a", '{"t": "x</parameter> y</function></tool_call>z"}')],
+    ),
+    (
+        AnswerFormat.of(CODER),
+        "<tool_call><function=nobody></function></tool_call>",
+        [Content("<tool_call><function=nobody></function></tool_call>")],
+    ),
+    (
+        AnswerFormat.of(CODER),
+        '<tool_call>{"name": "a"}</tool_call> no',
+        [Content('<tool_call>{"name": "a"}</tool_call> no')],
+    ),
     (AnswerFormat.of(QWEN), "Well, <think>x</think>", [Content("Well, <think>x</think>")]),
     (AnswerFormat.of(LLAMA), 'See {"name": "a"}', [Content('See {"name": "a"}')]),
 ]
 
 
 @pytest.mark.parametrize(("style", "text", "parts"), CASES, ids=range(len(CASES)))
+@settings(deadline=None)
 @given(data=st.data())
 def test_parts_do_not_depend_on_the_pieces(
     style: AnswerFormat, text: str, parts: list[Part], data: st.DataObject
@@ -95,6 +203,43 @@ def test_parts_do_not_depend_on_the_pieces(
     assert parse(style, [text]) == parts
     assert parse(style, pieces) == parts
     assert parse(style, list(text)) == parts
+
+
+CUT: list[tuple[AnswerFormat, str, list[Part]]] = [
+    (
+        AnswerFormat.of(HERMES),
+        'See: <tool_call>\n{"name": "a", "arguments": {"t": "x</tool_c',
+        [Content("See:"), ToolCall("a", '{"t": "x</tool_c')],
+    ),
+    (AnswerFormat.of(HERMES), 'See: <tool_call>\n{"name": "a', [Content("See:")]),
+    (AnswerFormat.of(HERMES), "See: <tool_call>", [Content("See:")]),
+    (
+        AnswerFormat.of(LLAMA),
+        '{"name": "b", "parameters": {}}; {"name": "a", "parameters": {"x": ',
+        [ToolCall("b", "{}"), ToolCall("a", '{"x": ')],
+    ),
+    (
+        AnswerFormat.of(CODER),
+        "<tool_call><function=a><parameter=t>x</parameter><parameter=u>y",
+        [ToolCall("a", '{"t": "x"')],
+    ),
+    (AnswerFormat.of(CODER), "Well. <tool_call>\n<func", [Content("Well.")]),
+    (AnswerFormat.of(HERMES), "<tool_call>no json", [Content("<tool_call>no json")]),
+    (AnswerFormat.of(LLAMA), '{"name": "a", "par', [Content('{"name": "a", "par')]),
+    (
+        AnswerFormat.of(LLAMA),
+        '{"name": "Anna", "parameters": {',
+        [Content('{"name": "Anna", "parameters": {')],
+    ),
+]
+
+
+@pytest.mark.parametrize(("style", "text", "parts"), CUT, ids=range(len(CUT)))
+def test_a_call_that_is_cut_short_leaks_no_markup(style: AnswerFormat, text: str, parts: list[Part]) -> None:
+    assert parse(style, [text], cut=True) == parts
+    assert parse(style, list(text), cut=True) == parts
+    # One that the model itself leaves open is what it wrote.
+    assert parse(style, [text]) == parse(style, list(text)) == [Content(text)]
 
 
 def test_without_tools_nothing_is_a_call() -> None:
@@ -114,6 +259,12 @@ PIECES = [
     "<tool_call>",
     "</tool_call>",
     '{"name": "a"}',
+    '{"name": "a", "arguments": {"x": "',
+    '"}}',
+    "<function=a>",
+    "</function>",
+    "<parameter=x>",
+    "</parameter>",
     "{",
     "; ",
     " ",
@@ -123,15 +274,22 @@ PIECES = [
 ]
 
 
+@settings(deadline=None)
 @given(pieces=st.lists(st.sampled_from(PIECES), max_size=9), opened=st.booleans())
 def test_no_text_is_read_otherwise_in_pieces(pieces: list[str], opened: bool) -> None:
     text = "".join(pieces)
-    for style in (AnswerFormat.of(QWEN), AnswerFormat.of(HERMES), AnswerFormat("llama3", reasons=True)):
+    for style in (
+        AnswerFormat.of(QWEN),
+        AnswerFormat.of(HERMES),
+        AnswerFormat("llama3", reasons=True),
+        AnswerFormat.of(CODER),
+    ):
         whole = parse(style, [text], opened=opened)
         assert parse(style, pieces, opened=opened) == whole
         assert parse(style, list(text), opened=opened) == whole
 
 
+@settings(deadline=None)
 @given(st.text(alphabet='<>/thinkol_ca{}":;, \nx'))
 def test_nothing_is_lost_and_nothing_raises(text: str) -> None:
     for style in (AnswerFormat.of(QWEN), AnswerFormat.of(LLAMA)):
@@ -155,3 +313,41 @@ def test_half_a_surrogate_pair_that_a_model_escaped_can_be_sent(style: AnswerFor
     (said,) = read("\\ud83d")
     assert isinstance(said, Content)
     assert said.text.encode()
+
+
+SCHEMA = {
+    "properties": {
+        "s": {"type": "string"},
+        "i": {"type": "integer"},
+        "b": {"type": "boolean"},
+        "o": {"type": "object"},
+        "m": {"type": ["string", "null"]},
+        "u": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+        "e": {"enum": ["1", "2"]},
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("s", "12", "12"),
+        ("i", "12", 12),
+        ("i", "twelve", "twelve"),
+        ("b", "True", True),
+        ("b", "false", False),
+        ("o", '{"a": [1]}', {"a": [1]}),
+        ("m", "null", None),
+        ("m", "12", "12"),
+        ("u", "12", 12),
+        ("e", "1", "1"),
+        ("unknown", "12", "12"),
+        ("s", "\n two\n lines \n", " two\n lines "),
+    ],
+)
+def test_a_parameter_in_xml_is_what_its_schema_says(name: str, text: str, value: object) -> None:
+    body = f"<tool_call><function=f><parameter={name}>{text}</parameter></function></tool_call>"
+    parser = AnswerParser(AnswerFormat("qwen3_coder"), tools={"f": SCHEMA})
+    (call,) = [*parser.feed(body), *parser.finish()]
+    assert isinstance(call, ToolCall)
+    assert json.loads(call.arguments) == {name: value}

@@ -3,7 +3,7 @@
 import pytest
 
 from farebox_engine import LoadError, TemplateError
-from farebox_engine.tokenization.chat_template import ChatTemplate
+from farebox_engine.tokenization.templates.chat_template import ChatTemplate
 
 MESSAGES = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
 
@@ -37,6 +37,8 @@ def render(source: str, **variables: object) -> str:
         ("{{ bos_token }}{{ messages[0].content.split('n')[0] }}", "<s>o"),
         ("{{ missing is defined }}{{ missing }}", "False"),
         ("{{ strftime_now('%Y') | length }}", "4"),
+        # As in Jinja's sandbox, what may not be reached is as if it was not there.
+        ("{{ '{0.__class__}'.format('x') }}{{ '{a[__init__]}'.format_map({'a': cycler}) }}", ""),
     ],
 )
 def test_templates_may_do_what_checkpoints_do(source: str, expected: str) -> None:
@@ -59,6 +61,35 @@ def test_templates_may_do_what_checkpoints_do(source: str, expected: str) -> Non
         "{{ 'x'.center(10 ** 9) }}",
         "{{ 'x' | center(1000000000) }}",
         "{{ range(10 ** 9) | list }}",
+        "{{ ('x' * 99999) * 99999 }}",
+        "{{ ('x' * 99999).join('y' * 99999) }}",
+        "{{ ['x' * 99999] * 99999 | length }}",
+        "{{ (['x' * 99999] * 99999) | join }}",
+        "{{ [{'a': 'x' * 99999}] * 9999 | length }}{{ ([{'a': 'x' * 99999}] * 9999) | join(attribute='a') }}",
+        "{{ ('x' * 99999).replace('x', 'y' * 99999) }}",
+        "{{ 'x' * 99999 | replace('', 'y' * 99999) }}{{ ('x' * 99999) | replace('', 'y' * 99999) }}",
+        "{% set ns = namespace(t='xx') %}{% for _ in range(60) %}{% set ns.t = ns.t ~ ns.t %}{% endfor %}",
+        "{% set ns = namespace(t='xx') %}{% for _ in range(60) %}{% set ns.t = ns.t + ns.t %}{% endfor %}",
+        "{% set ns = namespace(t=[1]) %}{% for _ in range(60) %}{% set ns.t = ns.t + ns.t %}{% endfor %}",
+        "{% set ns = namespace(t='xx') %}{% for _ in range(60) %}{% set ns.t %}{{ ns.t }}{{ ns.t }}"
+        "{% endset %}"
+        "{% endfor %}",
+        "{{ ('\\t' * 99999).expandtabs(99999) }}",
+        "{{ ('x ' * 99999) | wordwrap(1, wrapstring='y' * 99999) }}",
+        "{{ 'x' | indent(10 ** 9, true) }}",
+        "{{ [[1] * 999999] * 999 | sum(start=[]) | length }}"
+        "{{ ([[1] * 999999] * 999) | sum(start=[]) | length }}",
+        "{{ [1] | batch(10 ** 9, 0) | list }}",
+        "{{ [1] | slice(10 ** 9) | list }}",
+        "{{ '%*d' % (10 ** 9, 1) }}",
+        "{{ '%.1000000000f' | format(1.0) }}",
+        "{{ ('{0}' * 99999).format('x' * 99999) }}",
+        "{{ '{:{w}}'.format(1, w=10 ** 9) }}",
+        "{{ messages | tojson(separators=('x' * 99999, ':')) }}",
+        "{{ messages | tojson(indent=10 ** 9) }}",
+        "{{ namespace(_x=1) }}",
+        "{{ dict.__base__ }}{{ dict.mro() }}",
+        "{{ strftime_now('%c' * 9999) }}",
         "{% macro deep() %}{{ deep() }}{% endmacro %}{{ deep() }}",
         "{{ messages[0].content.nothing.at.all }}",
         "{{ 1 / 0 }}",
@@ -89,6 +120,15 @@ def test_an_endless_template_is_stopped(body: str) -> None:
     # Each would take minutes at the least: that this returns is the point.
     with pytest.raises(TemplateError, match="longer than 0.2 seconds"):
         template.render(MESSAGES, add_generation_prompt=True)
+
+
+def test_deep_json_is_not_indented_without_end() -> None:
+    deep: object = list(range(9999))
+    for _ in range(300):
+        deep = [deep]
+    messages = [{"role": "user", "content": deep}]
+    with pytest.raises(TemplateError, match="characters"):
+        ChatTemplate("{{ messages | tojson(indent=8) }}", {}).render(messages, add_generation_prompt=True)
 
 
 def test_an_endless_text_is_stopped() -> None:

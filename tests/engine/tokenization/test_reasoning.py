@@ -55,7 +55,7 @@ def test_all_tokens_up_to_the_one_that_closes_the_reasoning(tokens: list[str], o
     whole = blocks[0].endswith("</think>") or not blocks[0]
     closed = next(place for place, length in enumerate(read) if length >= blocks.end()) if blocks[0] else 0
     assert count(tokens, opened=opened) == (closed if whole else len(tokens))
-    parser = AnswerParser(THINKER, with_tools=False, opened=opened)
+    parser = AnswerParser(THINKER, tools={}, opened=opened)
     parts = [*parser.feed("".join(tokens)), *parser.finish()]
     said = "".join(part.text for part in parts if isinstance(part, Content))
     assert said == text[blocks.end() :].lstrip(), "the parser tells them apart at the same place"
@@ -80,7 +80,7 @@ def test_examples(tokens: list[str], opened: bool, counted: int) -> None:
 
 def test_what_comes_after_a_call_is_no_reasoning() -> None:
     answer = f"<think>Hm</think>{CALL}<think>x</think>"
-    parser = AnswerParser(THINKER, with_tools=True)
+    parser = AnswerParser(THINKER, tools={"a": {}})
     parts = [*parser.feed(answer), *parser.finish()]
     assert [part.text for part in parts if isinstance(part, Reasoning)] == ["Hm"]
     assert count(list(answer)) == len("<think>Hm</think>")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from farebox_engine import LoadError
 from farebox_engine.outputs import RawLogprobs
@@ -158,3 +158,68 @@ def test_a_character_cut_off_by_the_end_is_dropped() -> None:
         transcript.feed(token, None)
     chunk = transcript.finish()
     assert (chunk.text, len(chunk.token_ids)) == ("ab", 4)
+
+
+SEP, TOOL_CALL = 256, 257
+
+
+def marked_vocabulary() -> Vocabulary:
+    """Bytes, and two special tokens."""
+    vocab = {
+        character: number for number, character in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))
+    }
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    added = [
+        {"id": SEP, "content": "<|sep|>", "special": True},
+        {"id": TOOL_CALL, "content": "<tool_call>", "special": True},
+    ]
+    return Vocabulary(tokenizer, {"decoder": {"type": "ByteLevel"}, "added_tokens": added})
+
+
+@pytest.mark.parametrize(
+    ("stop", "shown", "stopped"),
+    [
+        ("<|sep|>", "before", True),
+        ("e<|sep|>", "befor", True),
+        ("<|sep|>af", "before", True),
+        ("sep", "before", True),
+        ("<|sep|><|sep|>", "beforeafter", False),
+        ("ea", "beforeafter", False),
+        ("<|sep|>x", "beforeafter", False),
+    ],
+)
+def test_a_special_token_may_be_a_stop_string_or_part_of_one(stop: str, shown: str, stopped: bool) -> None:
+    transcript = Transcript(marked_vocabulary(), [0], [stop])
+    ended = False
+    delivered = []
+    tokens = [*byte_tokens(b"before"), SEP, *byte_tokens(b"after")]
+    for token in tokens:
+        ended = transcript.feed(token, None)
+        delivered.append(transcript.take())
+        if ended:
+            break
+    delivered.append(transcript.finish())
+    assert ended == stopped
+    assert "".join(delta.text for delta in delivered) == shown
+    fed = tokens if not stopped else tokens[: sum(len(delta.token_ids) for delta in delivered)]
+    assert [token for delta in delivered for token in delta.token_ids] == fed
+
+
+def test_marks_are_spelled_for_who_reads_them() -> None:
+    tokens = [TOOL_CALL, *byte_tokens(b"{}"), SEP]
+    for spelled, text in (((), "{}"), ({TOOL_CALL}, "<tool_call>{}")):
+        transcript = Transcript(marked_vocabulary(), [0], [], spelled=spelled)
+        for token in tokens:
+            transcript.feed(token, None)
+        assert transcript.finish().text == text
+
+
+def test_each_token_tells_how_many_characters_it_adds() -> None:
+    transcript = Transcript(marked_vocabulary(), [0], [])
+    for token in [*byte_tokens("a€b".encode()), SEP, *byte_tokens(b"c")]:
+        transcript.feed(token, RawLogprobs(-1.0, [], []))
+    chunk = transcript.finish()
+    assert [entry.characters for entry in chunk.logprobs or ()] == [1, 0, 0, 1, 1, 0, 1]
+    scores = [RawLogprobs(-1.0, [], [])] * 5
+    details = transcript.describe_prompt([SEP, *byte_tokens("€b".encode()), SEP], scores, echo=False)
+    assert [entry.characters for entry in details.logprobs or () if entry] == [0, 0, 1, 1, 0]

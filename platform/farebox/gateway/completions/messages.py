@@ -73,6 +73,7 @@ class ToolMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_field="ro
 
     content: Content
     tool_call_id: str
+    name: Text = None
 
 
 Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
@@ -108,10 +109,11 @@ ToolChoice = Literal["none", "auto", "required"] | NamedTool
 def plain_message(message: Message) -> dict[str, object]:
     """A message as chat templates read it: arguments of calls are objects. Raises InvalidParameter."""
     role = str(message.__struct_config__.tag)
-    plain: dict[str, object] = {
-        "role": "system" if role == "developer" else role,
-        "content": _joined(message.content),
-    }
+    plain: dict[str, object] = {"role": "system" if role == "developer" else role}
+    if message.content is not None:
+        plain["content"] = _joined(message.content)
+    if message.name is not None:
+        plain["name"] = message.name
     if isinstance(message, ToolMessage):
         plain["tool_call_id"] = message.tool_call_id
     elif isinstance(message, AssistantMessage):
@@ -124,10 +126,8 @@ def plain_message(message: Message) -> dict[str, object]:
     return plain
 
 
-def _joined(content: Content | None) -> str:
-    if isinstance(content, list):
-        return "\n".join(part.text for part in content)
-    return content or ""
+def _joined(content: Content) -> str:
+    return content if isinstance(content, str) else "\n".join(part.text for part in content)
 
 
 def _plain_call(call: EarlierCall) -> dict[str, object]:

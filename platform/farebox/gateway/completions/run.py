@@ -103,6 +103,7 @@ class CompletionRun:
                             tenant=self._grant.organization_id.bytes,
                             priority=job.priority,
                             counts_reasoning=job.new_parser is not None,
+                            spells_marks=job.new_parser is not None,
                         )
                     )
                 )

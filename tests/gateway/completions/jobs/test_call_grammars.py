@@ -115,7 +115,7 @@ def test_a_call_comes_after_the_reasoning_that_the_prompt_began(
     call = GOOD if style.calls == "llama3" else f"<tool_call>\n{arguments}\n</tool_call>"
     answer = f"Hm, {{}}.</think>\n\n{call}"
     assert Binding(tokenizer, style, opened=True, tool_choice=choice).allows(answer)
-    parser = AnswerParser(style, with_tools=True, opened=True)
+    parser = AnswerParser(style, tools={"now": TOOL["parameters"]}, opened=True)
     assert ToolCall("now", '{"zone": "UTC"}') in [*parser.feed(answer), *parser.finish()]
     if choice == "required":
         assert not Binding(tokenizer, style, opened=True, tool_choice=choice).allows(call)
@@ -159,7 +159,7 @@ def test_no_hermes_call_is_read_from_an_answer_but_a_right_one(
 
 
 def assert_calls_are_right(tokenizer: ChatTokenizer, style: AnswerFormat, opened: bool, answer: str) -> None:
-    parser = AnswerParser(style, with_tools=True, opened=opened)
+    parser = AnswerParser(style, tools={"now": TOOL["parameters"]}, opened=opened)
     calls = [part for part in [*parser.feed(answer), *parser.finish()] if isinstance(part, ToolCall)]
     right = all(call.name == "now" and call.arguments in RIGHT for call in calls)
     if Binding(tokenizer, style, opened=opened).allows(answer):

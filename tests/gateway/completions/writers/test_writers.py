@@ -59,7 +59,7 @@ def test_every_event_of_a_completion_is_the_chunk_that_clients_read(include_usag
 
 
 def scored(text: str) -> Chunk:
-    return Chunk(text, (1,), (TokenLogprob(1, text, text.encode(), -0.5),))
+    return Chunk(text, (1,), (TokenLogprob(1, text, text.encode(), -0.5, characters=len(text)),))
 
 
 @pytest.mark.parametrize("kind", [ChatWriter, CompletionWriter])

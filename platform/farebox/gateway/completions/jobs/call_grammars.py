@@ -8,6 +8,7 @@ import msgspec
 from farebox.gateway.completions.jobs.tools import tool_parameters
 from farebox.gateway.completions.messages import FunctionTool, NamedTool
 from farebox.gateway.completions.requests import ChatCompletionRequest
+from farebox.gateway.errors import InvalidParameter
 from farebox.gateway.models.answer_format import (
     CLOSE_CALL,
     CLOSE_REASONING,
@@ -27,7 +28,14 @@ def call_grammar(request: ChatCompletionRequest, style: AnswerFormat) -> Grammar
     if isinstance(choice, NamedTool):
         tools = [tool for tool in tools if tool.function.name == choice.function.name]
     once = isinstance(choice, NamedTool) or request.parallel_tool_calls is False
-    if isinstance(choice, NamedTool) or choice == "required":
+    bound = isinstance(choice, NamedTool) or choice == "required"
+    if style.calls == "qwen3_coder" and (bound or any(tool.function.strict for tool in tools)):
+        raise InvalidParameter(
+            "This model writes calls that are no JSON, so that they cannot be enforced; let `tool_choice` be "
+            "`auto` or `none`, and leave out `strict`.",
+            "tool_choice" if bound else "tools",
+        )
+    if bound:
         start = _calls(style, once)
     elif not any(tool.function.strict for tool in tools):
         return None

@@ -6,6 +6,7 @@ from dataclasses import replace
 import msgspec
 
 from farebox.gateway.completions.jobs.sampling import echoes, sampling_params
+from farebox.gateway.completions.jobs.tools import tool_parameters
 from farebox.gateway.completions.requests import (
     MAX_CHOICES,
     MAX_PROMPTS,
@@ -121,10 +122,11 @@ def _parser_factory(
     """What reads the answer's text; None where all of it is content."""
     if not isinstance(request, ChatCompletionRequest):
         return None
-    with_tools = bool(request.tools) and request.tool_choice != "none"
-    if not with_tools and not style.reasons:
+    offered = [] if request.tool_choice == "none" else request.tools or []
+    tools = {tool.function.name: tool_parameters(tool) for tool in offered}
+    if not tools and not style.reasons:
         return None
-    return lambda: AnswerParser(style, with_tools=with_tools, opened=opened)
+    return lambda: AnswerParser(style, tools=tools, opened=opened)
 
 
 def _max_tokens(request: Sampling, backend: InferenceBackend, prompts: list[list[int]]) -> int:

@@ -94,7 +94,7 @@ class ChatWriter:
         reading = self._readings.get(index)
         if reading is None:
             reading = self._readings[index] = Reading(self._head.new_parser())
-        return reading.deltas(chunk.text, at_end=chunk.finish_reason is not None)
+        return reading.deltas(chunk.text, chunk.finish_reason)
 
     def _reason(self, index: int, reason: str) -> FinishReason:
         called = index in self._readings and self._readings[index].calls
@@ -106,7 +106,7 @@ class ChatWriter:
         reason: FinishReason = choice.finish_reason  # type: ignore[assignment]
         if self._head.new_parser is None:
             return ChatChoice(index, AssistantAnswer(text), logprobs, reason)
-        answer = read_answer(self._head.new_parser(), text)
+        answer = read_answer(self._head.new_parser(), text, reason)
         if answer.tool_calls and reason == "stop":
             reason = "tool_calls"
         return ChatChoice(index, answer, logprobs, reason)

@@ -17,7 +17,7 @@ def scored_prompt(prompt: PromptDetails) -> list[ScoredToken]:
         return []
     rest = [token for token in prompt.logprobs if token is not None]
     text = prompt.text or ""
-    return [text[: len(text) - sum(len(token.token) for token in rest)], *rest]
+    return [text[: len(text) - sum(token.characters for token in rest)], *rest]
 
 
 def chat_logprobs(tokens: Iterable[ScoredToken]) -> ChoiceLogprobs:
@@ -44,8 +44,11 @@ def legacy_logprobs(tokens: Iterable[ScoredToken], offset: int) -> LegacyLogprob
         found.tokens.append(text)
         found.text_offset.append(offset)
         found.token_logprobs.append(None if isinstance(token, str) else token.logprob)
-        found.top_logprobs.append(
-            None if isinstance(token, str) else {other.token: other.logprob for other in token.top}
-        )
-        offset += len(text)
+        found.top_logprobs.append(None if isinstance(token, str) else _by_text(token))
+        offset += len(text) if isinstance(token, str) else token.characters
     return found
+
+
+def _by_text(token: TokenLogprob) -> dict[str, float]:
+    """The alternatives by their texts; of several with one text, such as parts of characters, the best."""
+    return {other.token: other.logprob for other in reversed(token.top)}

@@ -22,11 +22,11 @@ class Reading:
         self._parser = parser
         self.calls = 0
 
-    def deltas(self, text: str, *, at_end: bool) -> list[ChoiceDelta]:
-        """What `text` adds to the message."""
+    def deltas(self, text: str, finish_reason: str | None) -> list[ChoiceDelta]:
+        """What `text` adds to the message; `finish_reason` where it is the last."""
         parts = self._parser.feed(text)
-        if at_end:
-            parts += self._parser.finish()
+        if finish_reason is not None:
+            parts += self._parser.finish(cut=finish_reason != "stop")
         return [self._delta(part) for part in parts]
 
     def _delta(self, part: Part) -> ChoiceDelta:
@@ -41,9 +41,9 @@ class Reading:
                 return ChoiceDelta(tool_calls=[call])
 
 
-def read_answer(parser: AnswerParser, text: str) -> AssistantAnswer:
+def read_answer(parser: AnswerParser, text: str, finish_reason: str) -> AssistantAnswer:
     """A whole answer's text as a message; its content is null where it only calls."""
-    parts = parser.feed(text) + parser.finish()
+    parts = parser.feed(text) + parser.finish(cut=finish_reason != "stop")
     calls = [
         ToolCallAnswer(_new_id(), FunctionCall(part.name, part.arguments))
         for part in parts

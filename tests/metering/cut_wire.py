@@ -9,6 +9,9 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 SOCKET_NAME = ".s.PGSQL.5432"
 SETTLING = re.compile(rb"farebox_(settle|sweep)")
+# What Postgres says before it closes a connection: FATAL, 57P01, an administrator's command.
+_FIELDS = b"SFATAL\x00VFATAL\x00C57P01\x00Mterminating connection due to administrator command\x00\x00"
+FAREWELL = b"E" + (len(_FIELDS) + 4).to_bytes(4, "big") + _FIELDS
 COMMITTED = re.compile(rb"C\x00\x00\x00.SELECT \d+\x00", re.DOTALL)
 
 
@@ -28,6 +31,7 @@ class CutWire:
         self.lost = 0
         self.away = False
         self._open: set[asyncio.StreamWriter] = set()
+        self._above: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Self:
         path = Path(self._directory.name) / SOCKET_NAME
@@ -44,6 +48,11 @@ class CutWire:
         for writer in self._open:
             writer.transport.abort()
 
+    def say_farewell(self) -> None:
+        """Tell the replica that Postgres ends its connections, and leave them open for a while yet."""
+        for writer in self._above:
+            writer.write(FAREWELL)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.away:
             writer.transport.abort()
@@ -51,6 +60,7 @@ class CutWire:
         below_reader, below_writer = await asyncio.open_unix_connection(self._target)
         pair = {writer, below_writer}
         self._open |= pair
+        self._above.add(writer)
         try:
             async with asyncio.TaskGroup() as tasks:
                 settles = asyncio.Event()
@@ -60,6 +70,7 @@ class CutWire:
             pass
         finally:
             self._open -= pair
+            self._above.discard(writer)
             for end in pair:
                 end.transport.abort()
 

@@ -13,8 +13,8 @@ from typing import Any, Literal
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import DateTime, MetaData, text
-from sqlalchemy.engine import make_url
+from sqlalchemy import DateTime, MetaData, event, text
+from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -27,7 +27,8 @@ Role = Literal["farebox_app", "farebox_meter"]
 COMMAND_TIMEOUT_SECONDS = 3.0
 CONNECT_TIMEOUT_SECONDS = 2.0
 POOL_TIMEOUT_SECONDS = 2.0
-_AWAY_CLASSES = ("08", "40", "53", "55", "57", "58")
+_AWAY = ("08", "25006", "53", "57", "58")
+_CONTENDED = ("40", "55", "57014")
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_name)s",
@@ -95,11 +96,13 @@ class Database:
         try:
             async with self._sessions[role].begin() as session:
                 yield session
-        except (PoolTimeout, InterfaceError, OSError, TimeoutError) as error:
+        except (PoolTimeout, InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
             raise Unavailable("The database is not reachable; please try again.") from error
         except DBAPIError as error:
             if error.connection_invalidated or is_away(error.orig):
                 raise Unavailable("The database is not reachable; please try again.") from error
+            if is_contended(error.orig):
+                raise Unavailable("The database is busy; please try again.") from error
             raise
 
     async def close(self) -> None:
@@ -128,18 +131,36 @@ async def lock_briefly(session: AsyncSession) -> None:
 
 
 def is_away(error: BaseException | None) -> bool:
-    """Whether an error means that Postgres cannot be worked with just now, not that we asked wrongly.
+    """Whether an error means that Postgres cannot be worked with just now.
 
-    SQLSTATE classes: 08 connection, 40 rollback, 53 resources, 55 locks, 57 operator, 58 system.
+    Whatever the driver raises that is no answer of Postgres means so: between the server's farewell and the
+    end of a connection, asyncpg raises InternalClientError. Of the answers, SQLSTATE 08 (connection), 25006
+    (a standby), 53 (resources), 57 (operator) and 58 (system). The connection is of no more use.
     """
     while error is not None:
-        if isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError):
+        if isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError):
             return True
-        sqlstate = getattr(error, "sqlstate", None)
-        if isinstance(sqlstate, str) and sqlstate[:2] in _AWAY_CLASSES:
+        if _has_sqlstate(error, _AWAY) and not _has_sqlstate(error, _CONTENDED):
             return True
         error = error.__cause__
     return False
+
+
+def is_contended(error: BaseException | None) -> bool:
+    """Whether Postgres answered that others were in the way: it has changed nothing, and is well.
+
+    SQLSTATE classes 40 (deadlock, serialization) and 55 (lock timeout), and 57014 (cancelled).
+    """
+    while error is not None:
+        if _has_sqlstate(error, _CONTENDED):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _has_sqlstate(error: BaseException, prefixes: tuple[str, ...]) -> bool:
+    sqlstate = getattr(error, "sqlstate", None)
+    return isinstance(sqlstate, str) and sqlstate.startswith(prefixes)
 
 
 def plain_dsn(url: str) -> str:
@@ -148,7 +169,7 @@ def plain_dsn(url: str) -> str:
 
 
 def _make_engine(url: str, role: Role, pool_size: int) -> AsyncEngine:
-    return create_async_engine(
+    engine = create_async_engine(
         make_url(url).set(drivername="postgresql+asyncpg"),
         pool_size=pool_size,
         max_overflow=0,
@@ -161,6 +182,14 @@ def _make_engine(url: str, role: Role, pool_size: int) -> AsyncEngine:
             "server_settings": _server_settings(role),
         },
     )
+    event.listen(engine.sync_engine, "handle_error", _drop_what_is_no_answer)
+    return engine
+
+
+def _drop_what_is_no_answer(context: ExceptionContext) -> None:
+    """SQLAlchemy takes neither InternalClientError nor a farewell for the end of the connection."""
+    if is_away(context.original_exception):
+        context.is_disconnect = True
 
 
 def _server_settings(role: Role) -> dict[str, str]:

@@ -17,6 +17,8 @@ PLANNER = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }
+# A batch waits this long for one tenant's lock before it is split: nine times at most, for 256 requests.
+LOCK_TIMEOUT = "250ms"
 PATIENCE_SECONDS = COMMAND_TIMEOUT_SECONDS + 1.0
 
 
@@ -28,9 +30,11 @@ class MeterConnection:
     of any connection, has followed it.
     """
 
-    def __init__(self, database_url: str, *, durable: bool = True) -> None:
+    def __init__(self, database_url: str, *, durable: bool = True, lock_timeout: str = LOCK_TIMEOUT) -> None:
         self._url = database_url
-        self._settings = PLANNER if durable else PLANNER | {"synchronous_commit": "off"}
+        self._settings = PLANNER | {"lock_timeout": lock_timeout}
+        if not durable:
+            self._settings["synchronous_commit"] = "off"
         self._turn = asyncio.Lock()
         self._connection: asyncpg.Connection[Any] | None = None
         self._opened_at = 0.0
@@ -39,7 +43,8 @@ class MeterConnection:
         """Run one statement as a transaction of its own.
 
         Raises Unavailable within 4 s when Postgres is away; whether the statement took effect is
-        then unknown.
+        then unknown. Raises asyncpg.PostgresError for an answer of Postgres, a lock timeout among them: then
+        nothing has changed.
         """
         try:
             async with self._turn, asyncio.timeout(PATIENCE_SECONDS):
@@ -48,14 +53,15 @@ class MeterConnection:
                     self._opened_at = time.monotonic()
                 rows: list[asyncpg.Record] = await self._connection.fetch(statement, *arguments)
                 return rows
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-            if not is_away(error):
-                raise
-            self._abandon()
-            raise Unavailable("Metering is not reachable; please try again.") from error
         except asyncio.CancelledError:
             self._abandon()
             raise
+        except Exception as error:
+            if isinstance(error, asyncpg.PostgresError) and not is_away(error):
+                raise
+            # No answer of Postgres: what became of the statement, and of the connection, nobody knows.
+            self._abandon()
+            raise Unavailable("Metering is not reachable; please try again.") from error
 
     @property
     def age(self) -> float:

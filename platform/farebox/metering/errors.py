@@ -5,13 +5,14 @@ LimitReached                a limit of a scope refused
 ├── QuotaExceeded      402  prepaid balance or monthly cap; waiting does not help
 ├── OtherCurrency      402  the model is priced in another currency than the balance is kept in
 └── RateLimitExceeded  429  requests/min, tokens/min or concurrency; says which, and when it frees
+Contended              503  somebody else keeps the account's rows locked
 """
 
 import math
 from decimal import Decimal
 from uuid import UUID
 
-from farebox.core.errors import FareboxError, InsufficientQuota, NotFound, RateLimited
+from farebox.core.errors import FareboxError, InsufficientQuota, NotFound, RateLimited, Unavailable
 from farebox.core.money import plain
 from farebox.metering.quotas import Quotas
 
@@ -94,3 +95,8 @@ class RateLimitExceeded(LimitReached, RateLimited):
         self.limit = limit
         self.scope = scope
         self.retry_after = retry_after
+
+
+class Contended(Unavailable):
+    def __init__(self) -> None:
+        super().__init__("The account is busy; please try again.")

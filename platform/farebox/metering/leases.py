@@ -1,6 +1,6 @@
 """Keeping the holds of live requests, and settling those of the dead."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -49,9 +49,12 @@ class Leases:
 
     async def checkpoint(self) -> None:
         """Renew the leases of all live requests, and record what each has delivered."""
-        grants = list(self._grants.values())
-        if not grants:
-            return
+        lost: list[Grant] = []
+        await _each(list(self._grants.values()), self._renew, lost.extend)
+        await _each(lost, self._restore, _tell_those_lost)
+
+    async def _renew(self, grants: Sequence[Grant]) -> list[Grant]:
+        """Those whose hold is gone."""
         rows = await self._connection.fetch(
             CHECKPOINT,
             LEASE,
@@ -62,21 +65,20 @@ class Leases:
             [g.output_tokens for g in grants],
         )
         kept = {row["request_id"] for row in rows}
-        lost = [g for g in grants if g.request_id not in kept and not g.settling and not g.lease_lost]
-        if lost:
-            await self._restore(lost)
+        return [g for g in grants if g.request_id not in kept and not g.settling and not g.lease_lost]
 
-    async def _restore(self, lost: Sequence[Grant]) -> None:
-        """Reserve again, as far as balance and caps reach, what a crash of Postgres took or a sweep voided.
+    async def _restore(self, lost: Sequence[Grant]) -> list[Grant]:
+        """Reserve again, as far as balance and caps reach, what a crash of Postgres took or a sweep voided;
+        those that another has settled meanwhile, which stay so.
 
-        Else nobody but this process would know of the request. One that was settled meanwhile stays so.
+        Else nobody but this process would know of the request.
         """
         rows = await self._connection.fetch(REHOLD, self._owner, LEASE, *rehold_arguments(lost))
         restored = {row["request_id"] for row in rows}
         for grant in lost:
-            grant.lease_lost = grant.request_id not in restored
-            event = "metering.lease_lost" if grant.lease_lost else "metering.hold_restored"
-            log.warning(event, request_id=str(grant.request_id))
+            if grant.request_id in restored:
+                log.warning("metering.hold_restored", request_id=str(grant.request_id))
+        return [grant for grant in lost if grant.request_id not in restored]
 
     async def sweep(self) -> None:
         """Settle what dead replicas left behind.
@@ -94,6 +96,32 @@ class Leases:
                 done=_log_swept,
                 refused=_log_refusal,
             )
+
+
+async def _each(
+    grants: Sequence[Grant],
+    work: Callable[[Sequence[Grant]], Awaitable[list[Grant]]],
+    done: Callable[[Sequence[Grant]], None],
+) -> None:
+    """One grant that Postgres refuses, as for a lock that somebody keeps, keeps no other from its lease."""
+    if grants:
+        await by_halves(
+            grants,
+            work,
+            narrow=asyncpg.PostgresError,
+            done=lambda _, found: done(found),
+            refused=_log_unrenewed,
+        )
+
+
+def _tell_those_lost(lost: Sequence[Grant]) -> None:
+    for grant in lost:
+        grant.lease_lost = True
+        log.warning("metering.lease_lost", request_id=str(grant.request_id))
+
+
+def _log_unrenewed(grant: Grant, error: Exception) -> None:
+    log.error("metering.renewal_failed", request_id=str(grant.request_id), exc_info=error)
 
 
 def _log_swept(_: Sequence[UUID], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
+import asyncpg
 import structlog
 
+from farebox.core.database import is_contended
 from farebox.core.errors import FareboxError, Unavailable
 from farebox.core.ids import new_id
 from farebox.core.settings import Settings
@@ -15,11 +18,14 @@ from farebox.metering.admission import ADMIT, LEASE, Admission, Grant, admit_arg
 from farebox.metering.backlog import Backlog, post
 from farebox.metering.batcher import GroupCommit
 from farebox.metering.connection import MeterConnection
+from farebox.metering.errors import Contended
 from farebox.metering.leases import Leases
 from farebox.metering.settlement import Posting, Settled, Settlement, make_posting
 from farebox.metering.spool import Spool
 
 TURN_SECONDS = 1.0
+# For an account whose rows are locked, beside all others.
+CONTENDED_SECONDS = 2.5
 
 log = structlog.get_logger(__name__)
 
@@ -27,8 +33,9 @@ log = structlog.get_logger(__name__)
 class Meter:
     """Admission and settlement for one process; any number of processes share one Postgres.
 
-    Three connections, each running one statement at a time: admissions, settlements, and the
-    once-a-second turn of checkpoints, spool replay and sweeping.
+    Four connections, each running one statement at a time: admissions, those of accounts whose rows
+    somebody else keeps locked, settlements, and the once-a-second turn of checkpoints, spool replay and
+    sweeping.
 
     An admission counts for every replica at once but is not yet on disk when `admit` returns, which
     spares the client the wait for an fsync. If Postgres crashes just then, its hold is gone; the
@@ -49,9 +56,15 @@ class Meter:
         self._grants: dict[UUID, Grant] = {}
         self._abandoned: set[UUID] = set()
         self._admitting = MeterConnection(database_url, durable=False)
+        self._waiting = MeterConnection(database_url, durable=False, lock_timeout="2500ms")
         self._settling = MeterConnection(database_url)
         self._turning = MeterConnection(database_url)
-        self._admissions = GroupCommit[Admission, Grant | FareboxError](self._flush_admissions)
+        self._admissions = GroupCommit[Admission, Grant | FareboxError](
+            partial(self._flush_admissions, self._admitting)
+        )
+        self._contended = GroupCommit[Admission, Grant | FareboxError](
+            partial(self._flush_admissions, self._waiting), max_batch=1
+        )
         self._settlements = GroupCommit[Posting, Settled](self._flush_settlements)
         self._leases = Leases(self._turning, self._grants, owner, sweep_grace)
         self._backlog = Backlog(spool, self._turning)
@@ -91,7 +104,7 @@ class Meter:
             await self._backlog.replay()
         except Unavailable:
             log.warning("metering.spool_left", settlements=len(self._backlog))
-        for connection in (self._admitting, self._settling, self._turning):
+        for connection in (self._admitting, self._waiting, self._settling, self._turning):
             await connection.close()
         self._backlog.close()
 
@@ -114,6 +127,12 @@ class Meter:
         """
         try:
             outcome = await self._admissions.submit(admission)
+            if isinstance(outcome, Contended):
+                async with asyncio.timeout(CONTENDED_SECONDS):
+                    outcome = await self._contended.submit(admission)
+        except TimeoutError:
+            self._abandon(admission.request_id)
+            raise Contended from None
         except asyncio.CancelledError:
             self._abandon(admission.request_id)
             raise
@@ -134,7 +153,7 @@ class Meter:
 
     async def drain(self) -> None:
         """Wait until what is queued has been answered: admissions, then settlements."""
-        for queue in (self._admissions, self._settlements):
+        for queue in (self._admissions, self._contended, self._settlements):
             await queue.drain()
 
     async def turn(self) -> None:
@@ -164,8 +183,16 @@ class Meter:
             except Exception:
                 log.exception("metering.turn_failed")
 
-    async def _flush_admissions(self, batch: Sequence[Admission]) -> list[Grant | FareboxError]:
-        rows = await self._admitting.fetch(ADMIT, *admit_arguments(self._owner, self._settings, batch))
+    async def _flush_admissions(
+        self, connection: MeterConnection, batch: Sequence[Admission]
+    ) -> list[Grant | FareboxError]:
+        try:
+            rows = await connection.fetch(ADMIT, *admit_arguments(self._owner, self._settings, batch))
+        except asyncpg.PostgresError as error:
+            if len(batch) > 1 or not is_contended(error):
+                raise
+            self._abandoned.discard(batch[0].request_id)
+            return [Contended()]
         outcomes = [read_verdict(admission, row) for admission, row in zip(batch, rows, strict=True)]
         for outcome in outcomes:
             if isinstance(outcome, Grant):
@@ -178,7 +205,9 @@ class Meter:
     async def _flush_settlements(self, batch: Sequence[Posting]) -> list[Settled]:
         try:
             amounts = await post(self._settling, batch)
-        except Unavailable:
+        except (Unavailable, asyncpg.PostgresError) as error:
+            if isinstance(error, asyncpg.PostgresError) and (len(batch) > 1 or not is_contended(error)):
+                raise
             await self._backlog.add(batch)
             return [Settled(p.charge, p.price.currency, spooled=True) for p in batch]
         return [Settled(amount, p.price.currency) for p, amount in zip(batch, amounts, strict=True)]

@@ -20,7 +20,15 @@ CHECKPOINT = "SELECT farebox_checkpoint($1, $2, $3, $4, $5, $6) AS request_id"
 REHOLD = """
 SELECT farebox_rehold($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) AS request_id
 """
+# A lease that ends later than any can was given before the clock was set back. Its owner renews it, if it
+# lives; if not, it ends a lease from now, and not when the clock has caught up.
 FIND_EXPIRED = """
+WITH ahead AS (
+    UPDATE hold SET lease_expires_at = clock_timestamp() + $2::interval WHERE request_id IN (
+        SELECT request_id FROM hold WHERE lease_expires_at > clock_timestamp() + 2 * $2::interval
+        ORDER BY request_id FOR UPDATE SKIP LOCKED LIMIT $1
+    )
+)
 SELECT request_id FROM hold WHERE lease_expires_at < clock_timestamp() ORDER BY request_id LIMIT $1
 """
 SWEEP = "SELECT * FROM farebox_sweep($1)"
@@ -87,7 +95,8 @@ class Leases:
         takes over, every replica connects anew, and each needs the time to renew what it serves.
         """
         # Asked first: a replica that serves nothing connects by nothing else, and then has no age.
-        expired = [row["request_id"] for row in await self._connection.fetch(FIND_EXPIRED, SWEEP_LIMIT)]
+        rows = await self._connection.fetch(FIND_EXPIRED, SWEEP_LIMIT, LEASE)
+        expired = [row["request_id"] for row in rows]
         if expired and self._connection.age >= self._sweep_grace.total_seconds():
             await by_halves(
                 expired,

@@ -121,8 +121,9 @@ BEGIN
             active = s.active - d.requests,
             reserved = s.reserved - d.held_amount,
             token_level = s.token_level + d.unused_tokens,
-            spent = d.amount + CASE s.spend_month WHEN v_month THEN s.spent ELSE 0 END,
-            spend_month = v_month,
+            -- A month never goes back, whatever the clock does.
+            spent = d.amount + CASE WHEN s.spend_month < v_month THEN 0 ELSE s.spent END,
+            spend_month = greatest(s.spend_month, v_month),
             balance = s.balance - d.amount
         FROM (
             SELECT

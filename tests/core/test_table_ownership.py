@@ -19,12 +19,13 @@ ALLOWED: dict[str, set[str]] = {
     "metering/sql/admit.sql": {"api_key", "meter_scope", "model", "organization", "price", "project"},
     "metering/sql/settle.sql": {"api_key", "ledger_transfer", "meter_scope"},
     "metering/sql/rehold.sql": {"meter_scope"},
+    "metering/sql/amend.sql": {"ledger_transfer", "meter_scope"},
     # A key opens something as long as its holder, its project and its organization say so: one statement
     # judges all of them at one moment. It only reads.
     "keys/service.py": {"membership", "organization", "project"},
     # `usage` reads the books that `metering` writes, with the names of what they speak of. It only reads.
-    "usage/queries.py": {"api_key", "hold", "project", "usage_event", "usage_hour"},
-    "usage/line_items.py": {"api_key", "usage_event"},
+    "usage/queries.py": {"api_key", "hold", "project", "usage_amendment", "usage_event", "usage_hour"},
+    "usage/line_items.py": {"api_key", "usage_amendment", "usage_event"},
     "usage/totals.py": {"organization", "usage_hour"},
 }
 

@@ -16,7 +16,7 @@ from farebox.keys.models import ApiKey
 from farebox.limits.models import MeterScope
 from farebox.limits.service import LimitChange, set_limits
 from farebox.metering.admission import Admission
-from farebox.metering.models import Hold, UsageEvent, UsageHour
+from farebox.metering.models import Hold, UsageAmendment, UsageEvent, UsageHour
 from farebox.metering.settlement import Settlement
 from farebox.tenants.models import Organization, Project
 
@@ -101,6 +101,7 @@ class Books:
     scopes: dict[UUID, MeterScope]
     holds: list[Hold]
     events: list[UsageEvent]
+    amendments: list[UsageAmendment]
     rollup_requests: int
     rollup_tokens: tuple[int, int, int]
     rollup_amount: Decimal
@@ -124,6 +125,7 @@ async def read_books(database: Database, organization_id: UUID) -> Books:
             scopes={scope.id: scope for scope in await session.scalars(select(MeterScope))},
             holds=list(await session.scalars(select(Hold))),
             events=list(await session.scalars(select(UsageEvent))),
+            amendments=list(await session.scalars(select(UsageAmendment))),
             rollup_requests=hours[0],
             rollup_tokens=(hours[1], hours[2], hours[3]),
             rollup_amount=hours[4],
@@ -132,15 +134,18 @@ async def read_books(database: Database, organization_id: UUID) -> Books:
 
 
 async def assert_books_close(database: Database, account: Account, *, funded: Decimal) -> Books:
-    """One number everywhere: events = rollups = ledger = balance, and reserved = holds."""
+    """One number everywhere: events and amendments = rollups = ledger = balance, and reserved = holds."""
     books = await read_books(database, account.organization_id)
-    spent = sum((event.amount for event in books.events), Decimal(0))
+    booked: list[UsageEvent | UsageAmendment] = [*books.events, *books.amendments]
+    spent = sum((each.amount for each in booked), Decimal(0))
+    interrupted = {event.request_id for event in books.events if event.status == "interrupted"}
+    assert {amendment.request_id for amendment in books.amendments} <= interrupted
     assert books.rollup_amount == spent
     assert books.rollup_requests == len(books.events) == len({event.request_id for event in books.events})
     assert books.rollup_tokens == (
-        sum(event.input_tokens for event in books.events),
-        sum(event.cached_input_tokens for event in books.events),
-        sum(event.output_tokens for event in books.events),
+        sum(each.input_tokens for each in booked),
+        sum(each.cached_input_tokens for each in booked),
+        sum(each.output_tokens for each in booked),
     )
     organization = books.scopes[account.organization_id]
     assert organization.balance == books.ledger_balance == funded - spent

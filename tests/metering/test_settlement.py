@@ -294,7 +294,12 @@ async def test_what_could_not_be_settled_is_left_to_a_sweep(
 async def test_a_usage_event_cannot_be_changed_by_the_application(database_url: str) -> None:
     for role in ("farebox_app", "farebox_meter"):
         connection = await asyncpg.connect(database_url, server_settings={"role": role})
-        for statement in ("UPDATE usage_event SET amount = 0", "DELETE FROM ledger_transfer"):
+        for statement in (
+            "UPDATE usage_event SET amount = 0",
+            "UPDATE usage_amendment SET amount = 0",
+            "DELETE FROM usage_amendment",
+            "DELETE FROM ledger_transfer",
+        ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await connection.execute(statement)
         await connection.close()

@@ -121,9 +121,10 @@ async def post(connection: MeterConnection, postings: Sequence[Posting]) -> list
 async def _post_late(connection: MeterConnection, absent: Sequence[Posting]) -> dict[UUID, Decimal]:
     """Settle what had no hold.
 
-    Mostly it was settled before, by a try whose answer got lost or by a sweep, and all is well. Else a
-    sweep voided the hold while its owner could not reach Postgres, or a crash of Postgres took it: it
-    is billed now, as far as balance and caps reach, since what they no longer hold was not reserved.
+    Mostly it was settled before, by a try whose answer got lost, and all is well. Or a sweep settled it at
+    its last checkpoint, while its owner could not reach Postgres: it is amended. Else a sweep voided the
+    hold, or a crash of Postgres took it: it is billed now. Both as far as balance and caps reach, since what
+    they no longer hold was not reserved.
     """
     rows = await connection.fetch(SETTLE_LATE, *settle_late_arguments(absent))
     amounts = {}
@@ -132,14 +133,12 @@ async def _post_late(connection: MeterConnection, absent: Sequence[Posting]) -> 
         if row["outcome"] == "absent":
             log.warning("metering.settled_before", request_id=str(posting.request_id))
         else:
-            unpaid = posting.charge - row["amount"]
-            log.warning("metering.settled_late", request_id=str(posting.request_id), unpaid=unpaid)
+            event = "metering.amended" if row["outcome"] == "amended" else "metering.settled_late"
+            log.warning(event, request_id=str(posting.request_id), unpaid=posting.charge - row["amount"])
     return amounts
 
 
 def _amount(posting: Posting, row: Mapping[str, Any]) -> Decimal:
-    # A hold settled before says no amount; the same tokens at the same frozen price are the same.
-    if row["outcome"] == "absent":
-        return posting.charge
-    amount: Decimal = row["amount"]
-    return amount
+    # What was voided before says no amount, and came to none.
+    amount: Decimal | None = row["amount"]
+    return posting.charge if amount is None else amount

@@ -1,4 +1,4 @@
-"""Holds, usage events and their hourly sums. Written by the functions in Postgres, read here."""
+"""Holds, usage events, their amendments and hourly sums. Written by the functions in Postgres, read here."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -84,8 +84,42 @@ class UsageEvent(Model):
     device_seconds: Mapped[float | None] = mapped_column(REAL)
 
 
+class UsageAmendment(Model):
+    """What a request came to beyond the event that a sweep left of it; see `sql/amend.sql`.
+
+    Counts and amount are differences to that event, at its frozen price. `created_at` decides the hour and
+    the month in which they count.
+    """
+
+    __tablename__ = "usage_amendment"
+    __table_args__ = (
+        CheckConstraint("status IN ('completed', 'cancelled', 'failed', 'interrupted')", name="status"),
+        CheckConstraint(
+            "input_tokens >= 0 AND cached_input_tokens >= 0 AND output_tokens >= 0", name="tokens"
+        ),
+        CheckConstraint("amount >= 0", name="amount"),
+        Index("ix_usage_amendment_organization_id", "organization_id", "created_at"),
+    )
+
+    request_id: Mapped[UUID] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(MOMENT)
+    organization_id: Mapped[UUID]
+    project_id: Mapped[UUID]
+    api_key_id: Mapped[UUID]
+    model_id: Mapped[str] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(Text)
+    input_tokens: Mapped[int]
+    cached_input_tokens: Mapped[int]
+    output_tokens: Mapped[int]
+    input_per_million: Mapped[Decimal] = mapped_column(UNIT_PRICE)
+    cached_input_per_million: Mapped[Decimal] = mapped_column(UNIT_PRICE)
+    output_per_million: Mapped[Decimal] = mapped_column(UNIT_PRICE)
+    amount: Mapped[Decimal] = mapped_column(MONEY)
+    currency: Mapped[str] = mapped_column(CHAR(3))
+
+
 class UsageHour(Model):
-    """Sums of usage events by hour, project, key and model; kept by the settling transaction."""
+    """Sums of usage events and amendments by hour, project, key and model, kept by who books them."""
 
     __tablename__ = "usage_hour"
 

@@ -14,16 +14,22 @@ LineItemDimension = Literal["project_id", "user_id", "api_key_id"]
 _COLUMNS = {"project_id": "e.project_id", "user_id": "k.user_id", "api_key_id": "e.api_key_id"}
 
 # An amount is the sum over the classes of tokens times price, a million tokens being the unit, unless
-# settlement capped it at the hold; the difference, if any, is taken from the output.
+# settlement capped it at what was reserved or left: then it pays for the input first, for the output last.
 _QUERY = """
 SELECT date_bin('1 day', e.created_at, timestamptz 'epoch') AS bucket,
     e.model_id || ', ' || item.class AS line_item, e.currency {groups},
     sum(item.tokens)::bigint AS quantity, sum(item.amount) AS amount
-FROM usage_event e
+FROM (
+    SELECT {columns} FROM usage_event UNION ALL SELECT {columns} FROM usage_amendment
+) e
 LEFT JOIN api_key k ON k.id = e.api_key_id
 CROSS JOIN LATERAL (
-    SELECT e.input_tokens * e.input_per_million * 0.000001 AS input,
-        e.cached_input_tokens * e.cached_input_per_million * 0.000001 AS cached
+    SELECT least(e.input_tokens * e.input_per_million * 0.000001, e.amount) AS input
+) first
+CROSS JOIN LATERAL (
+    SELECT first.input, least(
+        e.cached_input_tokens * e.cached_input_per_million * 0.000001, e.amount - first.input
+    ) AS cached
 ) part
 CROSS JOIN LATERAL (VALUES
     ('input_tokens', e.input_tokens, part.input),
@@ -39,6 +45,11 @@ WHERE e.organization_id = :organization_id AND e.created_at >= :start AND e.crea
 GROUP BY bucket, line_item, e.currency {groups}
 ORDER BY bucket, line_item, e.currency {groups}
 """
+
+_EVENT_COLUMNS = (
+    "created_at, organization_id, project_id, api_key_id, model_id, currency, amount,"
+    " input_tokens, cached_input_tokens, output_tokens, input_per_million, cached_input_per_million"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +80,7 @@ async def costs_by_line_item(
     """Costs by UTC day in [start, end), line item (`<model>, output_tokens`), currency and group."""
     groups = "".join(f", {_COLUMNS[name]}" for name in group_by)
     rows = await session.execute(
-        text(_QUERY.format(groups=groups)),
+        text(_QUERY.format(groups=groups, columns=_EVENT_COLUMNS)),
         {
             "organization_id": organization_id,
             "start": start,

@@ -11,12 +11,24 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, literal_column, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Label,
+    Select,
+    cast,
+    func,
+    literal_column,
+    select,
+    union_all,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from farebox.keys.models import ApiKey
-from farebox.metering.models import Hold, UsageEvent, UsageHour
+from farebox.metering.models import Hold, UsageAmendment, UsageEvent, UsageHour
 from farebox.tenants.models import Project
 
 Dimension = Literal["project_id", "user_id", "api_key_id", "model", "currency"]
@@ -78,15 +90,32 @@ class RequestCost:
 
 @dataclass(frozen=True)
 class _Source:
-    """The same columns, from the events or from their hourly sums."""
+    """The same columns, from the events and their amendments or from the hourly sums."""
 
-    table: type[UsageEvent] | type[UsageHour]
-    moment: InstrumentedAttribute[datetime]
-    requests: ColumnElement[int]
+    columns: ReadOnlyColumnCollection[str, ColumnElement[Any]]
+    moment: ColumnElement[datetime]
 
 
-_EVENTS = _Source(UsageEvent, UsageEvent.created_at, func.count())
-_HOURS = _Source(UsageHour, UsageHour.hour, func.sum(UsageHour.requests))
+def _columns(table: type[UsageEvent] | type[UsageAmendment], requests: int) -> Select[*tuple[Any, ...]]:
+    return select(
+        table.organization_id,
+        table.created_at,
+        table.project_id,
+        table.api_key_id,
+        table.model_id,
+        table.currency,
+        table.input_tokens,
+        table.cached_input_tokens,
+        table.output_tokens,
+        table.amount,
+        literal_column(str(requests), Integer).label("requests"),
+    )
+
+
+# An amendment is no request of its own.
+_BOOKED = union_all(_columns(UsageEvent, 1), _columns(UsageAmendment, 0)).subquery("booked")
+_EVENTS = _Source(_BOOKED.c, _BOOKED.c.created_at)
+_HOURS = _Source(UsageHour.__table__.c, UsageHour.__table__.c.hour)
 
 
 async def usage_by_bucket(
@@ -105,7 +134,7 @@ async def usage_by_bucket(
     edges, since an hourly sum cannot be cut.
     """
     source = _HOURS if width % HOUR == timedelta(0) else _EVENTS
-    table = source.table
+    table = source.columns
     dimensions = {
         "project_id": table.project_id,
         "user_id": ApiKey.user_id,
@@ -113,9 +142,9 @@ async def usage_by_bucket(
         "model": table.model_id,
         "currency": table.currency,
     }
-    groups = [dimensions[name].label(name) for name in group_by]
+    groups: list[Label[Any]] = [dimensions[name].label(name) for name in group_by]
     sums = [
-        cast(source.requests, BigInteger).label("requests"),
+        _total(table.requests, "requests"),
         _total(table.input_tokens, "input_tokens"),
         _total(table.cached_input_tokens, "cached_input_tokens"),
         _total(table.output_tokens, "output_tokens"),
@@ -140,25 +169,26 @@ async def usage_by_bucket(
 async def newest_requests(
     session: AsyncSession, organization_id: UUID, *, project_id: UUID | None = None, limit: int = 20
 ) -> list[RequestCost]:
-    """The requests settled last, newest first, of one project or of all."""
+    """The requests settled last, newest first, of one project or of all; with what amended them."""
     query = (
         select(
             UsageEvent.request_id,
             UsageEvent.created_at,
-            UsageEvent.status,
+            func.coalesce(UsageAmendment.status, UsageEvent.status).label("status"),
             UsageEvent.model_id.label("model"),
             Project.name.label("project"),
             ApiKey.name.label("api_key"),
-            UsageEvent.input_tokens,
-            UsageEvent.cached_input_tokens,
-            UsageEvent.output_tokens,
+            _amended(UsageEvent.input_tokens, UsageAmendment.input_tokens),
+            _amended(UsageEvent.cached_input_tokens, UsageAmendment.cached_input_tokens),
+            _amended(UsageEvent.output_tokens, UsageAmendment.output_tokens),
             UsageEvent.input_per_million,
             UsageEvent.cached_input_per_million,
             UsageEvent.output_per_million,
-            UsageEvent.amount,
+            _amended(UsageEvent.amount, UsageAmendment.amount),
             UsageEvent.currency,
             UsageEvent.first_token_seconds,
         )
+        .join(UsageAmendment, UsageAmendment.request_id == UsageEvent.request_id, isouter=True)
         .join(Project, Project.id == UsageEvent.project_id)
         .join(ApiKey, ApiKey.id == UsageEvent.api_key_id)
         .where(UsageEvent.organization_id == organization_id)
@@ -183,9 +213,13 @@ def bucket_floor(moment: datetime, width: timedelta) -> datetime:
     return moment - (moment - EPOCH) % width
 
 
-def _total(column: InstrumentedAttribute[int], name: str) -> ColumnElement[int]:
+def _total(column: ColumnElement[int], name: str) -> ColumnElement[int]:
     # Postgres's sum of bigint is numeric, which would come back as a Decimal.
     return cast(func.sum(column), BigInteger).label(name)
+
+
+def _amended(column: InstrumentedAttribute[Any], difference: InstrumentedAttribute[Any]) -> Label[Any]:
+    return (column + func.coalesce(difference, 0)).label(column.key)
 
 
 def _conditions(columns: dict[str, Any], where: UsageFilter) -> list[ColumnElement[bool]]:

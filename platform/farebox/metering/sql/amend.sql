@@ -1,0 +1,112 @@
+-- Amend what a sweep settled as `interrupted`: its owner, or whoever found its spool, knows that more was
+-- delivered. The event stays as it was; the difference gets a row, a transfer and a place in the hourly sums
+-- of its own. What is not reserved any more is billed as far as balance and caps reach.
+--
+-- Once for each request: the amendment's key is the request. Events of another status were settled by their
+-- owner and are not amended.
+--
+-- Outcomes: amended, absent (nothing to amend). The amount is what the request came to in the ledger, both
+-- times; NULL for one without an event.
+--
+-- Lock order: scope rows by id. With them locked nobody else can amend this request.
+CREATE FUNCTION farebox_amend(
+    p_request uuid,
+    p_status text,
+    -- Running totals of what was delivered, in disjoint classes.
+    p_input integer,
+    p_cached integer,
+    p_output integer
+) RETURNS TABLE (
+    outcome text,
+    amount numeric,
+    currency text
+) LANGUAGE plpgsql
+AS $$
+#variable_conflict use_column
+DECLARE
+    e usage_event;
+    v_now timestamptz;
+    v_month date;
+    v_input integer;
+    v_cached integer;
+    v_output integer;
+    v_amount numeric;
+BEGIN
+    SELECT * INTO e FROM usage_event u WHERE u.request_id = p_request;
+    IF NOT FOUND THEN
+        RETURN QUERY SELECT 'absent', NULL::numeric, NULL::text;
+        RETURN;
+    END IF;
+    PERFORM 1 FROM meter_scope WHERE id IN (e.api_key_id, e.project_id, e.organization_id)
+    ORDER BY id FOR NO KEY UPDATE;
+    v_now := clock_timestamp();
+    v_month := date_trunc('month', v_now AT TIME ZONE 'UTC');
+    v_input := greatest(p_input - e.input_tokens, 0);
+    v_cached := greatest(p_cached - e.cached_input_tokens, 0);
+    v_output := greatest(p_output - e.output_tokens, 0);
+
+    -- A class that shrank while another grew must not make the whole dearer than it is.
+    SELECT greatest(0, least(
+        v_input * e.input_per_million + v_cached * e.cached_input_per_million
+        + v_output * e.output_per_million,
+        (p_input - e.input_tokens) * e.input_per_million
+        + (p_cached - e.cached_input_tokens) * e.cached_input_per_million
+        + (p_output - e.output_tokens) * e.output_per_million
+    )) * 0.000001 INTO v_amount;
+    SELECT greatest(0, least(
+        v_amount,
+        min(s.balance - s.reserved),
+        min(s.monthly_cap - s.reserved - CASE WHEN s.spend_month < v_month THEN 0 ELSE s.spent END)
+    )) INTO v_amount
+    FROM meter_scope s WHERE s.id IN (e.api_key_id, e.project_id, e.organization_id);
+
+    -- The one step that decides: a request is amended once.
+    INSERT INTO usage_amendment (
+        request_id, created_at, organization_id, project_id, api_key_id, model_id, status,
+        input_tokens, cached_input_tokens, output_tokens,
+        input_per_million, cached_input_per_million, output_per_million, amount, currency
+    )
+    SELECT
+        p_request, v_now, e.organization_id, e.project_id, e.api_key_id, e.model_id, p_status,
+        v_input, v_cached, v_output,
+        e.input_per_million, e.cached_input_per_million, e.output_per_million, v_amount, e.currency
+    WHERE e.status = 'interrupted' AND v_input + v_cached + v_output > 0
+    ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
+        RETURN QUERY SELECT 'absent', e.amount + coalesce(
+            (SELECT a.amount FROM usage_amendment a WHERE a.request_id = p_request), 0
+        ), e.currency::text;
+        RETURN;
+    END IF;
+
+    IF v_amount > 0 THEN
+        INSERT INTO ledger_transfer (
+            id, organization_id, kind, debit_account, credit_account, amount, currency, reference, created_at
+        ) VALUES (
+            gen_random_uuid(), e.organization_id, 'usage', 'prepaid', 'revenue', v_amount, e.currency,
+            'amendment of ' || p_request, v_now
+        );
+    END IF;
+    INSERT INTO usage_hour AS u (
+        organization_id, hour, project_id, api_key_id, model_id, currency,
+        requests, input_tokens, cached_input_tokens, output_tokens, amount
+    ) VALUES (
+        e.organization_id, date_trunc('hour', v_now, 'UTC'), e.project_id, e.api_key_id, e.model_id,
+        e.currency, 0, v_input, v_cached, v_output, v_amount
+    )
+    ON CONFLICT (organization_id, hour, project_id, api_key_id, model_id, currency) DO UPDATE
+    SET
+        input_tokens = u.input_tokens + excluded.input_tokens,
+        cached_input_tokens = u.cached_input_tokens + excluded.cached_input_tokens,
+        output_tokens = u.output_tokens + excluded.output_tokens,
+        amount = u.amount + excluded.amount;
+    -- The sweep gave these tokens back to the bucket as unused.
+    UPDATE meter_scope s
+    SET
+        token_level = s.token_level - (v_input::bigint + v_cached + v_output),
+        spent = v_amount + CASE WHEN s.spend_month < v_month THEN 0 ELSE s.spent END,
+        spend_month = greatest(s.spend_month, v_month),
+        balance = s.balance - v_amount
+    WHERE s.id IN (e.api_key_id, e.project_id, e.organization_id);
+    RETURN QUERY SELECT 'amended', e.amount + v_amount, e.currency::text;
+END $$;

@@ -9,7 +9,7 @@ from uuid import UUID
 from farebox.core.database import Database
 from farebox.metering.models import UsageEvent
 from tests.chaos.load import Call
-from tests.metering.factories import read_books
+from tests.metering.factories import Books, read_books
 
 # How long a settlement may be under way, on a busy machine, when its server dies.
 COMMIT_SECONDS = 1.0
@@ -61,6 +61,7 @@ async def read_and_check_books(database: Database, funds: Mapping[UUID, Decimal]
     for organization_id, funded in funds.items():
         books = await read_books(database, organization_id)
         assert not books.holds
+        add_amendments(books)
         spent = sum((event.amount for event in books.events), Decimal(0))
         assert (books.rollup_requests, books.rollup_amount) == (len(books.events), spent)
         assert books.rollup_tokens == (
@@ -80,6 +81,18 @@ async def read_and_check_books(database: Database, funds: Mapping[UUID, Decimal]
         found += books.events
     assert len({event.request_id for event in found}) == len(found), "a request was billed twice"
     return found
+
+
+def add_amendments(books: Books) -> None:
+    """To the events that they amend: what a request came to is both."""
+    events = {event.request_id: event for event in books.events}
+    for amendment in books.amendments:
+        event = events[amendment.request_id]
+        event.status = amendment.status
+        event.input_tokens += amendment.input_tokens
+        event.cached_input_tokens += amendment.cached_input_tokens
+        event.output_tokens += amendment.output_tokens
+        event.amount += amendment.amount
 
 
 def event_of(call: Call, events: Iterable[UsageEvent]) -> UsageEvent:

@@ -6,6 +6,7 @@ InvalidParameter       400  fields that contradict each other, or a value this m
 GrammarStuck           400  the grammar asked for ran into its bounds or a dead end in mid-answer
 GenerationFailed       500  the engine failed; nothing, or only what was delivered, is billed
 ShuttingDown           503  the server is draining
+LeaseLost              503  the server was cut off for so long that another settled the request
 """
 
 from farebox.core.errors import BadRequest, FareboxError, Unavailable
@@ -63,3 +64,8 @@ class GenerationFailed(FareboxError):
 class ShuttingDown(Unavailable):
     def __init__(self) -> None:
         super().__init__("The server is shutting down; please try again.", retry_after_seconds=5)
+
+
+class LeaseLost(Unavailable):
+    def __init__(self) -> None:
+        super().__init__("The server lost touch with this request and ended it; please try again.")

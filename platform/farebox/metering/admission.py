@@ -1,6 +1,6 @@
 """Admission: may this request run, and what is set aside for it. See `sql/admit.sql`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -83,6 +83,7 @@ class Grant:
     output_tokens: int = field(default=0, init=False)
     settling: bool = field(default=False, init=False)
     lease_lost: bool = field(default=False, init=False)
+    _stop: Callable[[], None] | None = field(default=None, init=False)
 
     @property
     def worst_tokens(self) -> int:
@@ -99,6 +100,18 @@ class Grant:
     def cache_salt(self) -> bytes:
         """Keys the prefix cache by tenant, so that nobody can time another's prompts."""
         return self.organization_id.bytes
+
+    def stop_when_lost(self, stop: Callable[[], None]) -> None:
+        """Have `stop` called when another has settled this request: what is served from then on is reserved
+        by nobody."""
+        self._stop = stop
+        if self.lease_lost:
+            stop()
+
+    def lose_lease(self) -> None:
+        self.lease_lost = True
+        if self._stop is not None:
+            self._stop()
 
     def record_delivery(self, input_tokens: int, cached_input_tokens: int, output_tokens: int) -> None:
         """Note what has been handed to the client's socket, as running totals of disjoint classes.

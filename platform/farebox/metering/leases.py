@@ -125,8 +125,8 @@ async def _each(
 
 def _tell_those_lost(lost: Sequence[Grant]) -> None:
     for grant in lost:
-        grant.lease_lost = True
         log.warning("metering.lease_lost", request_id=str(grant.request_id))
+        grant.lose_lease()
 
 
 def _log_unrenewed(grant: Grant, error: Exception) -> None:

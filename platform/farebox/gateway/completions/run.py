@@ -11,7 +11,7 @@ from farebox.gateway.completions.tally import Tally
 from farebox.gateway.completions.writers.choices import ChoiceBuffer
 from farebox.gateway.completions.writers.events import DONE
 from farebox.gateway.completions.writers.writer import Writer
-from farebox.gateway.errors import GenerationFailed, GrammarStuck, InvalidParameter, ShuttingDown
+from farebox.gateway.errors import GenerationFailed, GrammarStuck, InvalidParameter, LeaseLost, ShuttingDown
 from farebox.gateway.models.backend import InferenceBackend
 from farebox.gateway.models.errors import ClosedError, RequestError
 from farebox.gateway.models.generation import Chunk, FinishReason, Generation, GenerationRequest
@@ -69,13 +69,15 @@ class CompletionRun:
         self._cancel()
 
     def stop(self) -> None:
-        """This process ends: stop at the next step. The client, who is still there, is told."""
+        """This process ends, or has lost its lease: stop at the next step. The client, who is still there,
+        is told."""
         self._cancel()
 
     async def _generate_and_settle(self, backend: InferenceBackend) -> None:
         status: Status = "failed"
         try:
             self._submit(backend)
+            self._grant.stop_when_lost(self.stop)
             await self._generate()
             self._compose()
             handed_over = not self._job.stream or self._delivery.tokens == self._tally.completion_tokens
@@ -193,7 +195,7 @@ class CompletionRun:
         if self._wire.gone:
             return
         if self._ended_well < self._job.choices:
-            raise ShuttingDown
+            raise LeaseLost if self._grant.lease_lost else ShuttingDown
         if self._job.stream:
             usage = self._writer.usage_event(self._tally.completion_usage())
             await self._wire.write(usage + DONE, last=True)

@@ -19,7 +19,8 @@ class CutWire:
     """A Unix socket in front of Postgres's own, for one replica; `url` leads through it.
 
     `lose_answers` is how many of the next settlements and sweeps that commit the replica shall hear
-    nothing of: their connection breaks instead. While `away`, no connection is taken.
+    nothing of: their connection breaks instead. While `away`, no connection is taken; while not
+    `listening`, nothing that is asked goes on to Postgres.
     """
 
     def __init__(self, database_url: str) -> None:
@@ -30,6 +31,8 @@ class CutWire:
         self.lose_answers = 0
         self.lost = 0
         self.away = False
+        self.listening = asyncio.Event()
+        self.listening.set()
         self._open: set[asyncio.StreamWriter] = set()
         self._above: set[asyncio.StreamWriter] = set()
 
@@ -80,6 +83,7 @@ class CutWire:
         while data := await reader.read(65_536):
             if SETTLING.search(data):  # a connection prepares a statement once and only names it later
                 settles.set()
+            await self.listening.wait()
             writer.write(data)
         raise ConnectionResetError
 

@@ -256,41 +256,6 @@ def test_a_living_owners_spool_is_left_alone(tmp_path: Path) -> None:
     other.close()
 
 
-async def test_when_neither_postgres_nor_the_disk_takes_it_nothing_is_confirmed(
-    settings: Settings, database: Database, meter: Meter, tmp_path: Path
-) -> None:
-    account = await open_account(database)
-    grant = await meter.admit(account.admission())
-    owner = new_id()
-    (tmp_path / f"{owner.hex}.jsonl").symlink_to("/dev/full")
-    stranded = Meter(settings, "postgresql:///nobody?host=/nonexistent", Spool(tmp_path, owner), owner)
-    with pytest.raises(Unavailable, match="Neither"):
-        await stranded.settle(grant, used(10, 5))
-    assert stranded.spooled_settlements == 0
-    await stranded.close()
-    await meter.settle(grant, used(10, 5))
-    assert len((await assert_books_close(database, account, funded=Decimal(100))).events) == 1
-
-
-async def test_what_could_not_be_settled_is_left_to_a_sweep(
-    settings: Settings, outage: Outage, tmp_path: Path
-) -> None:
-    """More than a batch: those behind the one that failed must not be held for ever, either."""
-    database, owner = Database(outage.server.url), new_id()
-    (tmp_path / f"{owner.hex}.jsonl").symlink_to("/dev/full")
-    meter = Meter(settings, outage.server.url, Spool(tmp_path, owner), owner)
-    account = await open_account(database)
-    grants = await asyncio.gather(*(meter.admit(account.admission()) for _ in range(300)))
-    await database.close()
-    await asyncio.to_thread(outage.stop)
-    outcomes = await asyncio.gather(
-        *(meter.settle(grant, used(10, 5)) for grant in grants), return_exceptions=True
-    )
-    assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
-    assert meter.live_requests == 0
-    await meter.close()
-
-
 async def test_a_usage_event_cannot_be_changed_by_the_application(database_url: str) -> None:
     for role in ("farebox_app", "farebox_meter"):
         connection = await asyncpg.connect(database_url, server_settings={"role": role})

@@ -116,6 +116,7 @@ class World:
         # Their leases may end before what it has spooled is adopted.
         self.overdue |= replica.admitted
         replica.cut_off()
+        await self.turn(replica)  # Postgres goes first, and then the process
         await self.start_replica()
 
     async def stall_a_replica(self) -> None:

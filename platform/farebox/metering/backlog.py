@@ -10,7 +10,6 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from farebox.core.errors import Unavailable
 from farebox.metering.connection import MeterConnection
 from farebox.metering.halving import by_halves
 from farebox.metering.settlement import (
@@ -34,21 +33,57 @@ class Backlog:
         self._spool = spool
         self._connection = connection
         self._lock = asyncio.Lock()
+        self._noting = asyncio.Lock()
         self._waiting: dict[UUID, Posting] = {}
+        self._unsaved: dict[UUID, Posting] = {}
+        self._noted = False
 
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def unsaved(self) -> int:
+        """How many settlements the disk has not taken either: they are only in memory."""
+        return len(self._unsaved)
+
     async def add(self, postings: Sequence[Posting]) -> None:
-        """Put settlements on disk. Raises Unavailable when the disk does not take them either."""
+        """Put settlements on disk. What the disk does not take stays in memory, and is tried again."""
         async with self._lock:
+            postings_by_id = {posting.request_id: posting for posting in postings}
+            self._waiting |= postings_by_id
+            self._unsaved |= postings_by_id
+            await self._save()
+        log.warning("metering.spooled", settlements=len(postings), unsaved=self.unsaved)
+
+    async def note(self, deliveries: Sequence[Posting]) -> None:
+        """While Postgres is away: keep on disk what live requests have delivered, and try again to save what
+        the disk did not take."""
+        async with self._noting:
             try:
-                await asyncio.to_thread(self._spool.append, postings)
-            except OSError as error:
+                await asyncio.to_thread(self._spool.note_deliveries, deliveries)
+                self._noted = bool(deliveries)
+            except OSError:
                 log.exception("metering.spool_failed")
-                raise Unavailable("Neither the database nor the spool takes settlements.") from error
-            self._waiting |= {posting.request_id: posting for posting in postings}
-        log.warning("metering.spooled", settlements=len(postings))
+        # Who holds this lock may be waiting for Postgres.
+        if not self._lock.locked():
+            async with self._lock:
+                await self._save()
+
+    async def forget_deliveries(self) -> None:
+        """Postgres has what was noted, and more."""
+        async with self._noting:
+            if self._noted:
+                await asyncio.to_thread(self._spool.note_deliveries, ())
+                self._noted = False
+
+    async def _save(self) -> None:
+        if not self._unsaved:
+            return
+        try:
+            await asyncio.to_thread(self._spool.append, list(self._unsaved.values()))
+            self._unsaved.clear()
+        except OSError:
+            log.exception("metering.spool_failed")
 
     async def replay(self) -> list[UUID]:
         """Post what waits and forget it; the requests posted. Raises Unavailable.
@@ -61,10 +96,17 @@ class Backlog:
             posted = await self._post(list(self._waiting.values()))
             for request_id in posted:
                 del self._waiting[request_id]
+                self._unsaved.pop(request_id, None)
             if not self._waiting:
-                await asyncio.to_thread(self._spool.clear)
+                await self._clear()
         log.info("metering.replayed", settlements=len(posted), left=len(self._waiting))
         return posted
+
+    async def _clear(self) -> None:
+        try:
+            await asyncio.to_thread(self._spool.clear)
+        except OSError:  # what stays is posted again by whoever adopts it, to no effect
+            log.exception("metering.spool_failed")
 
     async def adopt(self) -> None:
         """Post what dead processes left in their spools. Raises Unavailable.
@@ -76,13 +118,15 @@ class Backlog:
             for spool in spools:
                 posted = await self._post(spool.postings)
                 if len(posted) == len(spool.postings):
-                    await asyncio.to_thread(spool.path.unlink, missing_ok=True)
+                    await asyncio.to_thread(spool.remove)
                 log.info("metering.adopted", settlements=len(posted))
         finally:
             for spool in spools:
                 spool.close()
 
     def close(self) -> None:
+        if self._unsaved:
+            log.error("metering.settlements_lost", requests=[str(each) for each in self._unsaved])
         self._spool.close()
 
     async def _post(self, postings: Sequence[Posting]) -> list[UUID]:

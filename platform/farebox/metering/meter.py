@@ -20,7 +20,7 @@ from farebox.metering.batcher import GroupCommit
 from farebox.metering.connection import MeterConnection
 from farebox.metering.errors import Contended
 from farebox.metering.leases import Leases
-from farebox.metering.settlement import Posting, Settled, Settlement, make_posting
+from farebox.metering.settlement import Posting, Settled, Settlement, delivered_posting, make_posting
 from farebox.metering.spool import Spool
 
 TURN_SECONDS = 1.0
@@ -101,9 +101,12 @@ class Meter:
             await asyncio.gather(self._turns, return_exceptions=True)
         await self.drain()
         try:
-            await self._backlog.replay()
+            await self._replay()
+            if not self._grants:
+                await self._backlog.forget_deliveries()
         except Unavailable:
             log.warning("metering.spool_left", settlements=len(self._backlog))
+            await self._backlog.note(self._deliveries())
         for connection in (self._admitting, self._waiting, self._settling, self._turning):
             await connection.close()
         self._backlog.close()
@@ -122,9 +125,11 @@ class Meter:
         """Reserve the request's worst case under every limit at once, or refuse.
 
         Raises InvalidApiKey (401), QuotaExceeded (402), ModelNotFound (404), RateLimitExceeded
-        (429) or Unavailable (503, within 5 s). A caller that is cancelled while waiting leaves no
-        hold behind.
+        (429) or Unavailable (503, within 5 s; and as long as settlements wait that the disk did not take).
+        A caller that is cancelled while waiting leaves no hold behind.
         """
+        if self._backlog.unsaved:
+            raise Unavailable("Metering can neither book nor keep what was used; please try again.")
         try:
             outcome = await self._admissions.submit(admission)
             if isinstance(outcome, Contended):
@@ -143,9 +148,9 @@ class Meter:
     async def settle(self, grant: Grant, settlement: Settlement) -> Settled:
         """Resolve the grant's hold; the charge is durable when this returns.
 
-        With Postgres away it is durable in the spool. Raises Unavailable when neither takes it: then
-        nothing more may be sent to the client. Once queued, it goes through even if the caller is
-        cancelled.
+        With Postgres away it is durable in the spool. If the disk does not take it either, it is kept in
+        memory and tried again, and nothing new is admitted meanwhile. Once queued, it goes through even if
+        the caller is cancelled.
         """
         grant.settling = True
         # Shielded: the lease must be renewed until the settlement is through, cancelled caller or not.
@@ -159,12 +164,29 @@ class Meter:
     async def turn(self) -> None:
         """Renew leases and record deliveries, replay the spool, settle what dead replicas left.
 
-        Raises Unavailable when Postgres is away.
+        Raises Unavailable when Postgres is away. As long as it is, or does not answer, what was delivered is
+        noted on disk instead.
         """
+        working = asyncio.create_task(self._renew_replay_sweep())
+        try:
+            while not (await asyncio.wait({working}, timeout=TURN_SECONDS))[0]:
+                await self._backlog.note(self._deliveries())
+            await working
+        except Unavailable:
+            await self._backlog.note(self._deliveries())
+            raise
+        finally:
+            working.cancel()
+
+    async def _renew_replay_sweep(self) -> None:
         await self._leases.checkpoint()
+        await self._backlog.forget_deliveries()
+        await self._replay()
+        await self.sweep()
+
+    async def _replay(self) -> None:
         for request_id in await self._backlog.replay():
             self._grants.pop(request_id, None)
-        await self.sweep()
 
     async def sweep(self) -> None:
         """The last part of a turn: settle what dead replicas left.
@@ -172,6 +194,9 @@ class Meter:
         Raises Unavailable when Postgres is away.
         """
         await self._leases.sweep()
+
+    def _deliveries(self) -> list[Posting]:
+        return [delivered_posting(each) for each in self._grants.values() if each.delivered]
 
     async def _take_turns(self, seconds: float) -> None:
         while True:

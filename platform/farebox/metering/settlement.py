@@ -85,13 +85,7 @@ def make_posting(grant: Grant, settlement: Settlement) -> Posting:
         counts = (grant.input_tokens, grant.cached_input_tokens, grant.output_tokens)
         status = settlement.status if grant.delivered else "void"
     return Posting(
-        grant.organization_id,
-        grant.project_id,
-        grant.key_id,
-        grant.model_id,
-        grant.price,
-        grant.admitted_at,
-        grant.request_id,
+        *_terms_of(grant),
         status,
         *counts,
         settlement.queue_seconds,
@@ -99,6 +93,24 @@ def make_posting(grant: Grant, settlement: Settlement) -> Posting:
         settlement.decode_seconds,
         settlement.first_token_seconds,
         settlement.device_seconds,
+    )
+
+
+def delivered_posting(grant: Grant) -> Posting:
+    """What a live request has delivered so far, to be settled as `interrupted` if its process dies."""
+    counts = (grant.input_tokens, grant.cached_input_tokens, grant.output_tokens)
+    return Posting(*_terms_of(grant), "interrupted", *counts)
+
+
+def _terms_of(grant: Grant) -> tuple[UUID, UUID, UUID, str, FrozenPrice, datetime, UUID]:
+    return (
+        grant.organization_id,
+        grant.project_id,
+        grant.key_id,
+        grant.model_id,
+        grant.price,
+        grant.admitted_at,
+        grant.request_id,
     )
 
 

@@ -1,4 +1,4 @@
-"""The settlements that Postgres could not take: on disk, fsynced, until it can."""
+"""What Postgres could not take, settlements and deliveries: on disk, fsynced, until it can."""
 
 import fcntl
 import os
@@ -24,12 +24,17 @@ class Spool:
     All methods block; call them in a thread. A crash can leave a torn last line: its settlement
     had not been confirmed to anyone, so it is skipped. Whole lines that cannot be read, as of another
     version, are kept beside as `.unreadable` for the operator.
+
+    Beside it lies what live requests have delivered since Postgres left, as postings in a file that is
+    written anew each time: a process that dies leaves both. A settlement goes before a delivery of its
+    request.
     """
 
     def __init__(self, directory: Path, owner: UUID) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._directory = directory
         self.path = directory / f"{owner.hex}.jsonl"
+        self._deliveries = _deliveries_beside(self.path)
         self._descriptor = _open_own(self.path)
         _sync_directory(directory)
 
@@ -51,10 +56,26 @@ class Spool:
         os.ftruncate(self._descriptor, 0)
         os.fsync(self._descriptor)
 
+    def note_deliveries(self, postings: Sequence[Posting]) -> None:
+        """Write and fsync what live requests have delivered, in place of what was noted before.
+
+        Raises OSError when the disk does not take it: then the former note stands.
+        """
+        if not postings:
+            self._deliveries.unlink(missing_ok=True)
+            return
+        draft = _draft_of(self._deliveries)
+        with draft.open("wb") as file:
+            file.writelines(_encode(posting) + b"\n" for posting in postings)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self._deliveries)
+        _sync_directory(self._directory)
+
     def adopt(self) -> "list[LeftSpool]":
         """The spools that dead processes left, locked until the caller closes each.
 
-        The caller replays the postings and unlinks the path. A spool whose owner lives, or that another
+        The caller replays the postings and removes each. A spool whose owner lives, or that another
         process is adopting, is locked and passed over.
         """
         found = []
@@ -62,12 +83,17 @@ class Spool:
             if path == self.path:
                 continue
             if (descriptor := _lock_left(path)) is not None:
-                found.append(LeftSpool(path, _read(path), descriptor))
+                settled = _read(path)
+                known = {posting.request_id for posting in settled}
+                deliveries = _deliveries_beside(path)
+                delivered = _read(deliveries) if deliveries.exists() else []
+                postings = [*settled, *(each for each in delivered if each.request_id not in known)]
+                found.append(LeftSpool(path, postings, descriptor))
         return found
 
     def close(self) -> None:
-        """Release the lock; remove the file if nothing is left in it."""
-        if os.fstat(self._descriptor).st_size == 0:
+        """Release the lock; remove the file if nothing is left in it, nor noted beside it."""
+        if os.fstat(self._descriptor).st_size == 0 and not self._deliveries.exists():
             self.path.unlink(missing_ok=True)
         os.close(self._descriptor)
 
@@ -79,9 +105,24 @@ class LeftSpool(NamedTuple):
     postings: list[Posting]
     descriptor: int
 
+    def remove(self) -> None:
+        """Once Postgres has confirmed it. The path goes last: what lies beside is found by it."""
+        deliveries = _deliveries_beside(self.path)
+        for path in (deliveries, _draft_of(deliveries)):
+            path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
     def close(self) -> None:
         """Let another process have it, if it is still there."""
         os.close(self.descriptor)
+
+
+def _deliveries_beside(path: Path) -> Path:
+    return path.with_suffix(".delivered")
+
+
+def _draft_of(path: Path) -> Path:
+    return path.with_suffix(".draft")
 
 
 def _open_own(path: Path) -> int:

@@ -19,6 +19,7 @@ from farebox.metering.spool import Spool
 from tests.metering.cut_wire import CutWire
 from tests.metering.factories import assert_books_close, open_account, used
 from tests.metering.outages import Outage, expire_leases
+from tests.waiting import until
 
 
 class Mortal:
@@ -135,9 +136,7 @@ async def test_what_was_delivered_is_noted_while_postgres_hangs(database: Databa
     mortal.wire.listening.clear()
     grant.record_delivery(6, 4, 9)
     turning = asyncio.create_task(mortal.meter.turn())
-    async with asyncio.timeout(10):
-        while ".delivered" not in mortal.files:  # noqa: ASYNC110  another thread's file
-            await asyncio.sleep(0.01)
+    await until(lambda: ".delivered" in mortal.files)
     assert not turning.done()
     with pytest.raises(Unavailable):
         await turning

@@ -207,6 +207,8 @@ class World:
         for replica in self.living:
             replica.wire.away = False
             await replica.meter.turn()
+            while replica.meter.spooled_settlements:  # what others were in the way of
+                await replica.meter.turn()
         for replica in self.dead:
             heirs = [replica.directory / name for name in ("heir", "other heir")]
             for heir in heirs:

@@ -8,10 +8,11 @@ from sqlalchemy import text
 
 from farebox.core.database import Database
 from farebox.metering.models import Hold
-from tests.gateway.completions.test_departures import LONG, until
+from tests.gateway.completions.test_departures import LONG
 from tests.gateway.servers import RunningServer
 from tests.metering.factories import Books, read_books
 from tests.tenants.factories import Tenant
+from tests.waiting import WAIT_SECONDS, until
 
 SWEEP = """
 WITH expired AS (SELECT farebox_sweep(ARRAY[CAST(:id AS uuid)])) SELECT count(*) FROM expired
@@ -29,7 +30,7 @@ async def sweep(database: Database, hold: Hold) -> None:
 
 
 async def settled(database: Database, tenant: Tenant) -> Books:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_SECONDS):
         while not (books := await read_books(database, tenant.organization_id)).amendments:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     return books
@@ -60,4 +61,4 @@ async def test_a_stream_whose_lease_is_lost_stops_and_is_billed_for_what_was_sen
     assert hold.output_tokens <= event.output_tokens < event.output_tokens + amendment.output_tokens < 1900
     assert books.scopes[tenant.organization_id].spent == event.amount + amendment.amount
     assert not books.holds
-    await until(lambda: meter.live_requests == 0, 5)
+    await until(lambda: meter.live_requests == 0)

@@ -3,6 +3,7 @@
 UnsupportedParameter   400  OpenAI defines it, it would change the result, Farebox cannot do it
 ContextLengthExceeded  400  prompt and answer do not fit into the model's context
 InvalidParameter       400  fields that contradict each other, or a value this model refuses
+TooMuchWork            400  small fields that multiply to more than one request may ask for
 GrammarStuck           400  the grammar asked for ran into its bounds or a dead end in mid-answer
 GenerationFailed       500  the engine failed; nothing, or only what was delivered, is billed
 ShuttingDown           503  the server is draining
@@ -13,6 +14,15 @@ from farebox.core.errors import BadRequest, FareboxError, Unavailable
 
 class InvalidParameter(BadRequest):
     code = "invalid_value"
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message, param=param)
+
+
+class TooMuchWork(BadRequest):
+    """`message` names the product, its bound, and how to stay within it."""
+
+    code = "too_much_work"
 
     def __init__(self, message: str, param: str) -> None:
         super().__init__(message, param=param)

@@ -4,6 +4,7 @@ import asyncio
 from functools import partial
 
 from farebox.gateway.admission import admit_request
+from farebox.gateway.encoding.bounds import check_encoding
 from farebox.gateway.encoding.jobs import EncodingJob, make_encoding_job
 from farebox.gateway.encoding.requests import EncodingRequest
 from farebox.gateway.encoding.run import EncodingRun
@@ -19,7 +20,9 @@ async def answer_encoding(gateway: Gateway, request: EncodingRequest, claims: Ke
     Its answers are whole: a client that leaves before one is there pays nothing. Raises what
     `admit_request` raises; from then on, errors are told to the client by the run.
     """
-    job, grant = await admit_request(gateway, request, claims, wire, partial(_prepare, gateway))
+    job, grant = await admit_request(
+        gateway, request, claims, wire, partial(_prepare, gateway), check_encoding
+    )
     await gateway.runs.execute(EncodingRun(job, grant, gateway.meter, wire))
 
 

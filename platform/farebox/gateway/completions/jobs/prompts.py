@@ -2,7 +2,7 @@
 
 from farebox.gateway.completions.jobs.tools import offered_tools
 from farebox.gateway.completions.messages import plain_message
-from farebox.gateway.completions.requests import MAX_PROMPTS, ChatCompletionRequest
+from farebox.gateway.completions.requests import ChatCompletionRequest
 from farebox.gateway.errors import InvalidParameter
 from farebox.gateway.models.backend import InferenceBackend
 from farebox.gateway.models.errors import RequestError, TemplateError
@@ -25,8 +25,6 @@ def encode_prompts(backend: InferenceBackend, prompt: str | list[str | int | lis
         return [backend.encode(prompt)]
     if all(isinstance(item, int) for item in prompt):
         return [prompt]  # type: ignore[list-item]  # just checked
-    if len(prompt) > MAX_PROMPTS:
-        raise InvalidParameter(f"`prompt` has {len(prompt)} prompts; at most {MAX_PROMPTS}.", "prompt")
     prompts = []
     for item in prompt:
         if isinstance(item, int):

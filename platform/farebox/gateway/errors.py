@@ -6,10 +6,12 @@ InvalidParameter       400  fields that contradict each other, or a value this m
 TooMuchWork            400  small fields that multiply to more than one request may ask for
 GrammarStuck           400  the grammar asked for ran into its bounds or a dead end in mid-answer
 GenerationFailed       500  the engine failed; nothing, or only what was delivered, is billed
+TooManyPending         429  more requests of one key, organization or address than may wait for admission
+TooManyRefusals        429  more of an organization's requests were refused than may be
 ShuttingDown           503  the server is draining
 """
 
-from farebox.core.errors import BadRequest, FareboxError, Unavailable
+from farebox.core.errors import BadRequest, FareboxError, RateLimited, Unavailable
 
 
 class InvalidParameter(BadRequest):
@@ -68,6 +70,24 @@ class GenerationFailed(FareboxError):
 
     def __init__(self) -> None:
         super().__init__("The model failed while answering; please try again.")
+
+
+class TooManyPending(RateLimited):
+    def __init__(self) -> None:
+        super().__init__(
+            "Too many of your requests wait to be admitted; please send fewer at a time.",
+            headers={"Retry-After": "1"},
+        )
+
+
+class TooManyRefusals(RateLimited):
+    """`seconds` are whole ones until a request will be looked at again."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(
+            "Too many of your requests were refused; please mend them, and try again more slowly.",
+            headers={"Retry-After": str(seconds)},
+        )
 
 
 class ShuttingDown(Unavailable):

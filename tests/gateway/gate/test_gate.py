@@ -192,3 +192,15 @@ async def test_an_allow_list_hides_what_other_models_are(
     absent = await http.post(path, json=body | {"model": "nope"}, headers=headers)
     assert (hidden.status_code, hidden.json()["error"]["code"]) == (404, "model_not_found")
     assert hidden.json()["error"]["message"] == absent.json()["error"]["message"].replace("nope", "tiny")
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/organization/costs?start_time=0", CHAT])
+async def test_two_authorization_headers_are_refused(
+    path: str, server: RunningServer, tenant: Tenant
+) -> None:
+    good = f"Bearer {tenant.api_key}"
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        method = "POST" if path == CHAT else "GET"
+        headers = [("authorization", good), ("authorization", good)]
+        answer = await client.request(method, path, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "duplicate_header")

@@ -12,8 +12,8 @@ import pytest
 from farebox.core.database import Database
 from farebox.keys.service import revoke_key
 from farebox.keys.tokens import Keyring
-from tests.gateway.models.watchdog import unstalled
 from tests.gateway.servers import RunningServer, ServerThread, make_settings
+from tests.gateway.watchdog import unstalled
 from tests.tenants.factories import Tenant, make_key, make_tenant
 
 CHAT = "/v1/chat/completions"

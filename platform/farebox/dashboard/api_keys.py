@@ -20,7 +20,7 @@ from farebox.core.ids import internal
 from farebox.core.settings import Settings
 from farebox.dashboard.forms import KeyForm, read_form
 from farebox.dashboard.frame import load_frame, require_administrator
-from farebox.dashboard.pages import page, redirect
+from farebox.dashboard.pages import long_page, redirect
 from farebox.keys.service import MintedKey, create_key, find_key, list_keys, revoke_key
 from farebox.keys.tokens import Keyring
 
@@ -91,7 +91,7 @@ async def render_keys(
     keys = await list_keys(session, organization_id=person.organization_id)
     models = await active_models(session)
     now = utc_now()
-    return page(
+    return await long_page(
         "keys.html",
         status=error.status if error else 200,
         frame=frame,

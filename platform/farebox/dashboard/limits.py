@@ -19,7 +19,7 @@ from farebox.core.ids import external, internal
 from farebox.core.settings import Settings
 from farebox.dashboard.forms import LimitsForm, ProjectForm, read_form
 from farebox.dashboard.frame import load_frame, require_administrator
-from farebox.dashboard.pages import page, redirect
+from farebox.dashboard.pages import long_page, redirect
 from farebox.keys.models import ApiKey
 from farebox.keys.service import find_key
 from farebox.limits.models import MeterScope
@@ -139,7 +139,7 @@ async def render_limits(
 
     key = await _key(session, person, at) if at.startswith("key_") else None
     projects = {} if key else await limits_of_projects(session, organization_id)
-    return page(
+    return await long_page(
         "limits.html",
         status=error.status if error else 200,
         frame=frame,

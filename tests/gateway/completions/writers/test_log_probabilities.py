@@ -25,7 +25,7 @@ def buffer(count: int) -> ChoiceBuffer:
     for number in range(count):
         text = ["a", '"', "☂", "[]"][number % 4]
         other = TokenAlternative(number, text, text.encode(), -2.5)
-        token = TokenLogprob(number, text, text.encode(), -0.5 * number, (other,) * 2)
+        token = TokenLogprob(number, text, text.encode(), -0.5 * number, (other,) * 2, characters=len(text))
         found.add(Chunk(text, (number,), logprobs=(token,)))
     found.add(Chunk("", (), finish_reason=FinishReason.LENGTH))
     return found

@@ -23,6 +23,7 @@ from farebox.core.settings import Settings
 from farebox.dashboard import routes as dashboard
 from farebox.dashboard.errors import answer_error
 from farebox.gateway import routes as inference
+from farebox.gateway.gate.gate import Gate
 from farebox.gateway.gateway import Gateway
 from farebox.gateway.live_runs import Runs
 from farebox.gateway.models.catalog import BackendFactory, Catalog
@@ -99,6 +100,8 @@ async def _opened(
         await stack.enter_async_context(keyring.kept_fresh())
         meter = await Meter.open(settings, database_url, settings.data_dir)
         stack.push_async_callback(meter.close)
+        gate = Gate(settings, database_url)
+        stack.push_async_callback(gate.close)
         catalog = await stack.enter_async_context(Catalog(database, load).followed())
         runs = await stack.enter_async_context(Runs().drained_at_exit())
         passwords = PasswordHasher()
@@ -107,7 +110,7 @@ async def _opened(
         app.state.passwords = passwords
         app.state.keyring = keyring
         app.state.meter = meter
-        app.state.gateway = Gateway(database, meter, catalog, runs)
+        app.state.gateway = Gateway(gate, meter, catalog, runs)
         # What lives now lives to the end: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()

@@ -1,19 +1,26 @@
 """What every page must be: closed to others, free of inline code, labelled, escaped."""
 
+import asyncio
 import re
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
+import asyncpg
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Engine, update
+from sqlalchemy.event import listen, remove
 
 from farebox.core.clock import utc_now
-from farebox.core.database import Database
+from farebox.core.database import Database, plain_dsn
 from farebox.core.ids import external, new_id
+from farebox.core.settings import Settings
 from farebox.keys.tokens import Keyring
+from farebox.limits.service import get_limits
 from farebox.tenants.models import Membership, Organization
 from farebox.tenants.organizations import create_project
 from tests.dashboard.browsers import FormBrowser, Markup, Member, text_of
+from tests.gateway.servers import RunningServer
 from tests.tenants.factories import make_tenant
 from tests.usage.usage_history import add_usage
 
@@ -187,6 +194,85 @@ async def test_a_bad_limit_is_said_on_the_page(owner: Member, typed: str) -> Non
     assert answer.status_code == 400
     assert 'role="alert"' in answer.text
     assert "monthly" in answer.text.split('role="alert"')[1].split("<")[0].lower()
+
+
+async def test_a_limit_is_committed_before_the_page_is_drawn(
+    owner: Member, database: Database, database_url: str
+) -> None:
+    organization_id = owner.tenant.organization_id
+    await owner.browser.get("/limits")
+    page = (await owner.browser.get("/limits")).text
+    token = page.split('name="csrf_token" value="')[1].split('"')[0]
+    connection = await asyncpg.connect(plain_dsn(database_url))
+
+    async def limit() -> int | None:
+        async with database.transaction(organization_id=organization_id) as session:
+            return (await get_limits(session, organization_id, organization_id)).requests_per_minute
+
+    try:
+        async with connection.transaction():
+            # Whatever draws the page waits here; what changes a limit does not.
+            await connection.execute("LOCK TABLE project IN ACCESS EXCLUSIVE MODE")
+            path = f"/limits/{external('org', organization_id)}"
+            fields = {"csrf_token": token, "requests_per_minute": "77"}
+            saving = asyncio.create_task(owner.browser.post(path, fields))
+            async with asyncio.timeout(2):
+                while await limit() != 77:
+                    pass
+            assert not saving.done()
+        assert "Saved." in (await saving).text
+    finally:
+        await connection.close()
+
+
+async def test_the_page_of_limits_asks_as_little_for_many_projects_as_for_one(
+    owner: Member, database: Database
+) -> None:
+    statements: list[str] = []
+
+    def note(*event: Any) -> None:
+        statements.append(event[2])
+
+    listen(Engine, "before_cursor_execute", note)
+    try:
+        await owner.browser.get("/limits")
+        few = len(statements)
+        async with database.transaction(organization_id=owner.tenant.organization_id) as session:
+            for _ in range(20):
+                await create_project(
+                    session, organization_id=owner.tenant.organization_id, name="p", actor_id=None
+                )
+        statements.clear()
+        await owner.browser.get("/limits")
+    finally:
+        remove(Engine, "before_cursor_execute", note)
+    # Others of this process may ask something meanwhile.
+    assert few - 2 <= len(statements) <= few + 2
+
+
+async def test_nobody_lifts_their_own_limits_above_the_operators(owner: Member, site: RunningServer) -> None:
+    project = external("proj", owner.tenant.project_id)
+    settings: Settings = site.app.state.settings
+    for name in ("requests_per_minute", "tokens_per_minute", "concurrent_requests"):
+        most: int = getattr(settings, f"max_{name}")
+        for typed, status in ((most + 1, 400), (2_000_000_000, 400), (most, 200)):
+            answer = await owner.browser.submit("/limits", f"/limits/{project}", **{name: str(typed)})
+            assert answer.status_code == status
+        assert f'value="{most}"' in answer.text
+
+
+async def test_there_is_an_end_to_projects_and_keys(
+    owner: Member, database: Database, site: RunningServer
+) -> None:
+    settings: Settings = site.app.state.settings
+    async with database.transaction(organization_id=owner.tenant.organization_id) as session:
+        for _ in range(settings.max_projects - 1):
+            await create_project(
+                session, organization_id=owner.tenant.organization_id, name="p", actor_id=None
+            )
+    answer = await owner.browser.submit("/limits", "/projects", name="one more")
+    assert answer.status_code == 409
+    assert f"{settings.max_projects} projects" in answer.text
 
 
 async def test_a_member_may_look_but_not_change_limits(owner: Member, database: Database) -> None:

@@ -106,6 +106,7 @@ def make_settings(data: Path, **overrides: Any) -> Settings:
         "default_requests_per_minute": 1_000_000,
         "default_tokens_per_minute": 1_000_000_000,
         "default_concurrent_requests": 1_000,
+        "refused_requests_per_minute": 1_000_000,
         "engine_threads": 1,
     }
     return Settings(**(values | overrides))

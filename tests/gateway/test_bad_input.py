@@ -109,6 +109,11 @@ BODIES: dict[str, tuple[bytes, str, str | None]] = {
         "invalid_value",
         "bad_words",
     ),
+    "too many biases": (
+        chat(b', "logit_bias": {%s}' % b",".join(b'"%d": 1' % token for token in range(1025))),
+        "invalid_value",
+        "logit_bias",
+    ),
     "an empty stop string": (chat(b', "stop": ""'), "invalid_value", "stop"),
 }
 
@@ -194,6 +199,43 @@ async def test_bad_completion(
     books = await read_books(database, tenant.organization_id)
     assert not books.events
     assert not books.holds
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        ("rerank", {"query": "the cat sat " * 8000, "documents": ["x"] * 150}, "query"),
+        ("rerank", {"query": "the cat sat " * 200, "documents": [{"text": "x"}] * 2048}, "query"),
+        # 16 * 750 * 21 log-probabilities, 64 * 700 * 6, and those of the prompt that is echoed.
+        (
+            "chat/completions",
+            {"messages": GOOD["messages"], "n": 16, "max_tokens": 750, "logprobs": True, "top_logprobs": 20},
+            "logprobs",
+        ),
+        ("completions", {"prompt": ["a"] * 64, "max_tokens": 700, "logprobs": 5}, "logprobs"),
+        (
+            "completions",
+            {"prompt": [[9] * 1500] * 32, "max_tokens": 1, "logprobs": 5, "echo": True},
+            "logprobs",
+        ),
+    ],
+)
+async def test_what_fields_multiply_to_is_bounded_before_it_is_done(
+    path: str, fields: dict[str, Any], param: str, http: httpx.AsyncClient, server: RunningServer
+) -> None:
+    async with unstalled(server):
+        answer = await http.post(f"/v1/{path}", json={"model": "tiny"} | fields)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (400, "too_much_work", param)
+    assert "of at most" in error["message"]
+
+
+async def test_a_stream_holds_no_whole_answer_and_may_have_more_log_probabilities(
+    http: httpx.AsyncClient,
+) -> None:
+    fields = {"n": 16, "max_tokens": 750, "logprobs": True, "top_logprobs": 20, "stream": True}
+    async with http.stream("POST", CHAT, json=GOOD | fields) as answer:
+        assert answer.status_code == 200
 
 
 async def test_max_tokens_beyond_the_context_names_both_numbers(http: httpx.AsyncClient) -> None:

@@ -352,8 +352,18 @@ async def test_bounds_of_completions_only(http: httpx2.AsyncClient, tenant: Tena
     assert answer.status_code == 400, answer.text
 
 
-async def test_the_last_day_that_time_holds_is_no_error(http: httpx2.AsyncClient, tenant: Tenant) -> None:
-    answer = await get(http, tenant, "usage/completions", "start_time=253402214399&bucket_width=1m")
-    assert answer.status_code == 200, answer.text
+@pytest.mark.parametrize("start_time", [253370764801, 253402214399, 253402214400])
+async def test_a_start_from_which_no_page_fits_into_time_is_a_400(
+    http: httpx2.AsyncClient, tenant: Tenant, start_time: int
+) -> None:
+    for path in ("usage/completions", "costs"):
+        answer = await get(http, tenant, path, f"start_time={start_time}")
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "start_time")
+        latest = await get(http, tenant, path, f"start_time=253370764800&limit=31&end_time={2**31}")
+        assert latest.status_code == 400
+        assert (await get(http, tenant, path, "start_time=253370764800")).status_code == 200
+
+
+async def test_the_longest_page_begins_with_time_itself(http: httpx2.AsyncClient, tenant: Tenant) -> None:
     answer = await get(http, tenant, "costs", "start_time=0&limit=180")
     assert len(answer.json()["data"]) == 180

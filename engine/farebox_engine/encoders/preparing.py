@@ -121,7 +121,7 @@ class Preparing:
         """How relevant each of ``documents`` is to ``query``; raises `RequestError`."""
         if not reranks(self._loaded):
             raise RequestError("This model does not rerank; use a cross-encoder with one label.", "model")
-        tokens = self._tokenizer.encode([(query, document) for document in documents], truncate=truncate)
+        tokens = self._tokenizer.encode_pairs(query, documents, truncate=truncate)
         activation = self._loaded.settings.score_activation
 
         def finish(outputs: Sequence[Output], usage: EncoderUsage) -> Ranking:

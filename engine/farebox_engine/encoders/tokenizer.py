@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +17,8 @@ from farebox_engine.encoders.models.config import EncoderConfig
 from farebox_engine.encoders.sentence import SentenceSettings
 from farebox_engine.errors import LoadError, RequestError
 
-Text = str | tuple[str, str] | Sequence[int]
-"""A text, a pair of texts, or token ids that are taken as they are."""
+Text = str | Sequence[int]
+"""A text, or token ids that are taken as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,39 +101,54 @@ class EncoderTokenizer:
         """
         if not texts:
             raise RequestError("There is no input; give at least one.", "input")
-        written = [self._prepared(text, prompt) for text in texts if isinstance(text, str) or _is_pair(text)]
-        encodings = iter(self._encodings(written, truncate=truncate, offsets=offsets))
+        written = [self._cased(prompt + text) for text in texts if isinstance(text, str)]
+        tokenizer = self._cut if truncate else self._whole
+        encodings = iter(_encodings(tokenizer, written, offsets=offsets))
         found = []
         for number, text in enumerate(texts):
-            if isinstance(text, str) or _is_pair(text):
+            if isinstance(text, str):
                 tokens = self._tokens(next(encodings), offsets)
             else:
-                tokens = self._given(cast(Sequence[int], text), number, truncate)
-            if not 1 <= len(tokens) <= self.max_length:
-                raise RequestError(
-                    f"Input {number} has {len(tokens)} tokens; this model takes from 1 to {self.max_length}. "
-                    "Shorten it, or ask for truncation.",
-                    "input",
-                )
+                tokens = self._given(text, number, truncate)
+            self._check_length(len(tokens), number)
             found.append(tokens)
         return found
 
-    def _encodings(
-        self, written: list[str | tuple[str, str]], *, truncate: bool, offsets: bool
-    ) -> list[Encoding]:
-        tokenizer = self._cut if truncate else self._whole
-        encode = tokenizer.encode_batch if offsets else tokenizer.encode_batch_fast
-        try:
-            return encode(written)
-        # How the tokenizers library says that a string has half of a surrogate pair.
-        except TypeError as error:
-            raise RequestError("An input is no valid Unicode text.", "input") from error
+    def encode_pairs(self, first: str, seconds: Sequence[str], *, truncate: bool = False) -> list[Tokens]:
+        """Tokenise pairs of ``first`` with each of ``seconds``, as cross-encoders read them; slow, too.
 
-    def _prepared(self, text: Text, prompt: str) -> str | tuple[str, str]:
-        if not isinstance(text, str):
-            first, second = cast(tuple[str, str], text)
-            return self._cased(prompt + first), self._cased(second)
-        return self._cased(prompt + text)
+        Each text is tokenised once, however many pairs it is in, and no pair that is too long is made.
+
+        Raises:
+            RequestError: as `encode`.
+        """
+        if not seconds:
+            raise RequestError("There is no input; give at least one.", "input")
+        texts = [self._cased(text) for text in (first, *seconds)]
+        one, *others = _encodings(self._whole, texts, special=False)
+        if not truncate:
+            around = self._whole.num_special_tokens_to_add(is_pair=True)
+            for number, other in enumerate(others):
+                self._check_length(len(one) + len(other) + around, number)
+        join = (self._cut if truncate else self._whole).post_process
+        found = []
+        for number, other in enumerate(others):
+            pair = join(one, other)
+            tokens = self._tokens(pair, offsets=False)
+            self._check_length(len(tokens), number)
+            if self._has_types and self._whole.post_processor is None:
+                # Nothing but a post-processor tells the parts of a pair that is put together here.
+                tokens = Tokens(tokens.ids, np.array(pair.sequence_ids, dtype=np.int64))
+            found.append(tokens)
+        return found
+
+    def _check_length(self, length: int, number: int) -> None:
+        if not 1 <= length <= self.max_length:
+            raise RequestError(
+                f"Input {number} has {length} tokens; this model takes from 1 to {self.max_length}. "
+                "Shorten it, or ask for truncation.",
+                "input",
+            )
 
     def _cased(self, text: str) -> str:
         return text.lower() if self._lower_case else text
@@ -154,8 +168,15 @@ class EncoderTokenizer:
         return Tokens(kept, np.zeros_like(kept))
 
 
-def _is_pair(text: Text) -> bool:
-    return isinstance(text, tuple) and len(text) == 2 and all(isinstance(part, str) for part in text)
+def _encodings(
+    tokenizer: Tokenizer, written: list[str], *, offsets: bool = False, special: bool = True
+) -> list[Encoding]:
+    encode = tokenizer.encode_batch if offsets else tokenizer.encode_batch_fast
+    try:
+        return encode(written, add_special_tokens=special)
+    # How the tokenizers library says that a string has half of a surrogate pair.
+    except TypeError as error:
+        raise RequestError("An input is no valid Unicode text.", "input") from error
 
 
 def _build(description: Mapping[str, object]) -> Tokenizer:

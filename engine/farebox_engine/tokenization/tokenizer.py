@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tokenizers import Encoding, Tokenizer
+
 from farebox_engine.checkpoint.json_file import read_json, read_optional_json
 from farebox_engine.errors import LoadError, TemplateError
 from farebox_engine.tokenization.answer_format import OPEN_REASONING, AnswerFormat
@@ -18,6 +20,10 @@ from farebox_engine.tokenization.templates.marked_text import Marking
 from farebox_engine.tokenization.vocabulary import Vocabulary
 
 _PRIVATE_USE = range(0x100000, 0x10FFFE)
+# Characters to look through in one call, which keeps the interpreter to itself.
+_PIECE = 65_536
+# Characters from which `encode` keeps the interpreter longer than the way around it takes.
+_LONG = 2_000
 _ROLE = re.compile(r"[a-z_]{1,32}")
 
 
@@ -102,7 +108,7 @@ class ChatTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a user's text, with what the tokenizer itself puts around it, such as a BOS token."""
-        encoding = self._plain.encode(text)
+        encoding = _encode(self._plain, text, special=True)
         written = [
             token
             for token, own in zip(encoding.ids, encoding.special_tokens_mask, strict=True)
@@ -117,8 +123,7 @@ class ChatTokenizer:
 
     def encode_plainly(self, text: str) -> list[int]:
         """The tokens of a text and nothing around them; no control tokens."""
-        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
-        return ids
+        return _encode(self._plain, text).ids
 
     def spellings(self, word: str) -> list[tuple[int, ...]]:
         """The tokens by which a model would write `word`: at a text's start or later, after a space or not.
@@ -164,17 +169,26 @@ class ChatTokenizer:
             messages, add_generation_prompt=add_generation_prompt, tools=tools, stand_ins=swap
         )
         text = Marking(swap).plain(marked)
-        own = {match.start(1) for match in self._pattern.finditer(marked)}
-        if own == {match.start(1) for match in self._pattern.finditer(text)}:
-            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        own = {match.start(1) for match in self._controls_in(marked)}
+        if own == {match.start(1) for match in self._controls_in(text)}:
+            ids: list[int] = _encode(self._tokenizer, text).ids
             if sum(token in self._controls.values() for token in ids) == len(own):
                 return ids
         return list(self._encode_around(marked, text))
 
+    def _controls_in(self, text: str) -> Iterator[re.Match[str]]:
+        """Where a control token begins, looked for piece by piece; overlaps included."""
+        longest = max(map(len, self._controls), default=0)
+        for start in range(0, len(text), _PIECE):
+            end = start + _PIECE
+            for match in self._pattern.finditer(text, start, end + longest):
+                if match.start() < end:
+                    yield match
+
     def _encode_around(self, marked: str, text: str) -> Iterator[int]:
         """Encode `text`, taking as control tokens only those that stand unmarked in `marked`."""
         done = 0
-        for match in self._pattern.finditer(marked):
+        for match in self._controls_in(marked):
             start, token = match.start(1), match.group(1)
             if start < done:
                 continue
@@ -186,7 +200,7 @@ class ChatTokenizer:
     def _encode_plain(self, text: str) -> list[int]:
         if not text:
             return []
-        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        ids: list[int] = _encode(self._plain, text).ids
         if any(token in self._controls.values() for token in ids):
             return self._encode_broken(text)
         return ids
@@ -195,15 +209,18 @@ class ChatTokenizer:
         """For models (Unigram) whose ordinary vocabulary holds a control token: break its spelling up."""
         ids: list[int] = []
         done = 0
-        for match in self._pattern.finditer(text):
-            ids += self._plain.encode(text[done : match.start(1) + 1], add_special_tokens=False).ids
+        for match in self._controls_in(text):
+            ids += _encode(self._plain, text[done : match.start(1) + 1]).ids
             done = match.start(1) + 1
-        ids += self._plain.encode(text[done:], add_special_tokens=False).ids
+        ids += _encode(self._plain, text[done:]).ids
         return [token for token in ids if token not in self._controls.values()]
 
     def _swap(self, messages: object) -> dict[str, str]:
         """First characters of control tokens -> private-use characters that occur nowhere in `messages`."""
-        used = set(json.dumps(messages, ensure_ascii=False, default=str))
+        written = json.dumps(messages, ensure_ascii=False, default=str)
+        used: set[str] = set()
+        for start in range(0, len(written), _PIECE):
+            used.update(written[start : start + _PIECE])
         firsts = sorted({token[0] for token in self._controls} & used)
         unused = (chr(code) for code in _PRIVATE_USE if chr(code) not in used)
         return dict(zip(firsts, unused, strict=False))
@@ -226,3 +243,10 @@ def _no_template(named: Mapping[str, object]) -> str:
     if not named:
         return "This model has no chat template; use text completions."
     return f"This model has chat templates for {', '.join(sorted(named))} only."
+
+
+def _encode(tokenizer: Tokenizer, text: str, *, special: bool = False) -> Encoding:
+    """Tokenise without keeping other threads from the interpreter, as `Tokenizer.encode` does."""
+    if len(text) < _LONG:
+        return tokenizer.encode(text, add_special_tokens=special)
+    return tokenizer.encode_batch_fast([text], add_special_tokens=special)[0]

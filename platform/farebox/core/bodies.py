@@ -78,6 +78,16 @@ async def read_body(scope: Scope, receive: Receive, expected: bytes | None = JSO
     return body
 
 
+def announced_bytes(scope: Scope) -> int:
+    """How large a request's body may turn out to be: what it announces, or MAX_BODY_BYTES."""
+    chunked = False
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return min(int(value), MAX_BODY_BYTES)
+        chunked = chunked or name == b"transfer-encoding"
+    return MAX_BODY_BYTES if chunked else 0
+
+
 async def decode_body(decoder: StrictDecoder[T], body: bytes) -> T:
     """What a body says. Raises MalformedJson and InvalidField."""
     if len(body) > LARGE_BODY_BYTES:

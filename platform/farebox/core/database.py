@@ -7,6 +7,7 @@ Three Postgres roles, none of which owns a table or bypasses row-level security:
 - the owner        runs migrations, and nothing else.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -21,12 +22,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase
 
 from farebox.core.errors import Unavailable
+from farebox.core.shares import Shares
 
 Role = Literal["farebox_app", "farebox_meter"]
+# What a connection is for: each has a pool of its own, so that none waits for another.
+Way = Literal["app", "key", "probe", "meter"]
 
 COMMAND_TIMEOUT_SECONDS = 3.0
 CONNECT_TIMEOUT_SECONDS = 2.0
 POOL_TIMEOUT_SECONDS = 2.0
+KEY_CONNECTIONS = 4
 _AWAY = ("08", "25006", "53", "57", "58")
 _CONTENDED = ("40", "55", "57014")
 
@@ -59,23 +64,33 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 8) -> None:
         self.url = url
-        self._engines = {
-            "farebox_app": _make_engine(url, "farebox_app", pool_size),
-            "farebox_meter": _make_engine(url, "farebox_meter", max(2, pool_size // 4)),
+        self._engines: dict[Way, AsyncEngine] = {
+            "app": _make_engine(url, "farebox_app", pool_size),
+            "key": _make_engine(url, "farebox_app", KEY_CONNECTIONS),
+            "probe": _make_engine(url, "farebox_app", 1),
+            "meter": _make_engine(url, "farebox_meter", max(2, pool_size // 4)),
         }
         self._sessions = {
-            role: async_sessionmaker(engine, expire_on_commit=False) for role, engine in self._engines.items()
+            way: async_sessionmaker(engine, expire_on_commit=False) for way, engine in self._engines.items()
         }
+        self._shares: dict[Way, Shares] = {"app": Shares(max(2, pool_size // 4)), "key": Shares(2)}
+        self._probe: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def transaction(
-        self, *, organization_id: UUID | None = None, user_id: UUID | None = None
+        self,
+        *,
+        organization_id: UUID | None = None,
+        user_id: UUID | None = None,
+        way: Literal["app", "key"] = "app",
     ) -> AsyncIterator[AsyncSession]:
         """One transaction as `farebox_app`, seeing only the given organization's and user's rows.
 
-        Commits on a clean exit, rolls back on any exception. Raises Unavailable when Postgres is away.
+        Commits on a clean exit, rolls back on any exception. Raises Unavailable when Postgres is away, and
+        when others of the same organization have its share of the connections for too long. The way `key`
+        is for reading one key's row: its connections wait for no report.
         """
-        async with self._begin("farebox_app") as session:
+        async with self._shares[way].of(organization_id), self._begin(way) as session:
             await session.execute(
                 _SET_TENANT,
                 {
@@ -88,13 +103,26 @@ class Database:
     @asynccontextmanager
     async def meter_transaction(self) -> AsyncIterator[AsyncSession]:
         """One transaction as `farebox_meter`, for work that spans tenants (worker, operator commands)."""
-        async with self._begin("farebox_meter") as session:
+        async with self._begin("meter") as session:
             yield session
 
+    async def probe(self) -> None:
+        """Ask Postgres for a sign of life, over a connection that nothing else uses; who asks meanwhile
+        shares the answer. Raises Unavailable."""
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(self._ask(), name="probe")
+            # Whoever asked may be gone by the time it fails.
+            self._probe.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.shield(self._probe)
+
+    async def _ask(self) -> None:
+        async with self._begin("probe") as session:
+            await session.execute(text("SELECT 1"))
+
     @asynccontextmanager
-    async def _begin(self, role: Role) -> AsyncIterator[AsyncSession]:
+    async def _begin(self, way: Way) -> AsyncIterator[AsyncSession]:
         try:
-            async with self._sessions[role].begin() as session:
+            async with self._sessions[way].begin() as session:
                 yield session
         except (PoolTimeout, InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
             raise Unavailable("The database is not reachable; please try again.") from error

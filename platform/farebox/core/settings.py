@@ -48,6 +48,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     default_requests_per_minute: Limit = 600
     default_tokens_per_minute: Limit = 200_000
     default_concurrent_requests: Limit = 64
+    pending_requests_per_key: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
+    refused_requests_per_minute: Limit = 600
+    max_requests_per_minute: Limit = 60_000
+    max_tokens_per_minute: Limit = 20_000_000
+    max_concurrent_requests: Limit = 1_000
+    max_projects: Limit = 100
+    max_keys: Limit = 500
     sign_up: Literal["open", "closed"] = "open"
     demo_model: bool = True
     engine_threads: Annotated[int, Meta(ge=1, le=1024)] | None = None

@@ -15,12 +15,12 @@ from farebox.auth.dependencies import SignedIn
 from farebox.billing.service import active_models
 from farebox.core.clock import utc_now
 from farebox.core.database import Database
-from farebox.core.errors import BadRequest
+from farebox.core.errors import BadRequest, Conflict, FareboxError
 from farebox.core.ids import internal
 from farebox.core.settings import Settings
 from farebox.dashboard.forms import KeyForm, read_form
 from farebox.dashboard.frame import load_frame, require_administrator
-from farebox.dashboard.pages import page, redirect
+from farebox.dashboard.pages import long_page, redirect
 from farebox.keys.service import MintedKey, create_key, find_key, list_keys, revoke_key
 from farebox.keys.tokens import Keyring
 
@@ -48,13 +48,14 @@ async def make_key(
     keyring: NamedDependency[Keyring],
 ) -> Response[str]:
     form = await read_form(request, KeyForm)
-    async with database.transaction(
-        organization_id=signed_in.organization_id, user_id=signed_in.user_id
-    ) as session:
-        try:
-            made = await _make(session, keyring, signed_in, form)
-        except BadRequest as error:
+    owner: dict[str, Any] = {"organization_id": signed_in.organization_id, "user_id": signed_in.user_id}
+    try:
+        async with database.transaction(**owner) as session:
+            made = await _make(session, keyring, signed_in, form, settings.max_keys)
+    except (BadRequest, Conflict) as error:
+        async with database.transaction(**owner) as session:
             return await render_keys(session, signed_in, settings, form=form, error=error)
+    async with database.transaction(**owner) as session:
         return await render_keys(session, signed_in, settings, made=made)
 
 
@@ -83,14 +84,14 @@ async def render_keys(
     *,
     form: KeyForm = FORM,
     made: MintedKey | None = None,
-    error: BadRequest | None = None,
+    error: FareboxError | None = None,
 ) -> Response[str]:
     """The page of keys, once with the token of the one just made."""
     frame = await load_frame(session, person, settings)
     keys = await list_keys(session, organization_id=person.organization_id)
     models = await active_models(session)
     now = utc_now()
-    return page(
+    return await long_page(
         "keys.html",
         status=error.status if error else 200,
         frame=frame,
@@ -104,7 +105,9 @@ async def render_keys(
     )
 
 
-async def _make(session: AsyncSession, keyring: Keyring, person: SignedIn, form: KeyForm) -> MintedKey:
+async def _make(
+    session: AsyncSession, keyring: Keyring, person: SignedIn, form: KeyForm, at_most: int
+) -> MintedKey:
     # The scope `admin` reads the whole organization's usage and costs.
     if form.scope == "admin":
         require_administrator(person)
@@ -118,4 +121,5 @@ async def _make(session: AsyncSession, keyring: Keyring, person: SignedIn, form:
         user_id=person.user_id,
         scopes=(form.scope,),
         lifetime=timedelta(days=form.days),
+        at_most=at_most,
     )

@@ -14,16 +14,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.auth.dependencies import SignedIn
 from farebox.core.database import Database
-from farebox.core.errors import BadRequest, NotFound
+from farebox.core.errors import BadRequest, Conflict, FareboxError, NotFound
 from farebox.core.ids import external, internal
 from farebox.core.settings import Settings
 from farebox.dashboard.forms import LimitsForm, ProjectForm, read_form
 from farebox.dashboard.frame import load_frame, require_administrator
-from farebox.dashboard.pages import page, redirect
+from farebox.dashboard.pages import long_page, redirect
 from farebox.keys.models import ApiKey
 from farebox.keys.service import find_key
 from farebox.limits.models import MeterScope
-from farebox.limits.service import LimitChange, get_limits, set_limits
+from farebox.limits.service import Ceilings, LimitChange, get_limits, limits_of_projects, set_limits
 from farebox.tenants.audit import record
 from farebox.tenants.organizations import create_project
 
@@ -74,14 +74,22 @@ async def change_limits(
     settings: NamedDependency[Settings],
 ) -> Response[Any]:
     require_administrator(signed_in)
+    refusal = None
+    try:
+        form = await read_form(request, LimitsForm)
+        # Committed before anything is drawn: admission waits for the row that is changed here.
+        async with database.transaction(
+            organization_id=signed_in.organization_id, user_id=signed_in.user_id
+        ) as session:
+            await _change(session, signed_in, scope_id, form, Ceilings.of(settings))
+    except BadRequest as error:
+        refusal = error
     async with database.transaction(
         organization_id=signed_in.organization_id, user_id=signed_in.user_id
     ) as session:
-        try:
-            await _change(session, signed_in, scope_id, await read_form(request, LimitsForm))
-        except BadRequest as error:
-            return await render_limits(session, signed_in, settings, error=error, at=scope_id)
-        return await render_limits(session, signed_in, settings, at=scope_id, saved=True)
+        return await render_limits(
+            session, signed_in, settings, error=refusal, at=scope_id, saved=refusal is None
+        )
 
 
 @post("/projects", status_code=303)
@@ -93,16 +101,18 @@ async def make_project(
 ) -> Response[Any]:
     require_administrator(signed_in)
     form = await read_form(request, ProjectForm)
-    async with database.transaction(
-        organization_id=signed_in.organization_id, user_id=signed_in.user_id
-    ) as session:
-        owner: dict[str, UUID] = {
-            "organization_id": signed_in.organization_id,
-            "actor_id": signed_in.user_id,
-        }
-        try:
-            made = await create_project(session, name=form.name, **owner)
-        except BadRequest as error:
+    owner: dict[str, Any] = {"organization_id": signed_in.organization_id, "user_id": signed_in.user_id}
+    try:
+        async with database.transaction(**owner) as session:
+            made = await create_project(
+                session,
+                organization_id=signed_in.organization_id,
+                name=form.name,
+                actor_id=signed_in.user_id,
+                at_most=settings.max_projects,
+            )
+    except (BadRequest, Conflict) as error:
+        async with database.transaction(**owner) as session:
             return await render_limits(session, signed_in, settings, error=error, at="new-project")
     return redirect(f"/limits#{external('proj', made.id)}")
 
@@ -112,7 +122,7 @@ async def render_limits(
     person: SignedIn,
     settings: Settings,
     *,
-    error: BadRequest | None = None,
+    error: FareboxError | None = None,
     at: str = "",
     saved: bool = False,
 ) -> Response[str]:
@@ -128,12 +138,17 @@ async def render_limits(
         return LimitedScope(external(_PREFIXES[kind], scope_id), kind, name, limits)
 
     key = await _key(session, person, at) if at.startswith("key_") else None
-    return page(
+    projects = {} if key else await limits_of_projects(session, organization_id)
+    return await long_page(
         "limits.html",
         status=error.status if error else 200,
         frame=frame,
         organization=await limited("organization", organization_id, frame.organization),
-        projects=[await limited("project", each.id, each.name) for each in frame.projects],
+        projects=[
+            LimitedScope(external("proj", each.id), "project", each.name, projects[each.id])
+            for each in frame.projects
+            if each.id in projects
+        ],
         key=key and await limited("key", key.id, key.name),
         defaults=settings,
         at=at,
@@ -149,12 +164,14 @@ async def _key(session: AsyncSession, person: SignedIn, external_id: str) -> Api
     return key
 
 
-async def _change(session: AsyncSession, person: SignedIn, external_id: str, form: LimitsForm) -> None:
+async def _change(
+    session: AsyncSession, person: SignedIn, external_id: str, form: LimitsForm, ceilings: Ceilings
+) -> None:
     scope_id = await _scope_id(session, person, external_id)
     values = msgspec.structs.asdict(form)
     if external_id.startswith(_PREFIXES["key"]):
         del values["monthly_cap"]
-    await set_limits(session, person.organization_id, scope_id, LimitChange(**values))
+    await set_limits(session, person.organization_id, scope_id, LimitChange(**values), ceilings)
     await record(
         session,
         organization_id=person.organization_id,

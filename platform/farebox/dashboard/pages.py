@@ -1,5 +1,7 @@
 """Rendering: one Jinja environment, one set of headers for every page."""
 
+import asyncio
+from functools import partial
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -51,6 +53,11 @@ def page(template: str, *, status: int = 200, **values: Any) -> Response[str]:
     """A template as a response; a name the template uses and `values` lacks is an error."""
     html = _templates.get_template(template).render(**values)
     return Response(html, status_code=status, media_type=MediaType.HTML, headers=HEADERS)
+
+
+async def long_page(template: str, *, status: int = 200, **values: Any) -> Response[str]:
+    """`page` in a thread: for what lists all that a tenant has."""
+    return await asyncio.to_thread(partial(page, template, status=status, **values))
 
 
 def redirect(path: str) -> Redirect:

@@ -5,12 +5,11 @@ from typing import Protocol, TypeVar
 
 from farebox.core.errors import FareboxError
 from farebox.gateway.errors import ShuttingDown
+from farebox.gateway.gate.gate import Visit
 from farebox.gateway.gateway import Gateway
 from farebox.gateway.models.catalog import ServedModel
 from farebox.gateway.refusals import refusals_told
 from farebox.gateway.transport.wire import Wire
-from farebox.keys.service import authenticate
-from farebox.keys.tokens import KeyClaims
 from farebox.metering.admission import Admission, Grant
 from farebox.metering.errors import ModelNotFound
 
@@ -45,7 +44,7 @@ def _accept(_: ModelRequest) -> None:
 async def admit_request(
     gateway: Gateway,
     request: Request,
-    claims: KeyClaims,
+    visit: Visit,
     wire: Wire,
     prepare: Callable[[Request, ServedModel], Awaitable[Prepared]],
     check: Callable[[Request], None] = _accept,
@@ -60,20 +59,27 @@ async def admit_request(
         if gateway.runs.draining:
             raise ShuttingDown
         check(request)
+    except FareboxError:
+        await visit.authorise()
+        raise
+    try:
         model = gateway.catalog.find(request.model)
         if model is None:
             raise ModelNotFound(request.model)
         job = await prepare(request, model)
     except FareboxError:
-        await authenticate(gateway.database, claims)
+        # What is wrong with it for this model is told to those only who may call the model.
+        await visit.require(request.model)
         raise
     admission = Admission(
         request_id=wire.exchange.request_id,
-        key_id=claims.key_id,
-        token_sha256=claims.digest,
+        key_id=visit.claims.key_id,
+        token_sha256=visit.claims.digest,
         model_id=model.id,
         prompt_tokens=job.prompt_tokens,
         max_output_tokens=job.max_output_tokens,
     )
     with refusals_told(wire.exchange):
-        return job, await gateway.meter.admit(admission)
+        grant = await gateway.meter.admit(admission)
+    visit.end()
+    return job, grant

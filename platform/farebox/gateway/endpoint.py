@@ -5,6 +5,7 @@ everything that is to be done here.
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from inspect import cleandoc
 from typing import Any, TypeVar
 
@@ -13,19 +14,19 @@ from litestar import asgi
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import Receive, Scope, Send
 
-from farebox.core.bodies import decode_body, read_body
-from farebox.core.errors import MethodNotAllowed
+from farebox.core.bodies import LARGE_BODY_BYTES, read_body
+from farebox.core.errors import FareboxError, MethodNotAllowed
 from farebox.core.openapi.documentation import Documentation, Operation
 from farebox.core.strict_json import StrictDecoder
+from farebox.gateway.gate.gate import Visit
 from farebox.gateway.gateway import Gateway
 from farebox.gateway.key_check import verify_key
 from farebox.gateway.transport.wire import Wire
-from farebox.keys.tokens import KeyClaims
 
 ALLOWED = "OPTIONS, POST"
 
 Request = TypeVar("Request", bound=msgspec.Struct)
-Answer = Callable[[Gateway, Request, KeyClaims, Wire], Awaitable[None]]
+Answer = Callable[[Gateway, Request, Visit, Wire], Awaitable[None]]
 
 
 def inference(
@@ -45,9 +46,10 @@ def inference(
                 await _answer_other(method, send)
                 return
             claims = await verify_key(scope)
-            request = await decode_body(decoder, await read_body(scope, receive))
             gateway: Gateway = scope["litestar_app"].state.gateway
-            await answer(gateway, request, claims, Wire(scope))
+            with gateway.gate.visit(claims, scope) as visit:
+                request = await _read(gateway, decoder, visit, scope, receive)
+                await answer(gateway, request, visit, Wire(scope))
 
         operation = Operation(
             method="post",
@@ -60,6 +62,22 @@ def inference(
         return asgi(path, copy_scope=False, opt=opt)(endpoint)
 
     return decorate
+
+
+async def _read(
+    gateway: Gateway, decoder: StrictDecoder[Request], visit: Visit, scope: Scope, receive: Receive
+) -> Request:
+    """The body. The key's row is read before it unless it is small, and before what is wrong is told."""
+    try:
+        if not visit.small:
+            await visit.authorise()
+        body = await read_body(scope, receive)
+        if len(body) <= LARGE_BODY_BYTES:
+            return decoder.decode(body)
+        return await gateway.readers.run(visit.tenant, partial(decoder.decode, body))
+    except FareboxError:
+        await visit.authorise()
+        raise
 
 
 async def _answer_other(method: str, send: Send) -> None:

@@ -3,17 +3,29 @@
 UnsupportedParameter   400  OpenAI defines it, it would change the result, Farebox cannot do it
 ContextLengthExceeded  400  prompt and answer do not fit into the model's context
 InvalidParameter       400  fields that contradict each other, or a value this model refuses
+TooMuchWork            400  small fields that multiply to more than one request may ask for
 GrammarStuck           400  the grammar asked for ran into its bounds or a dead end in mid-answer
 GenerationFailed       500  the engine failed; nothing, or only what was delivered, is billed
+TooManyPending         429  more requests of one key, organization or address than may wait for admission
+TooManyRefusals        429  more of an organization's requests were refused than may be
 ShuttingDown           503  the server is draining
 LeaseLost              503  the server was cut off for so long that another settled the request
 """
 
-from farebox.core.errors import BadRequest, FareboxError, Unavailable
+from farebox.core.errors import BadRequest, FareboxError, RateLimited, Unavailable
 
 
 class InvalidParameter(BadRequest):
     code = "invalid_value"
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message, param=param)
+
+
+class TooMuchWork(BadRequest):
+    """`message` names the product, its bound, and how to stay within it."""
+
+    code = "too_much_work"
 
     def __init__(self, message: str, param: str) -> None:
         super().__init__(message, param=param)
@@ -59,6 +71,24 @@ class GenerationFailed(FareboxError):
 
     def __init__(self) -> None:
         super().__init__("The model failed while answering; please try again.")
+
+
+class TooManyPending(RateLimited):
+    def __init__(self) -> None:
+        super().__init__(
+            "Too many of your requests wait to be admitted; please send fewer at a time.",
+            headers={"Retry-After": "1"},
+        )
+
+
+class TooManyRefusals(RateLimited):
+    """`seconds` are whole ones until a request will be looked at again."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(
+            "Too many of your requests were refused; please mend them, and try again more slowly.",
+            headers={"Retry-After": str(seconds)},
+        )
 
 
 class ShuttingDown(Unavailable):

@@ -1,12 +1,9 @@
 """What the inference routes of one process work with."""
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from uuid import UUID
-from weakref import WeakValueDictionary
 
-from farebox.core.database import Database
+from farebox.gateway.gate.fair_threads import FairThreads
+from farebox.gateway.gate.gate import Gate
 from farebox.gateway.live_runs import Runs
 from farebox.gateway.models.catalog import Catalog
 from farebox.metering.meter import Meter
@@ -14,20 +11,15 @@ from farebox.metering.meter import Meter
 
 @dataclass(slots=True)
 class Gateway:
-    """Opened by the application's lifespan, found by the routes in `app.state.gateway`.
+    """Opened by the application's lifespan, found by the routes in `app.state.gateway`."""
 
-    `compiling` holds a lock for each organization whose grammars are being compiled.
-    """
-
-    database: Database
+    gate: Gate
     meter: Meter
     catalog: Catalog
     runs: Runs
-    tokenizers: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenize")
-    )
-    # Apart from the tokenizers: a grammar can take a second.
-    compilers: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(max_workers=2, thread_name_prefix="compile")
-    )
-    compiling: "WeakValueDictionary[UUID, asyncio.Lock]" = field(default_factory=WeakValueDictionary)
+    # Bodies are decoded and prompts tokenised here.
+    readers: FairThreads = field(default_factory=lambda: FairThreads("read"))
+    # Apart from the readers: a grammar can take a second.
+    compilers: FairThreads = field(default_factory=lambda: FairThreads("compile"))
+    # Apart from both: what is written here is paid for.
+    writers: FairThreads = field(default_factory=lambda: FairThreads("write"))

@@ -6,18 +6,19 @@ from litestar import Request
 from litestar.types import Scope
 
 from farebox.core.bodies import StrictRequest
-from farebox.keys.dependencies import bearer_token
+from farebox.keys.dependencies import bearer_token, one_authorization
 from farebox.keys.tokens import KeyClaims, Keyring
 
 
 async def verify_key(scope: Scope) -> KeyClaims:
-    """What the token of a request says. It must be one of ours: raises InvalidApiKey.
+    """What the token of a request says. It must be one of ours: raises InvalidApiKey, and
+    BadRequest for two `Authorization` headers.
 
     Whether its row still opens anything is for admission, or `authenticate`, to say.
     """
-    token = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+    found = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
     keyring: Keyring = scope["litestar_app"].state.keyring
-    return await keyring.resolve(bearer_token(token.decode("latin-1")))
+    return await keyring.resolve(bearer_token(one_authorization(found)))
 
 
 async def require_key(request: Request[Any, Any, Any]) -> None:

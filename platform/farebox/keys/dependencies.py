@@ -1,15 +1,23 @@
 """Litestar dependencies for routes that an API key opens. They need `database` and `keyring`."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from litestar.connection import Request
 from litestar.di import NamedDependency
 
 from farebox.core.database import Database
+from farebox.core.errors import BadRequest
 from farebox.keys.errors import InsufficientScope, InvalidApiKey
 from farebox.keys.service import Principal, authenticate
 from farebox.keys.tokens import Keyring
+
+
+def one_authorization(values: Sequence[str]) -> str | None:
+    """The Authorization header of a request. Raises BadRequest for two: proxies pick another one than we."""
+    if len(values) > 1:
+        raise BadRequest("Send one `Authorization` header.", code="duplicate_header")
+    return values[0] if values else None
 
 
 def bearer_token(authorization: str | None) -> str:
@@ -28,7 +36,8 @@ async def provide_principal(
 
     Raises InvalidApiKey, one 401 for all causes; Unavailable when Postgres is away.
     """
-    claims = await keyring.resolve(bearer_token(request.headers.get("authorization")))
+    authorization = one_authorization(request.headers.getall("authorization", []))
+    claims = await keyring.resolve(bearer_token(authorization))
     return await authenticate(database, claims)
 
 

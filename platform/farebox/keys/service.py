@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import Select, func, or_, select, update
+from sqlalchemy import Select, and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.core.clock import utc_now
@@ -17,6 +17,7 @@ from farebox.keys.holders import check_holder, subject_of
 from farebox.keys.models import ApiKey
 from farebox.keys.tokens import KeyClaims, Keyring, digest_of
 from farebox.tenants.audit import record
+from farebox.tenants.ceilings import check_room
 from farebox.tenants.models import Membership, Organization, Project
 from farebox.tenants.names import clean_name
 from farebox.tenants.organizations import open_project
@@ -61,17 +62,19 @@ async def create_key(
     models: Sequence[str] | None = None,
     lifetime: timedelta = DEFAULT_LIFETIME,
     actor_id: UUID | None = None,
+    at_most: int | None = None,
 ) -> MintedKey:
     """Make a key in a project, held by a user, a service account or (by the operator) nobody.
 
     `models` is the allow-list, None for all. `actor_id` is who makes it, by default its user.
     Raises NotFound for a project, user or service account that is absent or another organization's,
-    BadRequest for a bad name, scope, allow-list or lifetime.
+    BadRequest for a bad name, scope, allow-list or lifetime, TooMany where `at_most` are there already.
     """
     name = clean_name(name)
     _check_powers(scopes, models, lifetime)
     await open_project(session, organization_id, project_id)
     await check_holder(session, organization_id, project_id, user_id, service_account_id)
+    await check_room(session, organization_id, _counted_keys(organization_id), "API keys", at_most)
     key_id, expires_at = new_id(), (utc_now() + lifetime).replace(microsecond=0)
     token = keyring.mint(
         key_id=key_id,
@@ -109,6 +112,15 @@ async def create_key(
         },
     )
     return MintedKey(row, token)
+
+
+def _counted_keys(organization_id: UUID) -> Select[UUID]:
+    """Living keys, and those of the last day: else one could make and revoke without end."""
+    living = and_(ApiKey.revoked_at.is_(None), ApiKey.expires_at > func.now())
+    return select(ApiKey.id).where(
+        ApiKey.organization_id == organization_id,
+        or_(living, ApiKey.created_at > func.now() - timedelta(days=1)),
+    )
 
 
 async def list_keys(
@@ -169,7 +181,7 @@ async def authenticate(database: Database, claims: KeyClaims) -> Principal:
     member any more, its project archived or its organization suspended. The scope `admin` is worth
     nothing while the person who holds the key is not an administrator.
     """
-    async with database.transaction(organization_id=claims.organization_id) as session:
+    async with database.transaction(organization_id=claims.organization_id, way="key") as session:
         found = (await session.execute(_authorising(claims))).one_or_none()
         if found is None:
             raise InvalidApiKey

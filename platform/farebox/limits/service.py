@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.core.database import lock_briefly
 from farebox.core.errors import BadRequest, NotFound
+from farebox.core.settings import Settings
 from farebox.limits.models import MeterScope
 
 MAX_LIMIT = 2_000_000_000
@@ -17,6 +18,22 @@ MAX_LIMIT = 2_000_000_000
 
 class InvalidLimit(BadRequest):
     code = "invalid_limit"
+
+
+class Ceilings(msgspec.Struct, frozen=True):
+    """The most that an organization may set for itself: the operator's say."""
+
+    requests_per_minute: int = MAX_LIMIT
+    tokens_per_minute: int = MAX_LIMIT
+    concurrent_requests: int = MAX_LIMIT
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Ceilings":
+        return cls(
+            settings.max_requests_per_minute,
+            settings.max_tokens_per_minute,
+            settings.max_concurrent_requests,
+        )
 
 
 class LimitChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,14 +55,26 @@ async def get_limits(session: AsyncSession, organization_id: UUID, scope_id: UUI
     return scope
 
 
+async def limits_of_projects(session: AsyncSession, organization_id: UUID) -> dict[UUID, MeterScope]:
+    """The limits of all the organization's projects, by their ids."""
+    query = select(MeterScope).where(
+        MeterScope.organization_id == organization_id, MeterScope.kind == "project"
+    )
+    return {scope.id: scope for scope in await session.scalars(query)}
+
+
 async def set_limits(
-    session: AsyncSession, organization_id: UUID, scope_id: UUID, change: LimitChange
+    session: AsyncSession,
+    organization_id: UUID,
+    scope_id: UUID,
+    change: LimitChange,
+    ceilings: Ceilings = Ceilings(),  # noqa: B008  immutable
 ) -> MeterScope:
     """Change limits; the next admission on any replica obeys. Raises NotFound, InvalidLimit."""
     scope = await get_limits(session, organization_id, scope_id)
     values = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not UNSET}
     for name, value in values.items():
-        _check(scope, name, value)
+        _check(scope, name, value, ceilings)
     if values:
         await lock_briefly(session)
         await session.execute(
@@ -57,7 +86,7 @@ async def set_limits(
     return scope
 
 
-def _check(scope: MeterScope, name: str, value: int | Decimal | None) -> None:
+def _check(scope: MeterScope, name: str, value: int | Decimal | None, ceilings: Ceilings) -> None:
     if value is None:
         return
     if name == "monthly_cap":
@@ -70,5 +99,7 @@ def _check(scope: MeterScope, name: str, value: int | Decimal | None) -> None:
             or amount != amount.quantize(Decimal("0.01"))
         ):
             raise InvalidLimit(f"`{name}` is an amount in whole cents from 0 to {MAX_LIMIT}.", param=name)
-    elif not 0 <= value <= MAX_LIMIT:
-        raise InvalidLimit(f"`{name}` is a whole number from 0 to {MAX_LIMIT}.", param=name)
+        return
+    most = min(getattr(ceilings, name), MAX_LIMIT)
+    if not 0 <= value <= most:
+        raise InvalidLimit(f"`{name}` is a whole number from 0 to {most}.", param=name)

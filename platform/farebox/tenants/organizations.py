@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from farebox.core.errors import NotFound
 from farebox.core.ids import external, new_id
 from farebox.tenants.audit import record
+from farebox.tenants.ceilings import check_room
 from farebox.tenants.models import Membership, Organization, Project, ServiceAccount
 from farebox.tenants.names import clean_name
 
@@ -56,9 +57,19 @@ async def list_organizations(session: AsyncSession) -> list[Organization]:
 
 
 async def create_project(
-    session: AsyncSession, *, organization_id: UUID, name: str, actor_id: UUID | None
+    session: AsyncSession,
+    *,
+    organization_id: UUID,
+    name: str,
+    actor_id: UUID | None,
+    at_most: int | None = None,
 ) -> Project:
+    """Raises BadRequest for a bad name, TooMany where `at_most` are open already."""
     project = Project(id=new_id(), organization_id=organization_id, name=clean_name(name))
+    opened = select(Project.id).where(
+        Project.organization_id == organization_id, Project.archived_at.is_(None)
+    )
+    await check_room(session, organization_id, opened, "projects", at_most)
     session.add(project)
     await session.flush()
     await record(

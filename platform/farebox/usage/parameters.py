@@ -16,7 +16,7 @@ from farebox.core.validation import fault_of
 WIDTHS = {"1m": timedelta(minutes=1), "1h": timedelta(hours=1), "1d": timedelta(days=1)}
 _DEFAULT_LIMITS = {"1m": 60, "1h": 24, "1d": 7}
 _MAX_LIMITS = {"1m": 1440, "1h": 168, "1d": 31}
-_LATEST = 253_402_214_400  # the last day that a datetime can hold: 9999-12-31
+_LATEST = 253_370_764_800  # 9999-01-01: the longest page from there ends before datetime does
 
 # No NUL, which Postgres refuses.
 _Name = Annotated[str, Meta(min_length=1, max_length=300, pattern=r"^[^\x00]*$")]

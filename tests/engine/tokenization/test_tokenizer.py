@@ -1,6 +1,8 @@
 """Encoding: as `transformers` does it, except that users cannot write control tokens."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from farebox_engine import LoadError, TemplateError
+from farebox_engine import LoadError, TemplateError, demo
 from farebox_engine.tokenization.tokenizer import ChatTokenizer
 from tests.engine.checkpoints import CHAT_TEMPLATE, SPECIAL_TOKENS
 
@@ -153,3 +155,18 @@ def test_a_word_is_spelled_as_it_is_wherever_it_stands(
 
 def test_white_space_is_no_word(tokenizer: ChatTokenizer) -> None:
     assert tokenizer.spellings(" \n") == tokenizer.spellings("") == []
+
+
+def test_a_long_text_leaves_the_interpreter_to_others() -> None:
+    tokenizer = ChatTokenizer.load(demo.path(), 10**6)
+    messages = [{"role": "user", "content": "the cat sat on the mat. " * 40_000}]
+    with ThreadPoolExecutor(1) as pool:
+        work = pool.submit(tokenizer.render_chat, messages)
+        begun = last = time.perf_counter()
+        worst = 0.0
+        while not work.done():
+            now = time.perf_counter()
+            worst, last = max(worst, now - last), now
+    took = time.perf_counter() - begun
+    assert len(work.result()) > 200_000
+    assert worst < took / 4, f"the interpreter was kept for {worst:.2f} of {took:.2f} s"

@@ -42,6 +42,7 @@ class Schema(Closed, rename="camel"):
     max_length: int | UnsetType = UNSET
     min_items: int | UnsetType = UNSET
     max_items: int | UnsetType = UNSET
+    max_properties: int | UnsetType = UNSET
     pattern: str | UnsetType = UNSET
 
 

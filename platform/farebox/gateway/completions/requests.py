@@ -16,6 +16,7 @@ from farebox.gateway.fields import ModelName, TokenId
 MAX_CHOICES = 16
 MAX_PROMPTS = 64
 MAX_BAD_WORDS = 64
+MAX_BIASES = 1024
 
 Count = Annotated[int, Meta(ge=0, le=2**53)] | None
 Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None
@@ -23,7 +24,7 @@ Penalty = Annotated[float, Meta(ge=-2, le=2)] | None
 Temperature = Annotated[float, Meta(ge=0, le=2)] | None
 Share = Annotated[float, Meta(ge=0, le=1)] | None
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None
-Bias = dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None
+Bias = Annotated[dict[str, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=MAX_BIASES)] | None
 StopText = Annotated[str, Meta(min_length=1, max_length=1024)]
 Stop = StopText | Annotated[list[StopText], Meta(max_length=16)] | None
 BadWord = Annotated[str, Meta(min_length=1, max_length=256)]

@@ -6,9 +6,9 @@ from farebox.gateway.completions.requests import ChatCompletionRequest, Completi
 from farebox.gateway.completions.writers.chat import ChatWriter
 from farebox.gateway.completions.writers.completion import CompletionWriter
 from farebox.gateway.endpoint import inference
+from farebox.gateway.gate.gate import Visit
 from farebox.gateway.gateway import Gateway
 from farebox.gateway.transport.wire import Wire
-from farebox.keys.tokens import KeyClaims
 
 
 @inference(
@@ -20,10 +20,10 @@ from farebox.keys.tokens import KeyClaims
     documentation=CHAT_COMPLETION,
 )
 async def create_chat_completion(
-    gateway: Gateway, request: ChatCompletionRequest, claims: KeyClaims, wire: Wire
+    gateway: Gateway, request: ChatCompletionRequest, visit: Visit, wire: Wire
 ) -> None:
     """Answer a conversation, whole or as server-sent events (`stream: true`)."""
-    await answer_completion(gateway, request, claims, wire, ChatWriter)
+    await answer_completion(gateway, request, visit, wire, ChatWriter)
 
 
 @inference(
@@ -34,8 +34,6 @@ async def create_chat_completion(
     tag="Completions",
     documentation=COMPLETION,
 )
-async def create_completion(
-    gateway: Gateway, request: CompletionRequest, claims: KeyClaims, wire: Wire
-) -> None:
+async def create_completion(gateway: Gateway, request: CompletionRequest, visit: Visit, wire: Wire) -> None:
     """Continue a text, several, or token ids."""
-    await answer_completion(gateway, request, claims, wire, CompletionWriter)
+    await answer_completion(gateway, request, visit, wire, CompletionWriter)

@@ -1,6 +1,7 @@
 """One admitted inference request, from the engine's first step to its settlement."""
 
 from contextlib import aclosing
+from functools import partial
 
 import structlog
 
@@ -12,6 +13,7 @@ from farebox.gateway.completions.writers.choices import ChoiceBuffer
 from farebox.gateway.completions.writers.events import DONE
 from farebox.gateway.completions.writers.writer import Writer
 from farebox.gateway.errors import GenerationFailed, GrammarStuck, InvalidParameter, LeaseLost, ShuttingDown
+from farebox.gateway.gate.fair_threads import FairThreads
 from farebox.gateway.models.backend import InferenceBackend
 from farebox.gateway.models.errors import ClosedError, RequestError
 from farebox.gateway.models.generation import Chunk, FinishReason, Generation, GenerationRequest
@@ -28,6 +30,9 @@ EVENT_STREAM: Headers = [
     (b"x-accel-buffering", b"no"),
 ]
 
+# Below this, writing an answer takes less time than the way to a thread and back.
+INLINE_PIECES = 2_000
+
 log = structlog.get_logger(__name__)
 
 
@@ -37,12 +42,21 @@ class CompletionRun:
     `execute` tells errors to the client instead of raising them. A task that is cancelled settles first.
     """
 
-    def __init__(self, job: CompletionJob, grant: Grant, meter: Meter, wire: Wire, writer: Writer) -> None:
+    def __init__(
+        self,
+        job: CompletionJob,
+        grant: Grant,
+        meter: Meter,
+        wire: Wire,
+        writer: Writer,
+        threads: FairThreads,
+    ) -> None:
         self._job = job
         self._grant = grant
         self._meter = meter
         self._wire = wire
         self._writer = writer
+        self._threads = threads
         self._responder = Responder(wire, grant.quotas)
         self._tally = Tally([len(prompt) for prompt in job.prompts], job.n)
         self._delivery = Delivery(self._tally, job.choices, grant.record_delivery)
@@ -79,7 +93,7 @@ class CompletionRun:
             self._submit(backend)
             self._grant.stop_when_lost(self.stop)
             await self._generate()
-            self._compose()
+            await self._compose()
             handed_over = not self._job.stream or self._delivery.tokens == self._tally.completion_tokens
             done = self._ended_well == self._job.choices
             # A whole answer is handed over after it is settled, if there is somebody to take it.
@@ -180,10 +194,15 @@ class CompletionRun:
         else:
             self._delivery.lost()
 
-    def _compose(self) -> None:
+    async def _compose(self) -> None:
         # Before it is billed: an answer that cannot be written must not be.
-        if not self._job.stream and self._ended_well == self._job.choices:
-            self._document = self._writer.document(self._buffers, self._tally.completion_usage())
+        if self._job.stream or self._ended_well < self._job.choices:
+            return
+        write = partial(self._writer.document, self._buffers, self._tally.completion_usage())
+        if sum(buffer.pieces for buffer in self._buffers) <= INLINE_PIECES:
+            self._document = write()
+        else:
+            self._document = await self._threads.run(self._grant.organization_id, write)
 
     async def _settle(self, status: Status) -> None:
         self._delivery.end()

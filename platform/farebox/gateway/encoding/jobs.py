@@ -95,12 +95,13 @@ def _embedding(backend: EncoderBackend, asked: EmbeddingRequest) -> Prepared:
 
     def write(found: Embeddings, _: str) -> bytes:
         vectors = found.vectors.astype("<f4")
-        data: list[list[float] | str] = (
+        data: list[msgspec.Raw] | list[str] = (
             [base64.b64encode(vector.tobytes()).decode() for vector in vectors]
             if asked.encoding_format == "base64"
-            else vectors.tolist()
+            # One at a time: a call that writes a megabyte of numbers keeps the interpreter to itself.
+            else [msgspec.Raw(_encode(vector.tolist())) for vector in vectors]
         )
-        items = [Embedding(index, vector) for index, vector in enumerate(data)]
+        items = [Embedding(index, vector) for index, vector in enumerate(data)]  # type: ignore[arg-type]
         return _encode(EmbeddingList(items, asked.model, _usage(found.usage)))
 
     return request, write

@@ -4,9 +4,9 @@ from farebox.gateway.encoding.answer import answer_encoding
 from farebox.gateway.encoding.documentation import CLASSIFICATION, EMBEDDING, RERANK
 from farebox.gateway.encoding.requests import ClassifyRequest, EmbeddingRequest, RerankRequest
 from farebox.gateway.endpoint import inference
+from farebox.gateway.gate.gate import Visit
 from farebox.gateway.gateway import Gateway
 from farebox.gateway.transport.wire import Wire
-from farebox.keys.tokens import KeyClaims
 
 
 @inference(
@@ -17,11 +17,9 @@ from farebox.keys.tokens import KeyClaims
     tag="Encoders",
     documentation=EMBEDDING,
 )
-async def create_embedding(
-    gateway: Gateway, request: EmbeddingRequest, claims: KeyClaims, wire: Wire
-) -> None:
+async def create_embedding(gateway: Gateway, request: EmbeddingRequest, visit: Visit, wire: Wire) -> None:
     """A vector for each text, whose distances tell how near their meanings are."""
-    await answer_encoding(gateway, request, claims, wire)
+    await answer_encoding(gateway, request, visit, wire)
 
 
 @inference(
@@ -32,9 +30,9 @@ async def create_embedding(
     tag="Encoders",
     documentation=RERANK,
 )
-async def create_rerank(gateway: Gateway, request: RerankRequest, claims: KeyClaims, wire: Wire) -> None:
+async def create_rerank(gateway: Gateway, request: RerankRequest, visit: Visit, wire: Wire) -> None:
     """How relevant each document is to a query, the most relevant first."""
-    await answer_encoding(gateway, request, claims, wire)
+    await answer_encoding(gateway, request, visit, wire)
 
 
 @inference(
@@ -45,8 +43,6 @@ async def create_rerank(gateway: Gateway, request: RerankRequest, claims: KeyCla
     tag="Encoders",
     documentation=CLASSIFICATION,
 )
-async def create_classification(
-    gateway: Gateway, request: ClassifyRequest, claims: KeyClaims, wire: Wire
-) -> None:
+async def create_classification(gateway: Gateway, request: ClassifyRequest, visit: Visit, wire: Wire) -> None:
     """Labels with their scores; of a model that labels tokens, the stretches of text it found."""
-    await answer_encoding(gateway, request, claims, wire)
+    await answer_encoding(gateway, request, visit, wire)

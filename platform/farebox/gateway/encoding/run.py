@@ -1,10 +1,12 @@
 """One request to an encoder, from admission to settlement."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from farebox.gateway.encoding.jobs import EncodingJob
 from farebox.gateway.errors import GenerationFailed, ShuttingDown
+from farebox.gateway.gate.fair_threads import FairThreads
 from farebox.gateway.models.encoder import EncoderUsage
 from farebox.gateway.models.errors import ClosedError, ComputeError
 from farebox.gateway.responder import Responder
@@ -18,11 +20,14 @@ from farebox.metering.settlement import Settlement, Status
 class EncodingRun:
     """An admitted request. `execute` tells errors to the client instead of raising them."""
 
-    def __init__(self, job: EncodingJob, grant: Grant, meter: Meter, wire: Wire) -> None:
+    def __init__(
+        self, job: EncodingJob, grant: Grant, meter: Meter, wire: Wire, writers: FairThreads
+    ) -> None:
         self._job = job
         self._grant = grant
         self._meter = meter
         self._wire = wire
+        self._writers = writers
         self._responder = Responder(wire, grant.quotas)
         self._computing: asyncio.Task[Any] | None = None
         self._stopped = False
@@ -62,7 +67,8 @@ class EncodingRun:
             if found is not None:
                 usage = found.usage
                 # Before it is billed: an answer that cannot be written must not be.
-                body = await asyncio.to_thread(self._job.write, found, self._grant.request_id.hex)
+                write = partial(self._job.write, found, self._grant.request_id.hex)
+                body = await self._writers.run(self._grant.organization_id, write)
             status = "cancelled" if body is None or self._wire.gone else "completed"
         finally:
             await self._settle(status, usage)

@@ -5,7 +5,6 @@ import asyncio
 from litestar import Response, Router, get
 from litestar.di import NamedDependency
 from msgspec import Struct
-from sqlalchemy import text
 
 from farebox.core.bodies import StrictRequest
 from farebox.core.database import Database
@@ -103,8 +102,7 @@ async def _answers_in_time(database: Database) -> bool:
 
 async def _answers(database: Database) -> bool:
     try:
-        async with database.transaction() as session:
-            await session.execute(text("SELECT 1"))
+        await database.probe()
     except Unavailable:
         return False
     return True

@@ -15,6 +15,9 @@ from farebox.gateway.transport.http_protocol import BoundedHttpProtocol
 # Longer than the idle time-outs of the usual load balancers (60 s), so that it is they who close.
 KEEP_ALIVE_SECONDS = 75
 
+# Browsers then come by https only (RFC 6797): a year, as is usual.
+HSTS_SECONDS = 31_536_000
+
 
 class DrainingServer(uvicorn.Server):
     """uvicorn's server, which goes on listening while it drains.
@@ -60,4 +63,6 @@ def server_config(app: Litestar, settings: Settings, **overrides: Any) -> uvicor
         "timeout_keep_alive": KEEP_ALIVE_SECONDS,
         "timeout_graceful_shutdown": int(DRAIN_SECONDS + CANCEL_SECONDS),
     }
+    if settings.public_url.startswith("https://"):
+        options["headers"] = [("strict-transport-security", f"max-age={HSTS_SECONDS}")]
     return uvicorn.Config(app, **(options | overrides))

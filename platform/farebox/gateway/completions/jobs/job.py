@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import msgspec
 
+from farebox.gateway.completions.jobs.bounds import check_answers, check_scores
 from farebox.gateway.completions.jobs.sampling import echoes, sampling_params
 from farebox.gateway.completions.jobs.tools import tool_parameters
 from farebox.gateway.completions.requests import (
-    MAX_CHOICES,
-    MAX_PROMPTS,
     ChatCompletionRequest,
     CompletionRequest,
     Sampling,
@@ -68,8 +67,9 @@ class CompletionJob(msgspec.Struct, frozen=True):
 
 
 def check_request(request: Sampling) -> None:
-    """Refuse what is not supported, and fields that contradict each other. Raises BadRequest."""
+    """Refuse what is not supported, is too much, or contradicts itself. Raises BadRequest."""
     refuse_unsupported(request)
+    check_answers(request)
     if request.stream_options is not None and not request.stream:
         raise InvalidParameter("`stream_options` goes with `stream: true` only.", "stream_options")
     if isinstance(request, ChatCompletionRequest):
@@ -93,21 +93,23 @@ def make_job(
     *,
     opened: bool = False,
 ) -> CompletionJob:
-    """Check the request against the model. Raises ContextLengthExceeded and InvalidParameter.
+    """Check the request against the model. Raises BadRequest.
 
     `opened`: the prompt itself begins the model's reasoning.
     """
     n = request.n or 1
-    if len(prompts) * n > max(MAX_CHOICES, MAX_PROMPTS):
-        raise InvalidParameter(f"{len(prompts)} prompts times n={n} are too many answers.", "n")
     options = request.stream_options
     max_tokens = _max_tokens(request, model.generator, prompts)
+    params = sampling_params(request, max_tokens, model.generator.defaults, bad_words)
+    if params.logprobs is not None and not request.stream:
+        echoed = max(map(len, prompts)) if params.echo else 0
+        check_scores(len(prompts) * n, max_tokens + echoed, params.logprobs)
     return CompletionJob(
         model=model,
         prompts=prompts,
         n=n,
         max_tokens=max_tokens,
-        params=sampling_params(request, max_tokens, model.generator.defaults, bad_words),
+        params=params,
         stream=bool(request.stream),
         include_usage=bool(options and options.include_usage),
         grammar=grammar,

@@ -1,12 +1,41 @@
 """A request's texts as tokens, and its grammar as automata: what only a model's own backend can make."""
 
+import msgspec
+
+from farebox.gateway.completions.jobs.grammars import grammar_spec
 from farebox.gateway.completions.jobs.tools import offered_tools
 from farebox.gateway.completions.messages import plain_message
-from farebox.gateway.completions.requests import MAX_PROMPTS, ChatCompletionRequest
+from farebox.gateway.completions.requests import ChatCompletionRequest, CompletionRequest
 from farebox.gateway.errors import InvalidParameter
 from farebox.gateway.models.backend import InferenceBackend
 from farebox.gateway.models.errors import RequestError, TemplateError
 from farebox.gateway.models.grammar import Grammar, GrammarSpec
+
+
+class ReadRequest(msgspec.Struct, frozen=True):
+    """A request as its model reads it: `opened` if the prompt itself begins the model's reasoning."""
+
+    prompts: list[list[int]]
+    opened: bool
+    spec: GrammarSpec | None
+    bad_words: tuple[tuple[int, ...], ...]
+
+
+def read_prompts(
+    backend: InferenceBackend, request: ChatCompletionRequest | CompletionRequest
+) -> ReadRequest:
+    """Tokenise all that there is to be; blocks for as long as that takes. Raises BadRequest."""
+    if isinstance(request, ChatCompletionRequest):
+        prompts = render_chat(backend, request)
+        opened = backend.opens_reasoning(prompts[0])
+    else:
+        prompts, opened = encode_prompts(backend, request.prompt), False
+    return ReadRequest(
+        prompts,
+        opened,
+        grammar_spec(request, backend.answer_format, opened=opened),
+        spell_bad_words(backend, request.bad_words or []),
+    )
 
 
 def render_chat(backend: InferenceBackend, request: ChatCompletionRequest) -> list[list[int]]:
@@ -25,8 +54,6 @@ def encode_prompts(backend: InferenceBackend, prompt: str | list[str | int | lis
         return [backend.encode(prompt)]
     if all(isinstance(item, int) for item in prompt):
         return [prompt]  # type: ignore[list-item]  # just checked
-    if len(prompt) > MAX_PROMPTS:
-        raise InvalidParameter(f"`prompt` has {len(prompt)} prompts; at most {MAX_PROMPTS}.", "prompt")
     prompts = []
     for item in prompt:
         if isinstance(item, int):

@@ -12,6 +12,7 @@ from farebox.gateway.completions.responses import (
     ChatCompletion,
     ChatCompletionChunk,
     ChoiceDelta,
+    ChoiceLogprobs,
     ChunkChoice,
     CompletionUsage,
     FinishReason,
@@ -24,7 +25,7 @@ from farebox.gateway.completions.writers.events import (
     plain_text_event,
     template_of,
 )
-from farebox.gateway.completions.writers.logprobs import chat_logprobs
+from farebox.gateway.completions.writers.logprobs import chat_logprobs, written_chat_logprobs
 from farebox.gateway.completions.writers.readings import Reading, read_answer
 from farebox.gateway.completions.writers.writer import AnswerHead
 from farebox.gateway.models.generation import Chunk
@@ -101,7 +102,9 @@ class ChatWriter:
         return "tool_calls" if called and reason == "stop" else reason  # type: ignore[return-value]
 
     def _choice(self, index: int, choice: ChoiceBuffer) -> ChatChoice:
-        logprobs = chat_logprobs(choice.logprobs) if self._head.with_logprobs else None
+        logprobs: ChoiceLogprobs | None = None
+        if self._head.with_logprobs:
+            logprobs = written_chat_logprobs(choice.logprobs)  # type: ignore[assignment]  # the same, as JSON
         text = "".join(choice.texts)
         reason: FinishReason = choice.finish_reason  # type: ignore[assignment]
         if self._head.new_parser is None:

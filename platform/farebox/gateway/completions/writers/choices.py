@@ -14,6 +14,12 @@ class ChoiceBuffer:
     logprobs: list[ScoredToken] = field(default_factory=list)
     finish_reason: str | None = None
 
+    @property
+    def pieces(self) -> int:
+        """How much there is to write: log-probabilities, and chunks of text."""
+        top = 0 if not self.logprobs or isinstance(self.logprobs[-1], str) else len(self.logprobs[-1].top)
+        return len(self.texts) + len(self.logprobs) * (1 + top)
+
     def add(self, chunk: Chunk) -> None:
         if chunk.prompt is not None:
             self.texts.append(chunk.prompt.text or "")

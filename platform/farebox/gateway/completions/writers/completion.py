@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from farebox.gateway.completions.responses import Completion, CompletionChoice, CompletionUsage
@@ -58,9 +59,9 @@ class CompletionWriter:
         return event(self._completion([], usage)) if self._head.include_usage else b""
 
     def document(self, choices: Sequence[ChoiceBuffer], usage: CompletionUsage) -> bytes:
-        return encode(
-            self._completion([self._choice(index, choice) for index, choice in enumerate(choices)], usage)
-        )
+        # One choice at a time: a call that writes megabytes keeps the interpreter to itself.
+        written = [msgspec.Raw(encode(self._choice(index, choice))) for index, choice in enumerate(choices)]
+        return encode(self._completion(written, usage))  # type: ignore[arg-type]  # the same, as JSON
 
     def _choice(self, index: int, choice: ChoiceBuffer) -> CompletionChoice:
         logprobs = legacy_logprobs(choice.logprobs, 0) if self._head.with_logprobs else None

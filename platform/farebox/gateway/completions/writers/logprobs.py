@@ -3,8 +3,11 @@
 from collections.abc import Iterable
 from typing import TypeAlias
 
+from msgspec import Raw
+
 from farebox.gateway.completions import responses
 from farebox.gateway.completions.responses import ChoiceLogprobs, LegacyLogprobs, TopLogprob
+from farebox.gateway.completions.writers.events import encode
 from farebox.gateway.models.generation import PromptDetails, TokenLogprob
 
 # A prompt's first token has its text alone, since nothing precedes it.
@@ -22,17 +25,22 @@ def scored_prompt(prompt: PromptDetails) -> list[ScoredToken]:
 
 def chat_logprobs(tokens: Iterable[ScoredToken]) -> ChoiceLogprobs:
     """As chat completions have them: one object for each token."""
-    return ChoiceLogprobs(
-        [
-            responses.TokenLogprob(
-                token.token,
-                token.logprob,
-                list(token.bytes),
-                [TopLogprob(other.token, other.logprob, list(other.bytes)) for other in token.top],
-            )
-            for token in tokens
-            if not isinstance(token, str)
-        ]
+    return ChoiceLogprobs([_scored(token) for token in tokens if not isinstance(token, str)])
+
+
+def written_chat_logprobs(tokens: Iterable[ScoredToken]) -> Raw:
+    """The same as JSON, token by token: one call that writes megabytes keeps the interpreter to itself."""
+    pieces = [encode(_scored(token)) for token in tokens if not isinstance(token, str)]
+    head, tail = encode(ChoiceLogprobs([])).split(b"[]")
+    return Raw(b"".join((head, b"[", b",".join(pieces), b"]", tail)))
+
+
+def _scored(token: TokenLogprob) -> responses.TokenLogprob:
+    return responses.TokenLogprob(
+        token.token,
+        token.logprob,
+        list(token.bytes),
+        [TopLogprob(other.token, other.logprob, list(other.bytes)) for other in token.top],
     )
 
 

@@ -1,0 +1,38 @@
+"""What the fields of a request multiply to, bounded before any of it is done."""
+
+from farebox.gateway.completions.requests import MAX_CHOICES, MAX_PROMPTS, CompletionRequest, Sampling
+from farebox.gateway.errors import InvalidParameter, TooMuchWork
+
+# Of an answer that is sent whole. At 100 bytes each they make a document of 25 MB.
+MAX_SCORES = 250_000
+
+
+def check_answers(request: Sampling) -> None:
+    """Raises InvalidParameter where prompts times `n` are too many answers."""
+    prompts, n = _prompts(request), request.n or 1
+    if prompts > MAX_PROMPTS:
+        raise InvalidParameter(f"`prompt` has {prompts} prompts; at most {MAX_PROMPTS}.", "prompt")
+    if prompts * n > max(MAX_CHOICES, MAX_PROMPTS):
+        raise InvalidParameter(f"{prompts} prompts times n={n} are too many answers.", "n")
+
+
+def check_scores(answers: int, tokens: int, top: int) -> None:
+    """Raises TooMuchWork where a whole answer would hold more than MAX_SCORES log-probabilities.
+
+    `tokens` of each of `answers` get one, and `top` others beside it.
+    """
+    scores = answers * tokens * (1 + top)
+    if scores > MAX_SCORES:
+        raise TooMuchWork(
+            f"{answers} answers of up to {tokens} tokens with {1 + top} log-probabilities each are {scores},"
+            f" of at most {MAX_SCORES} in one answer. Lower `max_tokens`, `n` or the log-probabilities,"
+            " or stream.",
+            "logprobs",
+        )
+
+
+def _prompts(request: Sampling) -> int:
+    if not isinstance(request, CompletionRequest) or isinstance(request.prompt, str):
+        return 1
+    # One prompt of token ids looks like a list of prompts.
+    return 1 if isinstance(request.prompt[0], int) else len(request.prompt)

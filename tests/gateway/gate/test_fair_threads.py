@@ -1,0 +1,85 @@
+"""Threads that tenants share: nobody's flood goes ahead of somebody who just came."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from uuid import UUID, uuid4
+
+import pytest
+
+from farebox.gateway.gate.fair_threads import FairThreads
+
+ATTACKER, OTHER, VICTIM = uuid4(), uuid4(), uuid4()
+
+
+class Held:
+    """Work that runs until it is let go, and notes that it began."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.go = threading.Event()
+
+    def __call__(self) -> None:
+        self.begun.set()
+        self.go.wait(10)
+
+
+async def begun(work: Held) -> bool:
+    return await asyncio.to_thread(work.begun.wait, 10)
+
+
+def noting(order: list[UUID], tenant: UUID) -> Callable[[], None]:
+    return lambda: order.append(tenant)
+
+
+async def test_one_tenant_has_one_thread_however_many_are_idle() -> None:
+    threads = FairThreads("test", threads=2)
+    first, second = Held(), Held()
+    flood = [asyncio.create_task(threads.run(ATTACKER, work)) for work in (first, second)]
+    assert await begun(first)
+    assert await asyncio.wait_for(threads.run(VICTIM, lambda: 7), 10) == 7
+    assert not second.begun.is_set()
+    first.go.set()
+    second.go.set()
+    await asyncio.gather(*flood)
+
+
+async def test_who_had_least_goes_first() -> None:
+    threads = FairThreads("test", threads=1)
+    order: list[UUID] = []
+    held = Held()
+    tasks = [asyncio.create_task(threads.run(OTHER, held))]
+    assert await begun(held)
+    tasks += [asyncio.create_task(threads.run(ATTACKER, noting(order, ATTACKER))) for _ in range(20)]
+    tasks += [asyncio.create_task(threads.run(VICTIM, noting(order, VICTIM)))]
+    await asyncio.sleep(0)
+    held.go.set()
+    await asyncio.gather(*tasks)
+    assert order.index(VICTIM) <= 1
+    assert len(order) == 21
+
+
+async def test_what_work_raises_reaches_who_asked_and_the_next_one_runs() -> None:
+    threads = FairThreads("test", threads=1)
+
+    def fail() -> None:
+        raise LookupError("nothing there")
+
+    with pytest.raises(LookupError, match="nothing there"):
+        await threads.run(ATTACKER, fail)
+    assert await threads.run(ATTACKER, lambda: 1) == 1
+
+
+async def test_who_gives_up_waiting_is_skipped() -> None:
+    threads = FairThreads("test", threads=1)
+    held, dropped = Held(), Held()
+    running = asyncio.create_task(threads.run(OTHER, held))
+    assert await begun(held)
+    waiting = asyncio.create_task(threads.run(VICTIM, dropped))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    held.go.set()
+    await running
+    assert await threads.run(VICTIM, lambda: 2) == 2
+    assert not dropped.begun.is_set()

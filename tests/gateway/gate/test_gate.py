@@ -1,0 +1,206 @@
+"""What a request meets before its body is read, and who pays for refusals."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+
+from farebox.core.database import Database
+from farebox.keys.service import revoke_key
+from farebox.keys.tokens import Keyring
+from tests.gateway.servers import RunningServer, ServerThread, make_settings
+from tests.gateway.watchdog import unstalled
+from tests.tenants.factories import Tenant, make_key, make_tenant
+
+CHAT = "/v1/chat/completions"
+JSON = {"content-type": "application/json"}
+GOOD: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
+LONG = GOOD | {"messages": [{"role": "user", "content": "The ferry leaves. " * 50_000}]}
+
+BAD_BODIES = {
+    "no JSON": (b"{", JSON),
+    "another field": (json.dumps(GOOD | {"foo": 1}).encode(), JSON),
+    "too large": (b" " * 1_100_000, JSON),
+    "no media type": (b"x", {"content-type": "text/plain"}),
+    "a model that is not": (json.dumps(GOOD | {"model": "nope"}).encode(), JSON),
+    "too long": (json.dumps(LONG).encode(), JSON),
+}
+
+
+@pytest.fixture(scope="module")
+def narrow(
+    database_url: str, offered: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """A server that bears twelve refusals at once, and two requests of a key before admission."""
+    assert offered == "tiny"
+    settings = make_settings(
+        tmp_path_factory.mktemp("narrow"), refused_requests_per_minute=72, pending_requests_per_key=2
+    )
+    thread = ServerThread(settings, database_url, None)
+    yield thread.start()
+    thread.stop()
+
+
+@pytest.fixture
+async def knocking(narrow: RunningServer, tenant: Tenant) -> AsyncIterator[httpx.AsyncClient]:
+    headers = {"authorization": f"Bearer {tenant.api_key}"}
+    async with httpx.AsyncClient(base_url=narrow.url, headers=headers, timeout=30) as client:
+        yield client
+
+
+async def revoke(database: Database, tenant: Tenant) -> None:
+    async with database.transaction(organization_id=tenant.organization_id) as session:
+        await revoke_key(session, organization_id=tenant.organization_id, key_id=tenant.key_id, actor_id=None)
+
+
+@pytest.mark.parametrize("fault", BAD_BODIES)
+async def test_a_revoked_key_is_told_nothing_of_its_body(
+    fault: str, http: httpx.AsyncClient, database: Database, tenant: Tenant
+) -> None:
+    content, headers = BAD_BODIES[fault]
+    living = await http.post(CHAT, content=content, headers=headers)
+    assert living.status_code in {400, 404, 413, 415}
+    await revoke(database, tenant)
+    revoked = await http.post(CHAT, content=content, headers=headers)
+    assert (revoked.status_code, revoked.json()["error"]["code"]) == (401, "invalid_api_key")
+
+
+async def test_the_body_of_a_revoked_key_is_not_waited_for(
+    server: RunningServer, database: Database, tenant: Tenant
+) -> None:
+    await revoke(database, tenant)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {tenant.api_key}\r\n"
+    head += "Content-Type: application/json\r\nContent-Length: 900000\r\n\r\n"
+    writer.write(head.encode())
+    answered = await asyncio.wait_for(reader.readline(), 10)
+    writer.close()
+    assert b" 401 " in answered
+
+
+async def test_long_texts_of_every_shape_leave_the_loop_alone(
+    server: RunningServer, http: httpx.AsyncClient
+) -> None:
+    text = LONG["messages"][0]["content"]
+    parts = [{"type": "text", "text": text}]
+    called = {"name": "f", "arguments": json.dumps({"a": text})}
+    tool = {"name": "f", "parameters": {"type": "object", "description": text}}
+    bodies = [
+        GOOD | {"messages": [{"role": "user", "content": parts}]},
+        GOOD | {"messages": [{"role": "user", "content": ""}] * 20_000},
+        GOOD | {"messages": [{"role": "assistant", "content": "y", "reasoning_content": text}]},
+        GOOD
+        | {
+            "messages": [
+                {
+                    "role": "assistant",
+                    "tool_calls": [{"id": "a", "type": "function", "function": called}],
+                }
+            ]
+        },
+        GOOD | {"tools": [{"type": "function", "function": tool}]},
+    ]
+    for body in bodies:
+        async with unstalled(server):
+            answer = await http.post(CHAT, json=body)
+        assert answer.status_code in {200, 400}, answer.text
+
+
+async def test_refusals_are_counted_whatever_they_are_for(
+    knocking: httpx.AsyncClient, database: Database, keyring: Keyring, narrow: RunningServer
+) -> None:
+    broke = await make_tenant(database, keyring)
+    headers = {"authorization": f"Bearer {broke.api_key}"}
+    statuses = [(await knocking.post(CHAT, json=GOOD, headers=headers)).status_code for _ in range(6)]
+    statuses += [
+        (await knocking.post(CHAT, json=GOOD | {"foo": 1}, headers=headers)).status_code for _ in range(6)
+    ]
+    assert statuses == [402] * 6 + [400] * 6
+    # A refusal comes back in 0.8 s, so one more may have got through.
+    refused = [await knocking.post(CHAT, json=GOOD, headers=headers) for _ in range(30)]
+    told = [answer for answer in refused if answer.status_code == 429]
+    assert len(told) >= 15
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in told)
+    # Nobody else is any worse off.
+    assert (await knocking.post(CHAT, json=GOOD)).status_code == 200
+
+
+async def test_a_revoked_keys_refusals_are_its_own(
+    knocking: httpx.AsyncClient, database: Database, keyring: Keyring, tenant: Tenant
+) -> None:
+    other = await make_key(database, keyring, tenant)
+    await revoke(database, tenant)
+    statuses = {(await knocking.post(CHAT, json=GOOD)).status_code for _ in range(40)}
+    assert statuses == {401, 429}
+    headers = {"authorization": f"Bearer {other.token}"}
+    assert (await knocking.post(CHAT, json=GOOD, headers=headers)).status_code == 200
+
+
+async def test_a_key_has_so_many_requests_before_admission_and_no_more(
+    narrow: RunningServer, knocking: httpx.AsyncClient, database: Database, keyring: Keyring, tenant: Tenant
+) -> None:
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {tenant.api_key}\r\n"
+    head += "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    writers = []
+    for _ in range(2):
+        _, writer = await asyncio.open_connection("127.0.0.1", narrow.port)
+        writer.write(head.encode())
+        writers.append(writer)
+    statuses: list[int] = []
+    async with asyncio.timeout(10):
+        while 429 not in statuses:
+            statuses.append((await knocking.post(CHAT, json=GOOD)).status_code)
+    other = await make_tenant(database, keyring, balance=Decimal(1))
+    headers = {"authorization": f"Bearer {other.api_key}"}
+    assert (await knocking.post(CHAT, json=GOOD, headers=headers)).status_code == 200
+    for writer in writers:
+        writer.close()
+    async with asyncio.timeout(10):
+        while (await knocking.post(CHAT, json=GOOD)).status_code != 200:
+            pass
+
+
+@pytest.fixture
+async def listed(database: Database, keyring: Keyring) -> Tenant:
+    """A tenant whose key may call another model only."""
+    return await make_tenant(database, keyring, balance=Decimal(1), models=["other"])
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        (CHAT, {"max_tokens": 100_000}),
+        (CHAT, {"messages": LONG["messages"]}),
+        (
+            CHAT,
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"$ref": 1}}}},
+        ),
+        ("/v1/completions", {"prompt": [10**6], "messages": None}),
+        ("/v1/embeddings", {"input": "x", "messages": None, "max_tokens": None}),
+    ],
+)
+async def test_an_allow_list_hides_what_other_models_are(
+    path: str, fields: dict[str, Any], http: httpx.AsyncClient, listed: Tenant
+) -> None:
+    body = {name: value for name, value in (GOOD | fields).items() if value is not None}
+    headers = {"authorization": f"Bearer {listed.api_key}"}
+    hidden = await http.post(path, json=body, headers=headers)
+    absent = await http.post(path, json=body | {"model": "nope"}, headers=headers)
+    assert (hidden.status_code, hidden.json()["error"]["code"]) == (404, "model_not_found")
+    assert hidden.json()["error"]["message"] == absent.json()["error"]["message"].replace("nope", "tiny")
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/organization/costs?start_time=0", CHAT])
+async def test_two_authorization_headers_are_refused(
+    path: str, server: RunningServer, tenant: Tenant
+) -> None:
+    good = f"Bearer {tenant.api_key}"
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        method = "POST" if path == CHAT else "GET"
+        headers = [("authorization", good), ("authorization", good)]
+        answer = await client.request(method, path, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "duplicate_header")

@@ -1,0 +1,60 @@
+"""No more projects and keys than the operator allows, however many are made at a time."""
+
+import asyncio
+
+import pytest
+
+from farebox.core.database import Database
+from farebox.core.errors import Conflict
+from farebox.keys.service import create_key, list_keys, revoke_key
+from farebox.tenants.organizations import archive_project, create_project, list_projects
+from tests.tenants.factories import make_account, make_keyring
+
+
+async def test_projects_made_at_the_same_time_stay_below_the_ceiling(database: Database) -> None:
+    account = await make_account(database)
+    organization_id = account.organization_id
+
+    async def make() -> None:
+        async with database.transaction(organization_id=organization_id) as session:
+            await create_project(
+                session, organization_id=organization_id, name="p", actor_id=account.user_id, at_most=3
+            )
+
+    made = await asyncio.gather(*[make() for _ in range(8)], return_exceptions=True)
+    refused = [error for error in made if isinstance(error, Conflict)]
+    assert (made.count(None), len(refused)) == (2, 6)
+    assert "3 projects" in str(refused[0])
+    async with database.transaction(organization_id=organization_id) as session:
+        projects = await list_projects(session, organization_id)
+        assert len(projects) == 3
+        await archive_project(
+            session, organization_id=organization_id, project_id=projects[-1].id, actor_id=account.user_id
+        )
+    await make()
+
+
+async def test_keys_count_while_they_live_and_for_a_day(database: Database) -> None:
+    account, keyring = await make_account(database), await make_keyring(database)
+    organization_id = account.organization_id
+
+    async def make() -> None:
+        async with database.transaction(organization_id=organization_id) as session:
+            await create_key(
+                session,
+                keyring,
+                organization_id=organization_id,
+                project_id=account.project_id,
+                name="k",
+                user_id=account.user_id,
+                at_most=4,
+            )
+
+    made = await asyncio.gather(*[make() for _ in range(6)], return_exceptions=True)
+    assert sum(isinstance(error, Conflict) for error in made) == 2
+    async with database.transaction(organization_id=organization_id) as session:
+        keys = await list_keys(session, organization_id=organization_id)
+        assert len(keys) == 4
+        await revoke_key(session, organization_id=organization_id, key_id=keys[0].id, actor_id=None)
+    with pytest.raises(Conflict, match="4 API keys"):
+        await make()

@@ -17,6 +17,7 @@ from farebox_engine.checkpoint.json_file import read_json, read_optional_json
 from farebox_engine.encoders.models.config import EncoderConfig
 from farebox_engine.encoders.sentence import SentenceSettings
 from farebox_engine.errors import LoadError, RequestError
+from farebox_engine.tokenization.tokenizer import refuse_other_vocabulary
 
 Text = str | tuple[str, str] | Sequence[int]
 """A text, a pair of texts, or token ids that are taken as they are."""
@@ -83,12 +84,7 @@ class EncoderTokenizer:
         names = own.get("model_input_names")
         if isinstance(names, list) and "token_type_ids" not in names:
             tokenizer._has_types = False
-        size = max(tokenizer._whole.get_vocab().values(), default=-1) + 1
-        if size > config.vocab_size:
-            raise LoadError(
-                f"{folder}/tokenizer.json has {size} tokens, but the model knows only {config.vocab_size}; "
-                "use the tokenizer that the model was trained with."
-            )
+        refuse_other_vocabulary(folder, description, tokenizer._whole, config.vocab_size)
         return tokenizer
 
     def encode(
@@ -110,6 +106,10 @@ class EncoderTokenizer:
                 tokens = self._tokens(next(encodings), offsets)
             else:
                 tokens = self._given(cast(Sequence[int], text), number, truncate)
+            if (tokens.ids >= self._vocab_size).any():
+                raise RequestError(
+                    f"Input {number} has a token that this model does not know; leave it out.", "input"
+                )
             if not 1 <= len(tokens) <= self.max_length:
                 raise RequestError(
                     f"Input {number} has {len(tokens)} tokens; this model takes from 1 to {self.max_length}. "

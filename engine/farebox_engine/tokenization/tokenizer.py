@@ -31,14 +31,20 @@ class ChatTokenizer:
     """
 
     def __init__(
-        self, description: Mapping[str, object], template: str | None, special: Mapping[str, str]
+        self,
+        description: Mapping[str, object],
+        template: str | None,
+        special: Mapping[str, str],
+        vocab_size: int | None = None,
     ) -> None:
         """`description` is the content of tokenizer.json; `special` maps names such as "bos_token" to tokens.
+
+        Added tokens that a model of `vocab_size` has no row for are control tokens: no text becomes one.
 
         Raises:
             LoadError: the tokenizer or the template cannot be used.
         """
-        controls = _control_tokens(description, template or "")
+        controls = _control_tokens(description, template or "", vocab_size)
         self._tokenizer = _build(description)
         self._plain = _build(_with_all_special(description, controls))
         # Added tokens marked special are now left alone by the tokenizer when it meets them in a text.
@@ -63,21 +69,12 @@ class ChatTokenizer:
             if (text := _token_text(settings.get(name)))
         }
         try:
-            tokenizer = cls(read_json(folder / "tokenizer.json"), _template_source(folder, settings), special)
+            description = read_json(folder / "tokenizer.json")
+            tokenizer = cls(description, _template_source(folder, settings), special, vocab_size)
         except LoadError as error:
             raise LoadError(f"{folder}: {error}") from error
-        size = tokenizer.size
-        if size > vocab_size:
-            raise LoadError(
-                f"{folder}/tokenizer.json has {size} tokens, but the model knows only {vocab_size}; "
-                "use the tokenizer that the model was trained with."
-            )
+        refuse_other_vocabulary(folder, description, tokenizer._tokenizer, vocab_size)
         return tokenizer
-
-    @property
-    def size(self) -> int:
-        """One more than the largest token id."""
-        return max(self._tokenizer.get_vocab().values(), default=-1) + 1
 
     @property
     def has_chat_template(self) -> bool:
@@ -239,16 +236,40 @@ def _added_tokens(description: Mapping[str, object]) -> list[dict[str, object]]:
     return cast(list[dict[str, object]], entries)
 
 
-def _control_tokens(description: Mapping[str, object], template: str) -> dict[str, int]:
-    """Special tokens, and added tokens that the chat template writes, such as <tool_call>.
+def refuse_other_vocabulary(
+    folder: Path, description: Mapping[str, object], tokenizer: Tokenizer, vocab_size: int
+) -> None:
+    """Refuse a tokenizer whose own vocabulary is larger than the model's.
+
+    Added tokens may lie past the model's last row, as Gemma 3's <image_soft_token> does: the model
+    never writes them, and a prompt that has one is refused.
+
+    Raises:
+        LoadError: it is another model's.
+    """
+    added = {entry["id"] for entry in _added_tokens(description)}
+    size = max((token for token in tokenizer.get_vocab().values() if token not in added), default=-1) + 1
+    if size > vocab_size:
+        raise LoadError(
+            f"{folder}/tokenizer.json has {size} tokens, but the model knows only {vocab_size}; "
+            "use the tokenizer that the model was trained with."
+        )
+
+
+def _control_tokens(
+    description: Mapping[str, object], template: str, vocab_size: int | None
+) -> dict[str, int]:
+    """Special tokens, and added tokens that the chat template writes (<tool_call>) or that the model lacks.
 
     Other added tokens (runs of spaces, HTML tags) are ordinary vocabulary.
     """
-    return {
-        content: cast(int, entry["id"])
-        for entry in _added_tokens(description)
-        if (content := cast(str, entry["content"])).strip() and (entry.get("special") or content in template)
-    }
+    found: dict[str, int] = {}
+    for entry in _added_tokens(description):
+        content, token = cast(str, entry["content"]), cast(int, entry["id"])
+        unknown = vocab_size is not None and token >= vocab_size
+        if content.strip() and (entry.get("special") or unknown or content in template):
+            found[content] = token
+    return found
 
 
 def _with_all_special(description: Mapping[str, object], controls: Mapping[str, int]) -> dict[str, object]:

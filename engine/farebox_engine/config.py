@@ -13,6 +13,17 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 
 @dataclass(frozen=True, slots=True)
+class CacheRoom:
+    """What a model's KV cache may take beside those of others, in bytes.
+
+    That is `share`, or one context if that is more, but never more than is `left`.
+    """
+
+    share: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
 class EngineConfig:
     """Settings of one engine; None means chosen for the machine and the model.
 
@@ -20,7 +31,8 @@ class EngineConfig:
     by default fp32 on a CPU, where bf16 is slow without special instructions, and bf16 on
     a GPU. `context_length` may shorten the model's own. `kv_cache_bytes` bounds the cache
     (by default 1 GiB on a CPU, 80 % of the free memory on a GPU; never less than one full
-    context). `step_tokens` bounds the tokens computed in one step, and with them how long
+    context). Where models share a CPU's memory, `cache_room` lowers that default. `step_tokens`
+    bounds the tokens computed in one step, and with them how long
     a long prompt holds up the others. `threads` is the number of CPU threads per step, by
     default the number of physical cores. `quantization` "int8" computes linear layers on
     a CPU in int8, and keeps their weights in int8 on a GPU; "fp8" computes them in fp8
@@ -43,6 +55,7 @@ class EngineConfig:
     context_length: int | None = None
     block_size: int = 16
     kv_cache_bytes: int | None = None
+    cache_room: CacheRoom | None = None
     step_tokens: int | None = None
     max_running: int | None = None
     threads: int | None = None

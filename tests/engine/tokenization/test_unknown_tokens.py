@@ -30,7 +30,7 @@ def add_token(folder: Path, *, special: bool, count: int = 1) -> int:
     tokenizer.add_tokens([f"<fill_{number}>" for number in range(rows - tokenizer.get_vocab_size())])
     add([AddedToken(name, special=special, normalized=False) for name in names])
     tokenizer.save(str(path))
-    return int(tokenizer.token_to_id(FAR))
+    return int(tokenizer.get_vocab()[FAR])
 
 
 def settings(folder: Path, **changes: Any) -> None:

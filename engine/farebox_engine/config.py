@@ -32,8 +32,8 @@ class EngineConfig:
     a GPU. `context_length` may shorten the model's own. `kv_cache_bytes` bounds the cache
     (by default 1 GiB on a CPU, 80 % of the free memory on a GPU; never less than one full
     context). Where models share a CPU's memory, `cache_room` lowers that default. `step_tokens`
-    bounds the tokens computed in one step, and with them how long
-    a long prompt holds up the others. `threads` is the number of CPU threads per step, by
+    bounds the tokens computed in one step, and with them how long a long prompt holds up the
+    others. `threads` is the number of CPU threads per step, by
     default the number of physical cores. `quantization` "int8" computes linear layers on
     a CPU in int8, and keeps their weights in int8 on a GPU; "fp8" computes them in fp8
     (e4m3) on a GPU that can (Ada, Hopper and newer). Both are faster than the model's own

@@ -75,8 +75,8 @@ def load_seq2seq(folder: str | Path, *, device: torch.device, dtype: torch.dtype
 def _tokenizer(folder: Path, vocab_size: int) -> ChatTokenizer:
     if not (folder / "tokenizer.json").exists() and any(folder.glob("*.spm")):
         raise LoadError(
-            f"{folder} has its tokenizer as two SentencePiece files; convert them to one tokenizer.json "
-            "(transformers' convert_slow_tokenizer) and put that beside them."
+            f"{folder} has its tokenizer as SentencePiece files (*.spm), which are not read; put a "
+            "tokenizer.json beside them that numbers the tokens as its vocab.json does."
         )
     return ChatTokenizer.load(folder, vocab_size)
 

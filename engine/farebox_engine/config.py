@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from farebox_engine.errors import LoadError
+from farebox_engine.errors import CacheShortage, LoadError
 
+_CPU_CACHE_BYTES = 1 << 30
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -123,6 +124,19 @@ class EngineConfig:
         if device.type != "cpu":
             return 0
         return 8 if self.speculative_tokens is None else self.speculative_tokens
+
+    def cpu_cache_bytes(self, needed: int) -> int:
+        """Bytes for a cache in the memory of a CPU, of which one context takes `needed`.
+
+        Raises:
+            CacheShortage: other models have left less than that.
+        """
+        room = self.cache_room
+        if room is None:
+            return _CPU_CACHE_BYTES
+        if needed > room.left:
+            raise CacheShortage(needed, room.left)
+        return min(_CPU_CACHE_BYTES, room.share)
 
     def cpu_threads(self) -> int:
         return self.threads or _physical_cores()

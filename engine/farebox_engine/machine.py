@@ -8,10 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from farebox_engine.config import EngineConfig
-from farebox_engine.errors import CacheShortage, LoadError
-
-_CPU_CACHE_BYTES = 1 << 30
+from farebox_engine.errors import LoadError
 
 
 def check_context(device: torch.device, *, tokens: int, needed: int) -> None:
@@ -26,20 +23,6 @@ def check_context(device: torch.device, *, tokens: int, needed: int) -> None:
             f"One context of {tokens} tokens needs {needed} bytes of cache, more than the {memory} bytes of "
             "memory here; choose a shorter context_length, or shorten the model's in its config.json."
         )
-
-
-def cpu_budget(config: EngineConfig, needed: int) -> int:
-    """Bytes for a cache in the memory of a CPU, of which one context takes `needed`.
-
-    Raises:
-        CacheShortage: other models have left less than that.
-    """
-    room = config.cache_room
-    if room is None:
-        return _CPU_CACHE_BYTES
-    if needed > room.left:
-        raise CacheShortage(needed, room.left)
-    return min(_CPU_CACHE_BYTES, room.share)
 
 
 def is_shortage(error: Exception) -> bool:

@@ -7,7 +7,7 @@ import torch
 from farebox_engine.config import EngineConfig
 from farebox_engine.errors import LoadError
 from farebox_engine.execution.kv_cache import KVShape
-from farebox_engine.machine import check_context, cpu_budget
+from farebox_engine.machine import check_context
 from farebox_engine.models.loader import LoadedModel
 
 _GPU_FREE_SHARE = 0.8  # the rest is for activations and the allocator's slack
@@ -51,7 +51,7 @@ def num_blocks(loaded: LoadedModel, config: EngineConfig, context: int) -> int:
         free, _ = torch.cuda.mem_get_info(loaded.device)
         budget = int(free * _GPU_FREE_SHARE)
     else:
-        budget = cpu_budget(config, least * block_bytes)
+        budget = config.cpu_cache_bytes(least * block_bytes)
     # More than every running sequence at full length can never be used.
     most = least * config.running_limit(loaded.device)
     return max(least, min(most, budget // block_bytes))

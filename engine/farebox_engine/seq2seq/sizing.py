@@ -8,7 +8,7 @@ import torch
 
 from farebox_engine.config import EngineConfig
 from farebox_engine.errors import LoadError
-from farebox_engine.machine import check_context, cpu_budget
+from farebox_engine.machine import check_context
 from farebox_engine.scheduling.sequence import Sequence
 from farebox_engine.seq2seq.loader import LoadedSeq2Seq
 
@@ -80,6 +80,6 @@ def _budget(loaded: LoadedSeq2Seq, config: EngineConfig, needed: int) -> int:
     if config.kv_cache_bytes is not None:
         return config.kv_cache_bytes
     if loaded.device.type != "cuda":
-        return cpu_budget(config, needed)
+        return config.cpu_cache_bytes(needed)
     free, _ = torch.cuda.mem_get_info(loaded.device)
     return int(free * _GPU_FREE_SHARE)

@@ -7,9 +7,21 @@ from dataclasses import dataclass
 
 import torch
 
-from farebox_engine.errors import LoadError
+from farebox_engine.errors import CacheShortage, LoadError
 
+_CPU_CACHE_BYTES = 1 << 30
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRoom:
+    """What a model's KV cache may take beside those of others, in bytes.
+
+    That is `share`, or one context if that is more, but never more than is `left`.
+    """
+
+    share: int
+    left: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +32,9 @@ class EngineConfig:
     by default fp32 on a CPU, where bf16 is slow without special instructions, and bf16 on
     a GPU. `context_length` may shorten the model's own. `kv_cache_bytes` bounds the cache
     (by default 1 GiB on a CPU, 80 % of the free memory on a GPU; never less than one full
-    context). `step_tokens` bounds the tokens computed in one step, and with them how long
-    a long prompt holds up the others. `threads` is the number of CPU threads per step, by
+    context). Where models share a CPU's memory, `cache_room` lowers that default. `step_tokens`
+    bounds the tokens computed in one step, and with them how long a long prompt holds up the
+    others. `threads` is the number of CPU threads per step, by
     default the number of physical cores. `quantization` "int8" computes linear layers on
     a CPU in int8, and keeps their weights in int8 on a GPU; "fp8" computes them in fp8
     (e4m3) on a GPU that can (Ada, Hopper and newer). Both are faster than the model's own
@@ -43,6 +56,7 @@ class EngineConfig:
     context_length: int | None = None
     block_size: int = 16
     kv_cache_bytes: int | None = None
+    cache_room: CacheRoom | None = None
     step_tokens: int | None = None
     max_running: int | None = None
     threads: int | None = None
@@ -110,6 +124,19 @@ class EngineConfig:
         if device.type != "cpu":
             return 0
         return 8 if self.speculative_tokens is None else self.speculative_tokens
+
+    def cpu_cache_bytes(self, needed: int) -> int:
+        """Bytes for a cache in the memory of a CPU, of which one context takes `needed`.
+
+        Raises:
+            CacheShortage: other models have left less than that.
+        """
+        room = self.cache_room
+        if room is None:
+            return _CPU_CACHE_BYTES
+        if needed > room.left:
+            raise CacheShortage(needed, room.left)
+        return min(_CPU_CACHE_BYTES, room.share)
 
     def cpu_threads(self) -> int:
         return self.threads or _physical_cores()

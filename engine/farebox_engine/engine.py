@@ -52,6 +52,7 @@ class Engine:
             else:
                 parts = assemble_decoder(loaded, config, layout or Layout())
         self.context_length = parts.context_length
+        self.cache_bytes = parts.core.stats().total_blocks * parts.block_bytes
         self.model_hash = parts.model_hash
         self.defaults = parts.defaults
         self._core = parts.core

@@ -2,6 +2,7 @@
 
 EngineError
 ├── LoadError       a checkpoint folder that cannot be served
+│   └── CacheShortage   one whose cache does not fit beside those of others
 ├── RequestError    a request that this model cannot run; ``param`` names the field at fault
 ├── ComputeError    a step that failed, or whose results are not numbers
 ├── TemplateError   a chat template that fails, or that refuses the messages
@@ -15,6 +16,14 @@ class EngineError(Exception):
 
 class LoadError(EngineError):
     """The checkpoint folder cannot be served."""
+
+
+class CacheShortage(LoadError):
+    """A model's KV cache does not fit beside those of others. `needed` are the bytes of one context."""
+
+    def __init__(self, needed: int, left: int) -> None:
+        super().__init__(f"The cache of one context needs {needed} bytes, and {left} are left.")
+        self.needed = needed
 
 
 class RequestError(EngineError):

@@ -57,6 +57,7 @@ def assemble_decoder(loaded: LoadedModel, config: EngineConfig, layout: Layout) 
         intake=DecoderIntake(loaded, context, adapters),
         tokenizer=loaded.tokenizer,
         context_length=context,
+        block_bytes=KVShape.of_decoder(loaded.config).bytes_per_token(loaded.dtype) * config.block_size,
         model_hash=loaded.model_hash,
         defaults=loaded.defaults,
         grammars=GrammarCompiler(

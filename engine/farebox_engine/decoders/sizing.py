@@ -10,7 +10,6 @@ from farebox_engine.execution.kv_cache import KVShape
 from farebox_engine.machine import check_context
 from farebox_engine.models.loader import LoadedModel
 
-_CPU_CACHE_BYTES = 1 << 30
 _GPU_FREE_SHARE = 0.8  # the rest is for activations and the allocator's slack
 
 
@@ -35,7 +34,7 @@ def num_blocks(loaded: LoadedModel, config: EngineConfig, context: int) -> int:
     """KV blocks that fit into the memory meant for them; at least enough for one full context.
 
     Raises:
-        LoadError: `kv_cache_bytes`, or all memory there is, holds less than one context.
+        LoadError: `kv_cache_bytes`, `cache_room` or all memory there is holds less than one context.
     """
     block_bytes = KVShape.of_decoder(loaded.config).bytes_per_token(loaded.dtype) * config.block_size
     least = -(-context // config.block_size)
@@ -52,7 +51,7 @@ def num_blocks(loaded: LoadedModel, config: EngineConfig, context: int) -> int:
         free, _ = torch.cuda.mem_get_info(loaded.device)
         budget = int(free * _GPU_FREE_SHARE)
     else:
-        budget = _CPU_CACHE_BYTES
+        budget = config.cpu_cache_bytes(least * block_bytes)
     # More than every running sequence at full length can never be used.
     most = least * config.running_limit(loaded.device)
     return max(least, min(most, budget // block_bytes))

@@ -12,7 +12,7 @@ import torch
 
 from farebox_engine.checkpoint.fields import Fields
 from farebox_engine.checkpoint.folder import count_parameters, open_folder
-from farebox_engine.encoders.models.config import EncoderConfig, Task, read_task
+from farebox_engine.encoders.models.config import EncoderConfig, Task, has_tied_head, read_task
 from farebox_engine.encoders.models.pooling import SentenceHead
 from farebox_engine.encoders.models.registry import ENCODERS, EncoderModel
 from farebox_engine.encoders.models.weights import load_encoder_weights
@@ -58,7 +58,12 @@ def load_encoder(
         pooler = read_head(checkpoint.path, config.hidden_size) if task is Task.EMBED else None
         model = checkpoint.load_module(
             lambda: family.build(config, task),
-            partial(load_encoder_weights, names=family.names, labels_tokens=task is Task.LABEL_TOKENS),
+            partial(
+                load_encoder_weights,
+                names=family.names,
+                labels_tokens=task is Task.LABEL_TOKENS,
+                tied=has_tied_head(description),
+            ),
             layers=config.num_layers,
             device=device,
             dtype=dtype,

@@ -16,6 +16,7 @@ from farebox_engine.checkpoint.json_file import read_json, read_optional_json
 from farebox_engine.encoders.models.config import EncoderConfig
 from farebox_engine.encoders.sentence import SentenceSettings
 from farebox_engine.errors import LoadError, RequestError
+from farebox_engine.tokenization.special_tokens import refuse_other_vocabulary
 
 Text = str | Sequence[int]
 """A text, or token ids that are taken as they are."""
@@ -82,12 +83,7 @@ class EncoderTokenizer:
         names = own.get("model_input_names")
         if isinstance(names, list) and "token_type_ids" not in names:
             tokenizer._has_types = False
-        size = max(tokenizer._whole.get_vocab().values(), default=-1) + 1
-        if size > config.vocab_size:
-            raise LoadError(
-                f"{folder}/tokenizer.json has {size} tokens, but the model knows only {config.vocab_size}; "
-                "use the tokenizer that the model was trained with."
-            )
+        refuse_other_vocabulary(folder, description, tokenizer._whole, config.vocab_size)
         return tokenizer
 
     def encode(
@@ -110,7 +106,7 @@ class EncoderTokenizer:
                 tokens = self._tokens(next(encodings), offsets)
             else:
                 tokens = self._given(text, number, truncate)
-            self._check_length(len(tokens), number)
+            self._check(tokens, number)
             found.append(tokens)
         return found
 
@@ -135,12 +131,19 @@ class EncoderTokenizer:
         for number, other in enumerate(others):
             pair = join(one, other)
             tokens = self._tokens(pair, offsets=False)
-            self._check_length(len(tokens), number)
+            self._check(tokens, number)
             if self._has_types and self._whole.post_processor is None:
                 # Nothing but a post-processor tells the parts of a pair that is put together here.
                 tokens = Tokens(tokens.ids, np.array(pair.sequence_ids, dtype=np.int64))
             found.append(tokens)
         return found
+
+    def _check(self, tokens: Tokens, number: int) -> None:
+        if (tokens.ids >= self._vocab_size).any():
+            raise RequestError(
+                f"Input {number} has a token that this model does not know; leave it out.", "input"
+            )
+        self._check_length(len(tokens), number)
 
     def _check_length(self, length: int, number: int) -> None:
         if not 1 <= length <= self.max_length:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -19,7 +19,7 @@ from farebox_engine.layers.attention import AttentionRule, SelfAttention
 from farebox_engine.layers.block import PreNormBlock
 from farebox_engine.layers.mlp import gelu_tanh
 from farebox_engine.models.decoder import Decoder
-from farebox_engine.models.weights import Naming, load_weights
+from farebox_engine.models.weights import Naming
 
 GPT2_NAMING = Naming(
     prefix="transformer.",
@@ -130,9 +130,3 @@ class GPT2LMHeadModel(Decoder):
         """See `Decoder.embed`."""
         hidden: Tensor = super().embed(tokens, positions) + self.embed_positions(positions)
         return hidden
-
-
-def load_gpt2(model: GPT2LMHeadModel, tensors: Mapping[str, Tensor]) -> None:
-    """As `load_weights`; the first checkpoints were saved without the prefix."""
-    prefixed = any(name.startswith(GPT2_NAMING.prefix) for name in tensors)
-    load_weights(model, tensors, GPT2_NAMING if prefixed else replace(GPT2_NAMING, prefix=""))

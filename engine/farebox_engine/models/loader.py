@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +17,7 @@ from farebox_engine.checkpoint.tensors import outline_module
 from farebox_engine.errors import LoadError
 from farebox_engine.models.registry import FAMILIES, CausalLM, Family
 from farebox_engine.models.sampling_defaults import GenerationDefaults
-from farebox_engine.models.weights import Naming
+from farebox_engine.models.weights import Naming, has_own_head
 from farebox_engine.tokenization.tokenizer import ChatTokenizer
 
 
@@ -47,6 +47,8 @@ def load_model(folder: str | Path, *, device: torch.device, dtype: torch.dtype) 
     with open_folder(folder, FAMILIES) as checkpoint:
         family = checkpoint.family
         config = family.read_config(checkpoint.description)
+        if config.tie_word_embeddings and has_own_head(checkpoint.tensors, family.naming):
+            config = replace(config, tie_word_embeddings=False)
         defaults = GenerationDefaults.read(checkpoint.path)
         model = checkpoint.load_module(
             lambda: family.build(config), family.load, layers=config.num_layers, device=device, dtype=dtype

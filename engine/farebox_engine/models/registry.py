@@ -14,7 +14,7 @@ from farebox_engine.checkpoint.families import Families
 from farebox_engine.layers.attention import AttentionBackend
 from farebox_engine.models.gemma2 import Gemma2ForCausalLM, read_gemma2
 from farebox_engine.models.gemma3 import Gemma3ForCausalLM, read_gemma3
-from farebox_engine.models.gpt2 import GPT2_NAMING, GPT2LMHeadModel, load_gpt2, read_gpt2
+from farebox_engine.models.gpt2 import GPT2_NAMING, GPT2LMHeadModel, read_gpt2
 from farebox_engine.models.llama import LlamaConfig, LlamaForCausalLM
 from farebox_engine.models.mistral import MistralForCausalLM, read_mistral
 from farebox_engine.models.mixtral import MixtralForCausalLM, load_mixtral, read_mixtral
@@ -69,7 +69,7 @@ FAMILIES: Families[Family] = Families(
         "gemma2": Family(read_gemma2, Gemma2ForCausalLM, load_weights),
         "gemma3_text": Family(read_gemma3, Gemma3ForCausalLM, load_weights),
         "phi3": Family(read_phi3, Phi3ForCausalLM, partial(load_weights, naming=PHI3_NAMING), PHI3_NAMING),
-        "gpt2": Family(read_gpt2, GPT2LMHeadModel, load_gpt2, GPT2_NAMING),
+        "gpt2": Family(read_gpt2, GPT2LMHeadModel, partial(load_weights, naming=GPT2_NAMING), GPT2_NAMING),
         "mixtral": Family(read_mixtral, MixtralForCausalLM, load_mixtral),
         "qwen3_moe": Family(read_qwen3_moe, Qwen3MoeForCausalLM, load_weights),
     },

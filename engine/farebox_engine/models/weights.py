@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from farebox_engine.checkpoint.config import ConfigError
+from farebox_engine.checkpoint.leftovers import LEFTOVERS, without_leftovers
 from farebox_engine.layers.experts import Experts
 from farebox_engine.layers.fused import FusedLinear
 from farebox_engine.models.decoder import Decoder
@@ -22,22 +22,43 @@ class Naming:
     ``prefix`` stands before every name but the head's; ``renamed`` maps parts of module paths. A
     checkpoint that is ``fused`` keeps q, k and v as one tensor under the name of our module, and gate
     and up likewise. Matrices of modules named in ``transposed`` are stored as [in, out]. Tensors that
-    match ``ignored`` are no weights.
+    match ``ignored``, and leftovers, are no weights.
     """
 
     prefix: str = "model."
     renamed: Mapping[str, str] = field(default_factory=dict)
     fused: bool = False
     transposed: frozenset[str] = frozenset()
-    ignored: str = r"\.rotary_emb\.inv_freq$"
+    ignored: str = LEFTOVERS
 
     def of(self, path: str) -> str:
         """The checkpoint's name for a module or parameter path of ours."""
         parts = (self.renamed.get(part, part) for part in path.split("."))
         return ("" if path.startswith("lm_head.") else self.prefix) + ".".join(parts)
 
+    def standard(self, stored: str) -> str:
+        """A stored name as `of` spells it: as in `transformers`, one prefix is added or taken away."""
+        rest = stored.removeprefix(self.prefix)
+        if rest == stored:
+            return stored if stored.startswith("lm_head.") else self.prefix + stored
+        return rest if rest.startswith((self.prefix, "lm_head.")) else stored
+
+    def stored(self, names: Iterable[str]) -> dict[str, str]:
+        """Standard names to the stored ones.
+
+        Raises:
+            ConfigError: two of them stand for one.
+        """
+        found: dict[str, str] = {}
+        for name in names:
+            other = found.setdefault(self.standard(name), name)
+            if other != name:
+                raise ConfigError(f"the checkpoint holds a tensor twice, as {other} and as {name}.")
+        return found
+
 
 LLAMA_NAMING = Naming()
+_HEAD, _EMBEDDING = "lm_head.weight", "embed_tokens.weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +79,7 @@ class Slot:
 
 
 def weight_slots(
-    model: nn.Module, naming: Naming = LLAMA_NAMING, present: Mapping[str, Tensor] | None = None
+    model: nn.Module, naming: Naming = LLAMA_NAMING, present: Mapping[str, object] | None = None
 ) -> dict[str, Slot]:
     """Map every tensor name of a Hugging Face checkpoint to its place in ``model``.
 
@@ -85,26 +106,41 @@ def weight_slots(
 def load_weights(model: Decoder, tensors: Mapping[str, Tensor], naming: Naming = LLAMA_NAMING) -> None:
     """Copy a checkpoint's tensors into ``model``, cast to the model's dtype.
 
+    A tied embedding may be stored under the head's name alone.
+
     Raises:
         ConfigError: a tensor is missing, unknown, or of another shape than config.json implies.
     """
-    slots = weight_slots(model, naming, tensors)
-    ignored = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
-    unused = {name for name in tensors.keys() - slots.keys() - ignored if not re.search(naming.ignored, name)}
+    stored = naming.stored(tensors)
+    if model.config.tie_word_embeddings:
+        head = stored.pop(_HEAD, None)
+        if head is not None:
+            stored.setdefault(naming.of(_EMBEDDING), head)
+    slots = weight_slots(model, naming, stored)
+    unused = without_leftovers(stored.keys() - slots.keys(), naming.ignored)
     if unused:
-        raise ConfigError(f"the checkpoint holds a tensor this model has no place for: {min(unused)}.")
-    missing = slots.keys() - tensors.keys()
+        raise ConfigError(
+            f"the checkpoint holds a tensor this model has no place for: {stored[min(unused)]}."
+        )
+    missing = slots.keys() - stored.keys()
     if missing:
         raise ConfigError(f"the checkpoint lacks the tensor {min(missing)}.")
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for source, slot in slots.items():
-            target, tensor = slot.view(parameters), tensors[source]
+            target, tensor = slot.view(parameters), tensors[stored[source]]
             if tensor.shape != target.shape:
                 raise ConfigError(
                     f"{source} has shape {list(tensor.shape)}, but config.json implies {list(target.shape)}."
                 )
             target.copy_(tensor)
+
+
+def has_own_head(tensors: Mapping[str, Tensor], naming: Naming = LLAMA_NAMING) -> bool:
+    """Whether a head is stored that differs from the embedding; then `transformers` does not tie them."""
+    stored = naming.stored(tensors)
+    head, embedding = stored.get(_HEAD), stored.get(naming.of(_EMBEDDING))
+    return head is not None and embedding is not None and not torch.equal(tensors[head], tensors[embedding])
 
 
 def named_weights(model: nn.Module, naming: Naming = LLAMA_NAMING) -> Iterator[tuple[str, Tensor]]:
@@ -124,7 +160,7 @@ def _rows(parts: Mapping[str, int]) -> dict[str, tuple[int, int]]:
 
 
 def _expert_slots(
-    experts: Experts, name: str, naming: Naming, present: Mapping[str, Tensor]
+    experts: Experts, name: str, naming: Naming, present: Mapping[str, object]
 ) -> dict[str, Slot]:
     """The places of one matrix of every expert.
 

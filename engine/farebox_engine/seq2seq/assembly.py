@@ -35,6 +35,7 @@ def assemble_seq2seq(loaded: LoadedSeq2Seq, config: EngineConfig) -> EngineParts
         intake=Seq2SeqIntake(loaded, sizes),
         tokenizer=SourceTokenizer(loaded.tokenizer),
         context_length=sizes.source_length + sizes.target_length,
+        block_bytes=loaded.model.dimensions.kv_shape.bytes_per_token(loaded.dtype) * config.block_size,
         model_hash=loaded.model_hash,
         # Where a request is silent, the likeliest target is looked for, by beams if the model says so.
         defaults=GenerationDefaults(temperature=0.0, max_new_tokens=loaded.defaults.max_tokens),

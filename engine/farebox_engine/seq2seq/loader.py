@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from farebox_engine.checkpoint.fields import ConfigError
 from farebox_engine.checkpoint.folder import open_folder
 from farebox_engine.errors import LoadError
 from farebox_engine.seq2seq.generation_config import GenerationConfig
 from farebox_engine.seq2seq.models.model import EncoderDecoder
-from farebox_engine.seq2seq.models.registry import FAMILIES, Family
+from farebox_engine.seq2seq.models.registry import FAMILIES
+from farebox_engine.seq2seq.weights import load_weights, refuse_untied
 from farebox_engine.tokenization.tokenizer import ChatTokenizer
 
 
@@ -55,6 +55,7 @@ def load_seq2seq(folder: str | Path, *, device: torch.device, dtype: torch.dtype
             device=device,
             dtype=dtype,
         )
+        refuse_untied(module, checkpoint.tensors, checkpoint.family)
         model = cast(EncoderDecoder, module)
         vocab_size = model.dimensions.vocab_size
         defaults = GenerationConfig.load(checkpoint.path, checkpoint.description, vocab_size)
@@ -71,42 +72,11 @@ def load_seq2seq(folder: str | Path, *, device: torch.device, dtype: torch.dtype
     )
 
 
-def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], family: Family) -> None:
-    """Copy a checkpoint's tensors into `module`, cast to its dtype.
-
-    Raises:
-        ConfigError: a tensor is missing, unknown, or of another shape than config.json implies.
-    """
-    unused = set(tensors)
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            names = (name, *family.aliases.get(name, ()))
-            unused.difference_update(names)
-            source = next((each for each in names if each in tensors), None)
-            if source is not None:
-                _fill(parameter, source, tensors[source])
-            elif name in family.optional:
-                parameter.zero_()
-            else:
-                raise ConfigError(f"the checkpoint lacks the tensor {name}.")
-    unused.difference_update(family.ignored)
-    if unused:
-        raise ConfigError(f"the checkpoint holds a tensor this model has no place for: {min(unused)}.")
-
-
-def _fill(parameter: nn.Parameter, source: str, tensor: Tensor) -> None:
-    if tensor.shape != parameter.shape:
-        raise ConfigError(
-            f"{source} has shape {list(tensor.shape)}, but config.json implies {list(parameter.shape)}."
-        )
-    parameter.copy_(tensor)
-
-
 def _tokenizer(folder: Path, vocab_size: int) -> ChatTokenizer:
     if not (folder / "tokenizer.json").exists() and any(folder.glob("*.spm")):
         raise LoadError(
-            f"{folder} has its tokenizer as two SentencePiece files; convert them to one tokenizer.json "
-            "(transformers' convert_slow_tokenizer) and put that beside them."
+            f"{folder} has its tokenizer as SentencePiece files (*.spm), which are not read; put a "
+            "tokenizer.json beside them that numbers the tokens as its vocab.json does."
         )
     return ChatTokenizer.load(folder, vocab_size)
 

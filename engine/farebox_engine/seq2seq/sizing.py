@@ -12,7 +12,6 @@ from farebox_engine.machine import check_context
 from farebox_engine.scheduling.sequence import Sequence
 from farebox_engine.seq2seq.loader import LoadedSeq2Seq
 
-_CPU_CACHE_BYTES = 1 << 30
 _GPU_FREE_SHARE = 0.8  # the rest is for activations and the allocator's slack
 
 
@@ -39,7 +38,7 @@ def fit(loaded: LoadedSeq2Seq, config: EngineConfig) -> Sizes:
 
     Raises:
         LoadError: `context_length` is longer than the model's positions reach, or
-            `kv_cache_bytes`, or all memory there is, holds less than the longest request.
+            `kv_cache_bytes`, `cache_room` or all memory there is holds less than the longest request.
     """
     source, target = _lengths(loaded, config)
     size, limit = config.block_size, config.running_limit(loaded.device)
@@ -54,7 +53,7 @@ def fit(loaded: LoadedSeq2Seq, config: EngineConfig) -> Sizes:
     check_context(loaded.device, tokens=source + target, needed=least * block_bytes)
     # More than every hypothesis and its own source at full length can never be used.
     most = limit * (-(-source // size) + -(-target // size))
-    blocks = _budget(loaded, config) // block_bytes
+    blocks = _budget(loaded, config, least * block_bytes) // block_bytes
     if config.kv_cache_bytes is not None and blocks < least:
         raise LoadError(
             f"The engine setting kv_cache_bytes is {config.kv_cache_bytes}; the longest request "
@@ -76,11 +75,11 @@ def _lengths(loaded: LoadedSeq2Seq, config: EngineConfig) -> tuple[int, int]:
     return config.context_length, config.context_length
 
 
-def _budget(loaded: LoadedSeq2Seq, config: EngineConfig) -> int:
-    """Bytes for the cache."""
+def _budget(loaded: LoadedSeq2Seq, config: EngineConfig, needed: int) -> int:
+    """Bytes for the cache, of which `needed` are for the longest request."""
     if config.kv_cache_bytes is not None:
         return config.kv_cache_bytes
     if loaded.device.type != "cuda":
-        return _CPU_CACHE_BYTES
+        return config.cpu_cache_bytes(needed)
     free, _ = torch.cuda.mem_get_info(loaded.device)
     return int(free * _GPU_FREE_SHARE)

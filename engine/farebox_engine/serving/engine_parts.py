@@ -65,13 +65,15 @@ class PromptTokenizer(Protocol):
 class EngineParts:
     """The parts of one engine. `grammars` and `adapters` are None where the family has no such thing.
 
-    `context_length` is in tokens: those that prompt and answer may have together.
+    `context_length` is in tokens: those that prompt and answer may have together. `block_bytes` is what
+    one block of the cache takes.
     """
 
     core: GenerationCore
     intake: Intake
     tokenizer: PromptTokenizer
     context_length: int
+    block_bytes: int
     model_hash: str
     defaults: GenerationDefaults
     grammars: GrammarCompiler | None = None

@@ -140,6 +140,26 @@ def without_rows(description: Description, vocab_size: int) -> Description:
     return description | {"added_tokens": entries}
 
 
+def refuse_other_vocabulary(
+    folder: Path, description: Mapping[str, object], tokenizer: Tokenizer, vocab_size: int
+) -> None:
+    """Refuse a tokenizer whose own vocabulary is larger than the model's.
+
+    Added tokens may lie past the model's last row, as Gemma 3's <image_soft_token> does: the model
+    never writes them, and a prompt that has one is refused.
+
+    Raises:
+        LoadError: it is another model's.
+    """
+    added = {entry["id"] for entry in added_tokens(description)}
+    size = max((token for token in tokenizer.get_vocab().values() if token not in added), default=-1) + 1
+    if size > vocab_size:
+        raise LoadError(
+            f"{folder}/tokenizer.json has {size} tokens, but the model knows only {vocab_size}; "
+            "use the tokenizer that the model was trained with."
+        )
+
+
 def _mapped(folder: Path, said: Mapping[str, object]) -> dict[str, object]:
     """special_tokens_map.json; what it has of further tokens comes after what is `said` of them."""
     found = read_optional_json(folder / "special_tokens_map.json")

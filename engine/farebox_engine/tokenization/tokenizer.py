@@ -13,7 +13,12 @@ from farebox_engine.checkpoint.json_file import read_json, read_optional_json
 from farebox_engine.errors import LoadError, TemplateError
 from farebox_engine.tokenization.answer_format import OPEN_REASONING, AnswerFormat
 from farebox_engine.tokenization.control_tokens import alternation, control_tokens, with_all_special
-from farebox_engine.tokenization.special_tokens import SpecialTokens, build, without_rows
+from farebox_engine.tokenization.special_tokens import (
+    SpecialTokens,
+    build,
+    refuse_other_vocabulary,
+    without_rows,
+)
 from farebox_engine.tokenization.templates.chat_template import ChatTemplate
 from farebox_engine.tokenization.templates.files import DEFAULT, WITH_TOOLS, read_templates, template_for
 from farebox_engine.tokenization.templates.marked_text import Marking
@@ -86,21 +91,12 @@ class ChatTokenizer:
         try:
             tokens = SpecialTokens(folder, description, settings)
             templates = read_templates(folder, settings)
-            tokenizer = cls(without_rows(tokens.add_to(description), vocab_size), templates, tokens.names)
+            description = without_rows(tokens.add_to(description), vocab_size)
+            tokenizer = cls(description, templates, tokens.names)
         except LoadError as error:
             raise LoadError(f"{folder}: {error}") from error
-        size = tokenizer.size
-        if size > vocab_size:
-            raise LoadError(
-                f"{folder}/tokenizer.json has {size} tokens, but the model knows only {vocab_size}; "
-                "use the tokenizer that the model was trained with."
-            )
+        refuse_other_vocabulary(folder, description, tokenizer._tokenizer, vocab_size)
         return tokenizer
-
-    @property
-    def size(self) -> int:
-        """One more than the largest token id that was not added."""
-        return max(self._tokenizer.get_vocab(with_added_tokens=False).values(), default=-1) + 1
 
     @property
     def has_chat_template(self) -> bool:

@@ -60,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     engine_threads: Annotated[int, Meta(ge=1, le=1024)] | None = None
     engine_speculative_tokens: Annotated[int, Meta(ge=0, le=64)] = 8
     engine_step_seconds: Annotated[float, Meta(ge=0, le=3600)] = 30.0
+    engine_cache_bytes: Annotated[int, Meta(ge=1 << 20)] | None = None
     engine_device: Literal["auto", "cpu", "cuda"] = "auto"
     engine_quantization: Literal["none", "int8", "fp8"] = "none"
     stalled_reader_seconds: Annotated[float, Meta(gt=0, le=3600)] = 30.0

@@ -57,10 +57,7 @@ def in_integers(folder: Path) -> None:
 def with_too_many_tokens(folder: Path) -> None:
     path = folder / "tokenizer.json"
     description = json.loads(path.read_text())
-    entry = {"content": "<far>", "id": 100_000, "special": True, "normalized": False}
-    plain = dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
-    description["model"]["vocab"]["<far>"] = 100_000
-    description["added_tokens"].append(entry | plain)
+    description["model"]["vocab"]["far"] = 100_000
     path.write_text(json.dumps(description))
 
 
@@ -86,9 +83,11 @@ def piped(folder: Path) -> None:
 
 
 def indexed(name: str) -> Spoil:
-    return lambda folder: (folder / "model.safetensors.index.json").write_text(
-        json.dumps({"weight_map": {"a": name}})
-    )
+    def index(folder: Path) -> None:
+        weights_of(folder).unlink()
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+
+    return index
 
 
 OUTSIDE = "no safetensors file in its folder"
@@ -108,6 +107,8 @@ SPOILED: dict[str, tuple[tuple[str, ...], Spoil, str]] = {
     "index up": (MODELS, indexed("../../etc/x.safetensors"), OUTSIDE),
     "index from the root": (MODELS, indexed("/etc/x.safetensors"), OUTSIDE),
     "index to a hidden pickle": (MODELS, indexed("x.bin"), OUTSIDE),
+    "named up": (MODELS, changed(transformers_weights="../x.safetensors"), OUTSIDE),
+    "named without being there": (MODELS, changed(transformers_weights="x.safetensors"), "no such file"),
     "no tokenizer": (MODELS, without("tokenizer.json"), "no tokenizer.json"),
     "another tokenizer": (MODELS, with_too_many_tokens, "tokens, but the model knows only 400"),
     "no tokenizer at all": (MODELS, without_sense, "export the tokenizer again"),

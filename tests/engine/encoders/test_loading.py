@@ -54,6 +54,22 @@ def test_a_config_that_does_not_fit_is_refused(folder: Path, changes: dict[str, 
         EncoderEngine.load(folder)
 
 
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        ({"0": 0, "1": 1}, ("0", "1")),
+        ({"1": "good", "0": "bad"}, ("bad", "good")),
+        ({"0": 1.5, "1": "more"}, ("1.5", "more")),
+    ],
+)
+def test_labels_may_be_named_by_numbers(
+    names: dict[str, Any], labels: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = build_encoder(tmp_path, "Bert", "ForSequenceClassification", num_hidden_layers=1)
+    edit(folder, id2label=names, label2id=None)
+    assert EncoderEngine.load(folder).labels == labels
+
+
 def test_missing_unknown_and_misshapen_tensors_are_refused(folder: Path) -> None:
     edit_tensors(folder, lambda tensors: tensors.update({"encoder.layer.7.what.weight": torch.zeros(1)}))
     with pytest.raises(LoadError, match="no place for: encoder.layer.7.what.weight"):

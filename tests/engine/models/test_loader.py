@@ -140,7 +140,11 @@ def with_a_foreign_tensor(folder: Path) -> None:
 
 
 def with_an_index(weight_map: object) -> Callable[[Path], None]:
-    return lambda folder: edit_json(folder / "model.safetensors.index.json", weight_map=weight_map)
+    def index(folder: Path) -> None:
+        (folder / WEIGHTS).unlink()
+        edit_json(folder / "model.safetensors.index.json", weight_map=weight_map)
+
+    return index
 
 
 def changed(name: str, **changes: Any) -> Callable[[Path], None]:
@@ -158,7 +162,11 @@ def removed(name: str) -> Callable[[Path], None]:
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (removed("config.json"), "has no config.json"),
     "no tokenizer": (removed("tokenizer.json"), "has no tokenizer.json"),
-    "no weights": (removed(WEIGHTS), "no \\*.safetensors"),
+    "no weights": (removed(WEIGHTS), "has no model.safetensors"),
+    "weights by another name": (
+        lambda folder: (folder / WEIGHTS).rename(folder / "model.fp16.safetensors"),
+        "model.fp16.safetensors is not read in their place",
+    ),
     "pickle": (pickled, "convert them to safetensors"),
     "truncated": (truncated, "copy or download it again"),
     "no safetensors at all": (written(WEIGHTS, b"GGUF"), "copy or download it again"),

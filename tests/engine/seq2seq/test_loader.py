@@ -185,7 +185,7 @@ def test_two_sentencepiece_files_are_no_tokenizer(tmp_path: Path) -> None:
         load(folder)
     for name in ("source.spm", "target.spm"):
         (folder / name).write_bytes(b"")
-    with pytest.raises(LoadError, match="convert them"):
+    with pytest.raises(LoadError, match="which are not read"):
         load(folder)
 
 

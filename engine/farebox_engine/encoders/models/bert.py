@@ -18,7 +18,8 @@ NAMES = NameMap(
         "output_norm": ("output.LayerNorm",),
     },
     head_parts={"dense": "pooler.dense", "output": "classifier"},
-    left_aside=("cls.", "pooler.", "embeddings.position_ids"),
+    left_aside=("cls.", "pooler."),
+    tied="cls.predictions.decoder.weight",
 )
 
 

@@ -86,6 +86,14 @@ def read_task(description: Mapping[str, object]) -> Task:
     )
 
 
+def has_tied_head(description: Mapping[str, object]) -> bool:
+    """Whether the checkpoint has a head for masked words whose matrix is that of its embedding."""
+    architectures = description.get("architectures") or []
+    endings = ("ForMaskedLM", "ForPreTraining")
+    with_head = isinstance(architectures, list) and any(str(each).endswith(endings) for each in architectures)
+    return with_head and description.get("tie_word_embeddings") is not False
+
+
 _TASKS = {
     "ForSequenceClassification": Task.CLASSIFY,
     "ForTokenClassification": Task.LABEL_TOKENS,
@@ -104,7 +112,8 @@ def read_labels(fields: Fields) -> tuple[str, ...]:
         if count > _MOST_LABELS:
             raise ConfigError(f"config.json: num_labels is {count}; at most {_MOST_LABELS} are supported.")
         return tuple(f"LABEL_{number}" for number in range(count))
-    found = {key: value for key, value in names.values.items() if isinstance(value, str)}
+    # Some write numbers where names are meant.
+    found = {key: str(value) for key, value in names.values.items() if isinstance(value, str | int | float)}
     expected = [str(number) for number in range(len(names.values))]
     if not found or sorted(found) != sorted(expected):
         raise ConfigError("config.json: id2label must name every label from 0 on.")

@@ -18,7 +18,8 @@ NAMES = NameMap(
         "output_norm": ("output_layer_norm",),
     },
     head_parts={"dense": "pre_classifier", "output": "classifier"},
-    left_aside=("vocab_transform.", "vocab_layer_norm.", "vocab_projector.", "embeddings.position_ids"),
+    left_aside=("vocab_transform.", "vocab_layer_norm.", "vocab_projector."),
+    tied="vocab_projector.weight",
 )
 
 

@@ -27,6 +27,8 @@ NAMES = NameMap(
     },
     head_parts={"dense": "head.dense", "norm": "head.norm", "output": "classifier"},
     left_aside=("head.", "decoder."),
+    tied="decoder.weight",
+    embedding="embeddings.tok_embeddings.weight",
 )
 
 

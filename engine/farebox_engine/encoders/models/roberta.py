@@ -13,7 +13,8 @@ NAMES = replace(
     prefix="roberta.",
     head_parts={"dense": "classifier.dense", "output": "classifier.out_proj"},
     token_head_parts={"output": "classifier"},
-    left_aside=("lm_head.", "pooler.", "embeddings.position_ids"),
+    left_aside=("lm_head.", "pooler."),
+    tied="lm_head.decoder.weight",
 )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from farebox_engine.checkpoint.fields import ConfigError
+from farebox_engine.checkpoint.leftovers import without_leftovers
 
 # Names that TensorFlow gave the parts of a layer norm, which old checkpoints still use.
 _OLD_ENDINGS = {".gamma": ".weight", ".beta": ".bias"}
@@ -19,7 +20,8 @@ class NameMap:
     """A family's names. A part here that is made of several there is their rows, one after another.
 
     ``prefix`` stands before the encoder's names where a head was exported with it. ``left_aside``
-    begins the names of what a checkpoint may hold that this task has no use for.
+    begins the names of what a checkpoint may hold that this task has no use for. ``tied`` is the head
+    for masked words whose matrix is that of the ``embedding``.
     """
 
     prefix: str
@@ -27,6 +29,8 @@ class NameMap:
     layer_parts: Mapping[str, tuple[str, ...]]
     head_parts: Mapping[str, str]
     left_aside: tuple[str, ...]
+    tied: str
+    embedding: str = "embeddings.word_embeddings.weight"
     token_head_parts: Mapping[str, str] = field(default_factory=lambda: {"output": "classifier"})
 
     def sources(self, name: str, *, labels_tokens: bool) -> list[str]:
@@ -49,8 +53,11 @@ def load_encoder_weights(
     names: NameMap,
     labels_tokens: bool = False,
     new_head: bool = False,
+    tied: bool = False,
 ) -> None:
     """Copy a checkpoint's tensors into ``model``, cast to its dtype.
+
+    With ``tied``, the embedding may be stored as the head for masked words alone.
 
     With ``new_head``, for training, the head keeps what it has and the checkpoint's is left aside.
 
@@ -58,6 +65,8 @@ def load_encoder_weights(
         ConfigError: a tensor is missing, unknown, or of another shape than config.json implies.
     """
     stored = {_normalised(name, names.prefix): name for name in tensors}
+    if tied and names.embedding not in stored and names.tied in stored:
+        stored[names.embedding] = stored.pop(names.tied)
     for name, parameter in model.named_parameters():
         sources = names.sources(name, labels_tokens=labels_tokens)
         if new_head and name.startswith("head."):
@@ -75,7 +84,7 @@ def load_encoder_weights(
                     f"{source} has shape {list(tensor.shape)}, but config.json implies {list(target.shape)}."
                 )
             target.copy_(tensor)
-    unused = [name for name in stored if not name.startswith(names.left_aside)]
+    unused = without_leftovers({name for name in stored if not name.startswith(names.left_aside)})
     if unused:
         raise ConfigError(f"the checkpoint holds a tensor this model has no place for: {min(unused)}.")
 

@@ -32,12 +32,13 @@ Plan = Callable[[Mapping[str, object], Collection[str]], Blueprint]
 class Family:
     """How to build a family's module and where its weights lie.
 
-    `plan` raises `ConfigError`. `aliases` are other names under which exports store a parameter;
-    `ignored` names, or their ends, are tensors that exports carry along without a use;
-    `optional` parameters are zero where the checkpoint lacks them.
+    `plan` raises `ConfigError`. `prefix` may stand before any name or before none. `aliases` are other
+    names under which exports store a parameter; `ignored` names are tensors that exports carry along
+    without a use; `optional` parameters are zero where the checkpoint lacks them.
     """
 
     plan: Plan
+    prefix: str
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
@@ -63,15 +64,22 @@ def _plan_marian(description: Mapping[str, object], tensors: Collection[str]) ->
     return Blueprint(partial(Marian, config), config.encoder_layers + config.decoder_layers)
 
 
-_SHARED = {"model.shared.weight": ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight")}
+_SHARED = {
+    "model.shared.weight": (
+        "model.encoder.embed_tokens.weight",
+        "model.decoder.embed_tokens.weight",
+        "lm_head.weight",
+    )
+}
 _POSITIONS = ("model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight")
+_VERSIONS = ("encoder.version", "decoder.version", "model.encoder.version", "model.decoder.version")
 _BIAS = ("final_logits_bias",)
 
 FAMILIES: Families[Family] = Families(
     "Encoder-decoders",
     {
-        "t5": Family(_plan_t5, T5_ALIASES, T5_IGNORED),
-        "bart": Family(_plan_bart, _SHARED, ("lm_head.weight",), _BIAS),
-        "marian": Family(_plan_marian, _SHARED, ("lm_head.weight", *_POSITIONS), _BIAS),
+        "t5": Family(_plan_t5, "transformer.", T5_ALIASES, T5_IGNORED),
+        "bart": Family(_plan_bart, "model.", _SHARED, _VERSIONS, _BIAS),
+        "marian": Family(_plan_marian, "model.", _SHARED, _POSITIONS, _BIAS),
     },
 )

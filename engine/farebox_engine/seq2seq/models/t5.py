@@ -84,7 +84,7 @@ class T5Config:
             max_distance=max_distance,
             norm_eps=fields.number("layer_norm_epsilon", default=1e-6, above=0.0),
             length=fields.integer("n_positions", default=512, minimum=1),
-            tied="lm_head.weight" not in tensors,
+            tied=not any(name.removeprefix("transformer.") == "lm_head.weight" for name in tensors),
             scaled_output=fields.boolean("scale_decoder_outputs", default=tied_field),
         )
 
@@ -305,5 +305,8 @@ def relative_buckets(relative: Tensor, buckets: int, max_distance: int, *, bidir
 
 
 # What other exports call the embedding, or carry along without a use.
-T5_ALIASES = {"shared.weight": ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")}
+# Without an embedding, the head is one: transformers ties every T5's.
+T5_ALIASES = {
+    "shared.weight": ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
+}
 T5_IGNORED = ("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",)

@@ -189,6 +189,8 @@ class Catalog:
         task = asyncio.create_task(_close_when_idle(served), name=f"retire-{served.id}")
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
+        # Its memory is free now: a model that did not fit may be tried again.
+        task.add_done_callback(lambda _: self._hear())
 
     async def _follow(self) -> None:
         while True:

@@ -11,6 +11,7 @@ import structlog
 
 from farebox.billing.models import ModelOffer
 from farebox.core.settings import Settings
+from farebox.gateway.models.cache_memory import CacheMemory
 from farebox.gateway.models.catalog import Backend, BackendFactory
 from farebox.gateway.models.checkpoints import kind_of
 from farebox.gateway.models.encoder import EncoderBackend
@@ -18,7 +19,7 @@ from farebox.gateway.models.generation import Generation
 from farebox_engine.config import EngineConfig
 from farebox_engine.encoders import EncoderEngine
 from farebox_engine.engine import Engine
-from farebox_engine.errors import LoadError
+from farebox_engine.errors import CacheShortage, LoadError
 from farebox_engine.grammar.compiler import Grammar, GrammarSpec
 from farebox_engine.lora.adapter import AdapterInfo
 from farebox_engine.outputs import EngineStats
@@ -34,8 +35,12 @@ _loads = itertools.count()
 class LocalBackend:
     """A model that writes text, with an engine thread of its own in this process; or an adapter on one."""
 
-    def __init__(self, engine: Engine, adapter: AdapterInfo | None = None) -> None:
+    def __init__(
+        self, engine: Engine, adapter: AdapterInfo | None = None, memory: CacheMemory | None = None
+    ) -> None:
+        """`memory` gets the engine's part of it back when a model, not an adapter, is closed."""
         self._engine = engine
+        self._memory = memory
         self._adapter = adapter
         self.context_length = engine.context_length
         self.model_hash = engine.model_hash if adapter is None else adapter.hash
@@ -86,11 +91,17 @@ class LocalBackend:
             return
         # In a thread: the engine's own thread has to finish its step first.
         await asyncio.to_thread(self._engine.close)
+        if self._memory is not None:
+            self._memory.give_back(self._engine)
 
 
 def local_backends(settings: Settings) -> BackendFactory:
-    """Loads offered models with the device, threads, precision and bounds that the settings name."""
-    return partial(_load, _engine_config(settings))
+    """Loads offered models with the device, threads, precision and bounds that the settings name.
+
+    On a CPU, their caches share one memory.
+    """
+    config = _engine_config(settings)
+    return partial(_load, config, CacheMemory(settings.engine_cache_bytes))
 
 
 def quantization_refusal(settings: Settings) -> str | None:
@@ -113,7 +124,7 @@ def _engine_config(settings: Settings) -> EngineConfig:
     )
 
 
-def _load(config: EngineConfig, offer: ModelOffer) -> Backend:
+def _load(config: EngineConfig, memory: CacheMemory, offer: ModelOffer) -> Backend:
     kind = kind_of(Path(offer.path))
     if config.quantization is not None and kind != "decoder":
         log.warning(
@@ -126,4 +137,15 @@ def _load(config: EngineConfig, offer: ModelOffer) -> Backend:
         case "encoder":
             return EncoderBackend(EncoderEngine.load(offer.path, config))
         case "decoder" | "encoder-decoder":
-            return LocalBackend(Engine.load(offer.path, config))
+            return _load_generator(replace(config, cache_room=memory.room()), memory, offer)
+
+
+def _load_generator(config: EngineConfig, memory: CacheMemory, offer: ModelOffer) -> LocalBackend:
+    try:
+        engine = Engine.load(offer.path, config)
+    except CacheShortage as shortage:
+        raise memory.refusal(shortage) from shortage
+    # A GPU tells what is free itself.
+    if config.torch_device().type == "cpu":
+        memory.take(engine)
+    return LocalBackend(engine, memory=memory)

@@ -1,13 +1,13 @@
 """How pages write money, counts and moments."""
 
 from datetime import datetime
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
 from babel.numbers import get_currency_symbol
 from markupsafe import Markup
 
 from farebox.core.clock import iso
-from farebox.core.money import plain, round_to_minor_unit
+from farebox.core.money import plain, round_down, round_to_minor_unit
 
 _LOCALE = "en_US"  # the pages' language
 _BRIEF_DECIMALS = Decimal("0.000001")
@@ -28,6 +28,13 @@ def money_brief(amount: Decimal, currency: str) -> str:
     if abs(amount) >= 1:
         return money(round_to_minor_unit(amount, currency), currency)
     return money(amount.quantize(_BRIEF_DECIMALS, rounding=ROUND_HALF_EVEN), currency)
+
+
+def money_left(amount: Decimal, currency: str) -> str:
+    """As `money_brief`, of what somebody has left: rounded down, never up."""
+    if abs(amount) >= 1:
+        return money(round_down(amount, currency), currency)
+    return money(amount.quantize(_BRIEF_DECIMALS, rounding=ROUND_FLOOR), currency)
 
 
 def _symbol(currency: str) -> str:

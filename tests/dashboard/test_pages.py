@@ -11,6 +11,7 @@ from farebox.core.clock import utc_now
 from farebox.core.database import Database
 from farebox.core.ids import external, new_id
 from farebox.keys.tokens import Keyring
+from farebox.limits.models import MeterScope
 from farebox.tenants.models import Membership, Organization
 from farebox.tenants.organizations import create_project
 from tests.dashboard.browsers import FormBrowser, Markup, Member, text_of
@@ -18,7 +19,7 @@ from tests.tenants.factories import make_tenant
 from tests.usage.usage_history import add_usage
 
 DOORS = ["/sign-in", "/sign-up", "/forgot", "/reset?token=x", "/verify?token=x"]
-ROOMS = ["/overview", "/overview?span=30d&show=tokens", "/keys", "/limits"]
+ROOMS = ["/overview", "/overview?span=30d&show=tokens", "/keys", "/models", "/limits"]
 
 
 @pytest.mark.parametrize("path", DOORS + ROOMS + ["/limits/key_0", "/overview?span=1y"])
@@ -102,6 +103,21 @@ async def test_the_chart_counts_by_hour_and_by_day(owner: Member, database: Data
     assert f"{now:%d %b %Y}: 7" in days
     assert f"{now - timedelta(days=2):%d %b %Y}: 11" in days
     assert len(re.findall('<rect class="value"', days)) == 30
+
+
+async def test_models_are_shown_with_their_prices(owner: Member) -> None:
+    words = text_of((await owner.browser.get("/models")).text)
+    assert "tiny-on-pages writes text 2,048 $1.00 $0.50 $2.00" in words
+
+
+async def test_a_balance_is_never_rounded_up(owner: Member, database: Database) -> None:
+    async with database.meter_transaction() as session:
+        await session.execute(
+            update(MeterScope)
+            .where(MeterScope.id == owner.tenant.organization_id)
+            .values(balance=Decimal("1004.9996"))
+        )
+    assert "Balance $1,004.99 " in text_of((await owner.browser.get("/overview")).text)
 
 
 async def test_the_overview_of_one_project(owner: Member, database: Database) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import func, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.billing.models import LedgerTransfer, ModelOffer, Price
@@ -134,7 +134,7 @@ async def current_prices(session: AsyncSession) -> dict[str, Price]:
     """The prices that apply now, by model; a model without one cannot be called."""
     query = (
         select(Price)
-        .distinct(Price.model_id)
+        .ext(distinct_on(Price.model_id))
         .where(Price.effective_from <= func.now())
         .order_by(Price.model_id, Price.effective_from.desc())
     )

@@ -51,8 +51,14 @@ def count_brief(number: Decimal | int) -> str:
     """A count for an axis: `1.2M`, `34k`, `12`."""
     for size, suffix in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
         if number >= size:
-            return f"{Decimal(number) / size:.3g}{suffix}"
-    return f"{Decimal(number):.3g}"
+            return f"{_three_digits(Decimal(number) / size)}{suffix}"
+    return _three_digits(Decimal(number))
+
+
+def _three_digits(number: Decimal) -> str:
+    """Never with an exponent, which only programmers read: `400`, not `4e+2`."""
+    written = f"{Decimal(f'{number:.3g}'):f}"
+    return written.rstrip("0").rstrip(".") if "." in written else written
 
 
 def moment(when: datetime, pattern: str = "%d %b %Y, %H:%M:%S") -> Markup:

@@ -12,9 +12,9 @@ from farebox.dashboard.api_keys import keys_page, make_key, revoke
 from farebox.dashboard.assets import asset
 from farebox.dashboard.errors import error_page
 from farebox.dashboard.limits import change_limits, key_limits_page, limits_page, make_project
-from farebox.dashboard.price_list import models_page
 from farebox.dashboard.overview import overview_page
 from farebox.dashboard.pages import redirect
+from farebox.dashboard.price_list import models_page
 from farebox.dashboard.reference import reference_page
 
 

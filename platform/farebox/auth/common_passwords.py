@@ -1,8 +1,8 @@
 """Passwords that everybody tries first (NIST SP 800-63B, 5.1.1.2).
 
 A password has twelve characters or more, so few of the published lists' entries come into question, and
-those are made alike: a common word or two with digits around them. Hence a list of words (the leading ones of the published
-lists of leaked passwords, and this product's own name), and how they are dressed up.
+those are made alike: a common word or two with digits around them. Hence a list of words (the leading
+ones of those lists, and this product's own name), and how they are dressed up.
 """
 
 import re

@@ -10,6 +10,7 @@ from sqlalchemy import update
 from farebox.core.clock import utc_now
 from farebox.core.database import Database
 from farebox.core.ids import external, new_id
+from farebox.keys.models import ApiKey
 from farebox.keys.tokens import Keyring
 from farebox.limits.models import MeterScope
 from farebox.tenants.models import Membership, Organization
@@ -201,8 +202,29 @@ async def test_a_bad_limit_is_said_on_the_page(owner: Member, typed: str) -> Non
     organization = external("org", owner.tenant.organization_id)
     answer = await owner.browser.submit("/limits", f"/limits/{organization}", monthly_cap=typed)
     assert answer.status_code == 400
-    assert 'role="alert"' in answer.text
-    assert "monthly" in answer.text.split('role="alert"')[1].split("<")[0].lower()
+    beside = answer.text.split('id="monthly_cap-org')[1].split("</p>")[0]
+    assert 'aria-invalid="true" aria-describedby="fault-monthly_cap"' in beside
+    assert 'role="alert">Write an amount like 25.00' in beside
+
+
+async def test_every_fault_is_said_at_its_field_and_what_was_typed_stays(owner: Member) -> None:
+    organization = external("org", owner.tenant.organization_id)
+    typed = {"monthly_cap": "1e3", "requests_per_minute": "1,000", "concurrent_requests": "12"}
+    answer = await owner.browser.submit("/limits", f"/limits/{organization}", **typed)
+    assert answer.status_code == 400
+    assert answer.text.count('class="fault"') == 2
+    assert answer.text.count("Write a whole number from 0 to 2,000,000,000 in digits alone") == 1
+    for text in typed.values():
+        assert f'value="{text}"' in answer.text
+    assert "expected" not in answer.text.lower()
+    assert 'value="12"' not in (await owner.browser.get("/limits")).text, "nothing was saved"
+
+
+async def test_making_a_key_is_a_step_until_there_is_one(owner: Member, database: Database) -> None:
+    assert "Make an API key" not in text_of((await owner.browser.get("/overview")).text)
+    async with database.transaction(organization_id=owner.tenant.organization_id) as session:
+        await session.execute(update(ApiKey).values(revoked_at=utc_now()))
+    assert "Make an API key" in text_of((await owner.browser.get("/overview")).text)
 
 
 async def test_a_member_may_look_but_not_change_limits(owner: Member, database: Database) -> None:

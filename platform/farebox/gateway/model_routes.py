@@ -123,7 +123,7 @@ def _model(served: ServedModel, price: Price | None) -> Model:
         owned_by=served.owned_by,
         kind=served.kind,
         context_length=served.backend.context_length,
-        price=price and _price(price),
+        price=_price(price) if price else None,
     )
 
 

@@ -138,7 +138,7 @@ async def test_the_owners_dump_fails_and_the_backup_roles_is_restored(
     production.sh(dump)
     with EmbeddedPostgres(tmp_path / "postgres") as server:
         elsewhere = site(server, tmp_path / "site")
-        (production.farebox.directory / "farebox.dump").rename(tmp_path / "site" / "farebox.dump")
+        (production.farebox.directory / "backup.dump").rename(tmp_path / "site" / "backup.dump")
         await elsewhere.sql(roles_again)
         elsewhere.sh(restore)
         rows = await elsewhere.rows()

@@ -42,11 +42,14 @@ abuse: $(VENV)/ready-for-tests
 	$(BIN)/python -m tests.abuse $(ABUSE)
 
 $(VENV)/installed: pyproject.toml
+	@echo "Making a virtual environment in $(VENV)."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable .
+	@echo "Installing Farebox and what it needs, torch above all: a few minutes, this first time only."
+	$(BIN)/python -m pip install --progress-bar on --editable .
 	touch $@
 
 $(VENV)/ready-for-tests: $(VENV)/installed
 	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['dev'], sep='\n')" > $(VENV)/dev.txt
-	$(BIN)/python -m pip install --quiet --requirement $(VENV)/dev.txt
+	@echo "Installing the tools of the tests: a minute or two, this first time only."
+	$(BIN)/python -m pip install --progress-bar on --requirement $(VENV)/dev.txt
 	touch $@

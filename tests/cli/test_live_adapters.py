@@ -105,6 +105,9 @@ async def test_adapters_are_sold_under_names_and_prices_of_their_own(
         assert not stream.done, "what is under way finishes"
     assert (stream.done, stream.finish_reason) == (True, "length")
     assert (await customer.complete("base:tuned")).status_code == 404
+    listed = [row["id"] for row in operator.json("model", "list")]
+    assert "base:tuned" not in listed, "what cannot be called is not listed"
+    assert "whole" in listed
     # Other weights come back under the base's name: the adapter moves to them.
     operator.json("model", "add", whole, "--name", "base")
     await eventually(are_served, AT_ONCE)

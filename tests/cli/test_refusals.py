@@ -25,9 +25,17 @@ ORG, KEY = "org_0199d3f04a7c7b52a6e1c4d2f8b09a31", "key_0199d3f04a7c7b52a6e1c4d2
         (("org", "credit", ORG, "5", "--reference", "r"), "No such organization"),
         (("org", "credit", "acme", "5", "--reference", "r"), "'acme' does not look like org_"),
         (("org", "credit", ORG, "five", "--reference", "r"), "'five' is not an amount"),
-        (("org", "credit", ORG, "NaN", "--reference", "r"), "positive amount in whole cents"),
-        (("org", "credit", ORG, "1e999999", "--reference", "r"), "positive amount in whole cents"),
+        (("org", "credit", ORG, "NaN", "--reference", "r"), "'NaN' is not an amount"),
+        (("org", "credit", ORG, "1e3", "--reference", "r"), "'1e3' is not an amount"),
         (("org", "credit", ORG, "0.001", "--reference", "r"), "positive amount in whole cents"),
+        (("org", "credit", ORG, "1_000", "--reference", "r"), "'1_000' is not an amount"),
+        (("org", "debit", ORG, "1e1", "--reason", "r"), "'1e1' is not an amount"),
+        (("org", "debit", ORG, "5", "--reason", "r"), "No such organization"),
+        (("org", "debit", ORG, "5"), "Missing option '--reason'"),
+        (("model", "price", "x", "--input", "1e3", "--output", "1"), "`1e3` is not a price"),
+        (("usage", "show", "--days", "3", "--from", "2026-01-01"), "either --days, or --from and --to"),
+        (("usage", "show", "--to", "2026-01-01"), "--to needs --from"),
+        (("usage", "show", "--from", "2026-02-01", "--to", "2026-01-01"), "--from lies after --to"),
         (("org", "credit", ORG, "5"), "Missing option '--reference'"),
         (("key", "create"), "Missing option '--organization'"),
         (("key", "create", "--organization", ORG), "No such organization"),
@@ -42,7 +50,11 @@ ORG, KEY = "org_0199d3f04a7c7b52a6e1c4d2f8b09a31", "key_0199d3f04a7c7b52a6e1c4d2
         (("keys", "reseal", "--former", "x"), "No such option '--former'"),
         (("model", "add", "nowhere", "--name", "x"), "Directory 'nowhere' does not exist"),
         (("model", "add", ".", "--name", "x"), "has no config.json"),
-        (("model", "add", ".", "--name", " x"), "1 to 256 printable characters"),
+        (("model", "add", ".", "--name", " x"), "without spaces"),
+        (("model", "add", ".", "--name", "bad name/x"), "without spaces"),
+        (("model", "add", ".", "--name", "x" * 257), "1 to 256 letters"),
+        (("model", "add", ".", "--name", "/x"), "begins with a letter"),
+        (("model", "add", ".", "--name", "base:x"), "is a whole model; a name with a colon"),
         (("model", "add", "."), "Missing option '--name'"),
         (("model", "remove", "unknown"), "There is no model `unknown`"),
         (("model", "price", "unknown", "--input", "1", "--output", "1"), "There is no model `unknown`"),
@@ -142,3 +154,29 @@ def test_a_directory_of_somebody_else(tmp_path: Path) -> None:
     refusal = shell(tmp_path).set(data="theirs/data").run("org", "list").refusal
     assert "Set FAREBOX_DATA to a directory of its own" in refusal
     shutil.rmtree(tmp_path / "theirs")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("migrate",), ("serve",), ("worker",), ("org", "list"), ("keys", "rotate"), ("model", "list")],
+    ids=" ".join,
+)
+def test_only_up_founds_a_cluster(command: tuple[str, ...], tmp_path: Path) -> None:
+    """In another directory than Farebox's, a command says so, and leaves the directory as it was."""
+    elsewhere = shell(tmp_path).set(data=None, port="0")
+    refusal = elsewhere.run(*command).refusal
+    assert f"There is no Farebox in {tmp_path / '.farebox'}" in refusal.replace("\n", "")
+    assert "`farebox up` founds a new one here" in refusal
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / ".farebox").mkdir()
+    (tmp_path / ".farebox" / "lock").touch()  # an `up` that ended before it had made a cluster
+    assert "There is no Farebox" in elsewhere.run(*command).refusal
+    assert not (tmp_path / ".farebox" / "postgres").exists()
+
+
+def test_the_doctor_founds_no_cluster_either(tmp_path: Path) -> None:
+    answer = shell(tmp_path).set(data=None).run("doctor")
+    assert answer.status == 1
+    assert "There is no Farebox in" in answer.out
+    assert "Run `farebox up`, or set FAREBOX_DATABASE_URL." in answer.out
+    assert list(tmp_path.iterdir()) == []

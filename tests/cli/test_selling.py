@@ -59,6 +59,26 @@ async def test_credit_is_counted_once_per_reference(shop: Farebox, shop_database
     assert next(row for row in shop.json("org", "list") if row["id"] == founded)["balance"] == "25.50"
 
 
+async def test_a_wrong_credit_is_taken_back_as_far_as_it_is_left(
+    shop: Farebox, shop_database: Database
+) -> None:
+    founded = shop.json("org", "create", "Overpaid")["organization_id"]
+    shop.json("org", "credit", founded, "1000", "--reference", "receipt 8")
+    assert (
+        "reference `receipt 8` was used"
+        in shop.run("org", "debit", founded, "1000", "--reason", "receipt 8").refusal
+    )
+    arguments = ("org", "debit", founded, "990", "--reason", "a cypher too many")
+    assert [shop.json(*arguments)["taken_back"] for _ in range(2)] == [True, False]
+    assert "Taken back before" in shop.run(*arguments).out
+    refusal = shop.run("org", "debit", founded, "10.01", "--reason", "greed").refusal
+    assert "No more than 10.00 USD is left" in refusal
+    async with shop_database.transaction(organization_id=internal("org", founded)) as session:
+        assert str(await ledger_balance(session, internal("org", founded))) == "10.000000000000"
+    assert shop.json("org", "debit", founded, "10", "--reason", "greed") == {"taken_back": True}
+    assert next(row for row in shop.json("org", "list") if row["id"] == founded)["balance"] == "0.00"
+
+
 async def test_a_key_works_until_it_is_revoked(
     shop: Farebox, shop_database: Database, organization: str
 ) -> None:
@@ -140,6 +160,10 @@ async def test_usage_is_summed_by_organization_and_model(
     assert shop.json("usage", "show", "--organization", organization) == [row]
     assert shop.json("usage", "show", "--organization", external("org", UUID(int=1))) == []
     assert shop.json("usage", "show", "--days", "60")[0]["requests"] == 3
+    day = f"{utc_now() - timedelta(days=40):%Y-%m-%d}"
+    assert shop.json("usage", "show", "--from", day, "--to", day)[0]["requests"] == 1
+    assert shop.json("usage", "show", "--from", day)[0]["requests"] == 3
+    assert "Total: 3 requests, 5,100 tokens, 0.0063 USD." in shop.run("usage", "show", "--from", day).out
 
 
 def test_signing_keys_are_rotated_listed_and_retired(shop: Farebox) -> None:

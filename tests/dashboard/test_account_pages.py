@@ -8,7 +8,7 @@ from sqlalchemy import select
 from farebox.auth import links, throttle
 from farebox.core.database import Database
 from farebox.tenants.models import User
-from tests.dashboard.browsers import FormBrowser, Member, text_of
+from tests.dashboard.browsers import FormBrowser, Forms, Member, text_of
 from tests.gateway.servers import RunningServer
 from tests.tenants.factories import an_email
 
@@ -117,9 +117,46 @@ async def test_a_mailed_link_sets_a_new_password(visitor: FormBrowser, database:
     assert "Your password is changed." in answer.text
     answer = await visitor.submit("/sign-in", "/sign-in", email=email, password="another long password")
     assert answer.status_code == 303
-    answer = await visitor.submit(path, "/reset", password="yet another password")
+    answer = await visitor.get(path)
+    assert answer.status_code == 400
+    assert "This link does not work any more" in answer.text
+    assert "<form" not in answer.text
+
+
+async def test_a_link_that_is_used_meanwhile_says_so(visitor: FormBrowser, database: Database) -> None:
+    email = an_email()
+    await sign_up(visitor, email)
+    path = f"/reset?token={await mailed_token(database, email, 'reset')}"
+    page = (await visitor.get(path)).text
+    await visitor.submit(path, "/reset", password="another long password")
+    hidden = Forms(page).found[0][1]
+    answer = await visitor.post("/reset", hidden | {"password": "yet another password"})
     assert answer.status_code == 400
     assert "not valid any more" in answer.text
+
+
+async def test_a_session_that_has_ended_says_so(visitor: FormBrowser, owner: Member) -> None:
+    visitor.http.cookies.set("farebox_session", "ended")
+    answer = await visitor.get("/keys")
+    assert answer.headers["location"] == "/sign-in?next=/keys&ended=true"
+    assert "Your session has ended." in (await visitor.get(answer.headers["location"])).text
+    answer = await visitor.get("/overview", headers={"hx-request": "true"})
+    assert answer.headers["hx-redirect"] == "/sign-in?ended=true"
+    answer = await owner.browser.submit("/overview", "/sign-out")
+    assert answer.headers["location"] == "/sign-in", "who signs out knows"
+
+
+@pytest.mark.parametrize("password", ["password1234", "Passw0rd!2026", "aaaaaaaaaaaa"])
+async def test_a_common_password_is_refused(visitor: FormBrowser, database: Database, password: str) -> None:
+    fields = {"name": "Ada", "organization": "Acme", "email": an_email()}
+    answer = await visitor.submit("/sign-up", "/sign-up", **fields, password=password)
+    assert answer.status_code == 400
+    assert "one of those that are tried first" in answer.text
+    email = an_email()
+    await sign_up(visitor, email)
+    path = f"/reset?token={await mailed_token(database, email, 'reset')}"
+    answer = await visitor.submit(path, "/reset", password=password)
+    assert "one of those that are tried first" in answer.text
 
 
 async def test_a_mailed_link_confirms_the_address(visitor: FormBrowser, database: Database) -> None:
@@ -135,7 +172,7 @@ async def test_a_mailed_link_confirms_the_address(visitor: FormBrowser, database
 
 @pytest.mark.parametrize("path", ["/sign-up", "/sign-in", "/forgot", "/reset", "/verify"])
 async def test_a_form_of_another_site_is_refused(visitor: FormBrowser, path: str) -> None:
-    answer = await visitor.get(path)
+    answer = await visitor.get("/sign-in")
     fields = {"email": an_email(), "password": PASSWORD, "name": "Eve", "organization": "Evil", "token": "x"}
     token = answer.text.split('name="csrf_token" value="')[1].split('"')[0]
     refused = await visitor.post(path, fields | {"csrf_token": token}, origin="https://evil.example")

@@ -43,6 +43,25 @@ def test_the_axis_ends_on_a_round_number(largest: str, ticks: list[str]) -> None
 
 
 @pytest.mark.parametrize(
+    ("number", "written"),
+    [
+        ("4E+2", "400"),
+        ("0", "0"),
+        ("0.5", "0.5"),
+        ("12", "12"),
+        ("1E+3", "1k"),
+        ("2E+5", "200k"),
+        ("999999", "1000k"),
+        ("6E+7", "60M"),
+        ("1.25E+9", "1.25B"),
+        ("4E+14", "400000B"),
+    ],
+)
+def test_a_count_on_an_axis_has_no_exponent(number: str, written: str) -> None:
+    assert count_brief(Decimal(number)) == written
+
+
+@pytest.mark.parametrize(
     ("amount", "exact", "brief"),
     [
         ("0.0018145", "$0.0018145", "$0.001814"),

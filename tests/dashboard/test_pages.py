@@ -15,7 +15,9 @@ from farebox.core.clock import utc_now
 from farebox.core.database import Database, plain_dsn
 from farebox.core.ids import external, new_id
 from farebox.core.settings import Settings
+from farebox.keys.models import ApiKey
 from farebox.keys.tokens import Keyring
+from farebox.limits.models import MeterScope
 from farebox.limits.service import get_limits
 from farebox.tenants.models import Membership, Organization
 from farebox.tenants.organizations import create_project
@@ -23,9 +25,10 @@ from tests.dashboard.browsers import FormBrowser, Markup, Member, text_of
 from tests.gateway.servers import RunningServer
 from tests.tenants.factories import make_tenant
 from tests.usage.usage_history import add_usage
+from tests.waiting import WAIT_SECONDS
 
 DOORS = ["/sign-in", "/sign-up", "/forgot", "/reset?token=x", "/verify?token=x"]
-ROOMS = ["/overview", "/overview?span=30d&show=tokens", "/keys", "/limits"]
+ROOMS = ["/overview", "/overview?span=30d&show=tokens", "/keys", "/models", "/limits"]
 
 
 @pytest.mark.parametrize("path", DOORS + ROOMS + ["/limits/key_0", "/overview?span=1y"])
@@ -111,6 +114,21 @@ async def test_the_chart_counts_by_hour_and_by_day(owner: Member, database: Data
     assert len(re.findall('<rect class="value"', days)) == 30
 
 
+async def test_models_are_shown_with_their_prices(owner: Member) -> None:
+    words = text_of((await owner.browser.get("/models")).text)
+    assert "tiny-on-pages writes text 2,048 $1.00 $0.50 $2.00" in words
+
+
+async def test_a_balance_is_never_rounded_up(owner: Member, database: Database) -> None:
+    async with database.meter_transaction() as session:
+        await session.execute(
+            update(MeterScope)
+            .where(MeterScope.id == owner.tenant.organization_id)
+            .values(balance=Decimal("1004.9996"))
+        )
+    assert "Balance $1,004.99 " in text_of((await owner.browser.get("/overview")).text)
+
+
 async def test_the_overview_of_one_project(owner: Member, database: Database) -> None:
     tenant = owner.tenant
     async with database.transaction(organization_id=tenant.organization_id) as session:
@@ -192,8 +210,29 @@ async def test_a_bad_limit_is_said_on_the_page(owner: Member, typed: str) -> Non
     organization = external("org", owner.tenant.organization_id)
     answer = await owner.browser.submit("/limits", f"/limits/{organization}", monthly_cap=typed)
     assert answer.status_code == 400
-    assert 'role="alert"' in answer.text
-    assert "monthly" in answer.text.split('role="alert"')[1].split("<")[0].lower()
+    beside = answer.text.split('id="monthly_cap-org')[1].split("</p>")[0]
+    assert 'aria-invalid="true" aria-describedby="fault-monthly_cap"' in beside
+    assert 'role="alert">Write an amount like 25.00' in beside
+
+
+async def test_every_fault_is_said_at_its_field_and_what_was_typed_stays(owner: Member) -> None:
+    organization = external("org", owner.tenant.organization_id)
+    typed = {"monthly_cap": "1e3", "requests_per_minute": "1,000", "concurrent_requests": "12"}
+    answer = await owner.browser.submit("/limits", f"/limits/{organization}", **typed)
+    assert answer.status_code == 400
+    assert answer.text.count('class="fault"') == 2
+    assert answer.text.count("Write a whole number from 0 to 2,000,000,000 in digits alone") == 1
+    for text in typed.values():
+        assert f'value="{text}"' in answer.text
+    assert "expected" not in answer.text.lower()
+    assert 'value="12"' not in (await owner.browser.get("/limits")).text, "nothing was saved"
+
+
+async def test_making_a_key_is_a_step_until_there_is_one(owner: Member, database: Database) -> None:
+    assert "Make an API key" not in text_of((await owner.browser.get("/overview")).text)
+    async with database.transaction(organization_id=owner.tenant.organization_id) as session:
+        await session.execute(update(ApiKey).values(revoked_at=utc_now()))
+    assert "Make an API key" in text_of((await owner.browser.get("/overview")).text)
 
 
 async def test_a_limit_is_committed_before_the_page_is_drawn(
@@ -216,7 +255,7 @@ async def test_a_limit_is_committed_before_the_page_is_drawn(
             path = f"/limits/{external('org', organization_id)}"
             fields = {"csrf_token": token, "requests_per_minute": "77"}
             saving = asyncio.create_task(owner.browser.post(path, fields))
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(WAIT_SECONDS):
                 while await limit() != 77:
                     pass
             assert not saving.done()

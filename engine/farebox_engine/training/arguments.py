@@ -1,8 +1,19 @@
-"""Numbers on a command line, with their bounds."""
+"""Numbers on a command line, with their bounds, and help that names every default."""
 
 from __future__ import annotations
 
 import argparse
+
+
+class DefaultsShown(argparse.HelpFormatter):
+    """Tells each option's default, unless its help does or there is none."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        told = action.help or ""
+        nothing = any(action.default is each for each in (None, False, argparse.SUPPRESS))
+        if not nothing and action.default != [] and "default" not in told:
+            action.help = f"{told}; default: %(default)s".removeprefix("; ")
+        super().add_argument(action)
 
 
 def count(text: str) -> int:

@@ -62,14 +62,15 @@ class Progress:
         steps_per_second = done / (now - self._started) if done and now > self._started else 0.0
         filled = int(self._BAR_WIDTH * step / self._steps)
         bar = "#" * filled + "." * (self._BAR_WIDTH - filled)
-        left = _duration((self._steps - step) / steps_per_second) if steps_per_second else "?"
+        left = duration((self._steps - step) / steps_per_second) if steps_per_second else "?"
         speed = steps_per_second * self._size
         return (
             f"[{bar}] {step}/{self._steps}  loss {self._loss:.3f}  {speed:,.0f} {self._unit}/s  {left} left"
         )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """`12:05` minutes, or `1:02:03` hours."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

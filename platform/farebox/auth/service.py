@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.auth import devices, links, sessions, throttle
+from farebox.auth.common_passwords import refuse_common
 from farebox.auth.credentials import NewSession, check_password, open_session
 from farebox.auth.errors import InvalidLink, SignUpClosed, WrongCredentials
 from farebox.auth.passwords import PasswordHasher
@@ -43,7 +44,7 @@ async def sign_up(
     """
     if settings.sign_up == "closed":
         raise SignUpClosed
-    email, password = clean_email(email), clean_password(password)
+    email, password = clean_email(email), refuse_common(clean_password(password))
     name, organization = clean_name(name), clean_name(organization, "organization")
     async with database.transaction() as session:
         await _count_mail(session, email, address)
@@ -90,6 +91,13 @@ async def sign_in(
         raise WrongCredentials
     async with database.transaction() as session:
         return await open_session(session, proof, replaces=replaces)
+
+
+async def check_link(database: Database, token: str, purpose: links.Purpose) -> None:
+    """Whether a mailed link still works, before anybody fills in a form for it. Raises InvalidLink."""
+    async with database.transaction() as session:
+        if await links.owner_of(session, token, purpose) is None:
+            raise InvalidLink
 
 
 async def sign_out(database: Database, token: str) -> None:
@@ -148,7 +156,7 @@ async def reset_password(database: Database, passwords: PasswordHasher, *, token
     the browser may sign in at once, however many strangers guess. Raises BadRequest, InvalidLink,
     Unavailable.
     """
-    password = clean_password(password)
+    password = refuse_common(clean_password(password))
     async with database.transaction() as session:
         owner = await links.owner_of(session, token, "reset")
     if owner is None:

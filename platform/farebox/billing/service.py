@@ -1,19 +1,22 @@
 """Models for sale, their prices, and money paid in. Sessions come from `Database.meter_transaction`."""
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from uuid import UUID
 
 import structlog
 from sqlalchemy import func, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.billing.models import LedgerTransfer, ModelOffer, Price
 from farebox.core.errors import BadRequest, NotFound
 from farebox.core.ids import new_id
+from farebox.core.money import plain, read_plain
 from farebox.limits.balances import add_to_balance, lock_balance
+from farebox.limits.models import MeterScope
 
 MAX_PRICE_PER_MILLION = Decimal("1000000")
 MAX_TOP_UP = Decimal("1000000")
@@ -32,10 +35,10 @@ class UnknownModel(NotFound):
 def parse_price(value: str) -> Decimal:
     """A price per million tokens: 0 to 1,000,000 with at most six decimals. Raises InvalidAmount."""
     try:
-        price = Decimal(value)
-    except InvalidOperation:
+        price = read_plain(value)
+    except ValueError:
         raise InvalidAmount(f"`{value}` is not a price; write it like 0.50.") from None
-    if not price.is_finite() or not 0 <= price <= MAX_PRICE_PER_MILLION:
+    if not 0 <= price <= MAX_PRICE_PER_MILLION:
         raise InvalidAmount(f"A price lies between 0 and {MAX_PRICE_PER_MILLION} per million tokens.")
     if price != price.quantize(Decimal("0.000001")):
         raise InvalidAmount("A price per million tokens has at most six decimals.")
@@ -127,6 +130,17 @@ async def current_price(session: AsyncSession, model_id: str) -> Price | None:
     return await session.scalar(query)
 
 
+async def current_prices(session: AsyncSession) -> dict[str, Price]:
+    """The prices that apply now, by model; a model without one cannot be called."""
+    query = (
+        select(Price)
+        .ext(distinct_on(Price.model_id))
+        .where(Price.effective_from <= func.now())
+        .order_by(Price.model_id, Price.effective_from.desc())
+    )
+    return {price.model_id: price for price in await session.scalars(query)}
+
+
 async def top_up(
     session: AsyncSession, *, organization_id: UUID, amount: Decimal, currency: str, reference: str
 ) -> bool:
@@ -134,38 +148,81 @@ async def top_up(
 
     Raises InvalidAmount, and when the reference was used for another amount.
     """
-    if not amount.is_finite() or not 0 < amount <= MAX_TOP_UP or amount != amount.quantize(Decimal("0.01")):
-        raise InvalidAmount(f"A top-up is a positive amount in whole cents, at most {MAX_TOP_UP}.")
-    scope = await lock_balance(session, organization_id)
-    if scope.currency not in (None, currency):
-        raise InvalidAmount(f"The organization's balance is kept in {scope.currency}, not in {currency}.")
-    added = await session.scalar(
-        insert(LedgerTransfer)
-        .values(
-            id=new_id(),
-            organization_id=organization_id,
-            kind="top_up",
-            debit_account="cash",
-            credit_account="prepaid",
-            amount=amount,
-            currency=currency,
-            reference=reference,
-        )
-        .on_conflict_do_nothing(index_elements=["organization_id", "reference"])
-        .returning(LedgerTransfer.id)
-    )
-    if added is None:
-        before = await session.scalar(
-            select(LedgerTransfer).where(
-                LedgerTransfer.organization_id == organization_id, LedgerTransfer.reference == reference
-            )
-        )
-        if before is not None and (before.amount, before.currency) != (amount, currency):
-            raise InvalidAmount(f"The reference `{reference}` was used for another amount.")
+    _check_amount(amount, "A top-up")
+    await _lock_in(session, organization_id, currency)
+    transfer = Transfer("top_up", "cash", "prepaid", amount, currency, reference)
+    if not await _enter(session, organization_id, transfer):
         return False
     await add_to_balance(session, organization_id, amount=amount, currency=currency)
     log.info("balance.topped_up", organization_id=str(organization_id), amount=amount, currency=currency)
     return True
+
+
+async def take_back(
+    session: AsyncSession, *, organization_id: UUID, amount: Decimal, currency: str, reason: str
+) -> bool:
+    """Correct a wrong credit by an entry of its own, once per reason; False when it was done before.
+
+    What is spent stays spent, and what requests under way have reserved stays theirs. Raises InvalidAmount
+    for more than what is left.
+    """
+    _check_amount(amount, "A correction")
+    scope = await _lock_in(session, organization_id, currency)
+    left = (scope.balance or Decimal(0)) - scope.reserved
+    transfer = Transfer("adjustment", "prepaid", "cash", amount, currency, reason)
+    if not await _enter(session, organization_id, transfer):
+        return False
+    if amount > left:
+        raise InvalidAmount(f"No more than {plain(left, currency)} {currency} is left to take back.")
+    await add_to_balance(session, organization_id, amount=-amount, currency=currency)
+    log.info("balance.corrected", organization_id=str(organization_id), amount=amount, currency=currency)
+    return True
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A transfer to enter under its reference."""
+
+    kind: str
+    debit_account: str
+    credit_account: str
+    amount: Decimal
+    currency: str
+    reference: str
+
+
+def _check_amount(amount: Decimal, what: str) -> None:
+    if not amount.is_finite() or not 0 < amount <= MAX_TOP_UP or amount != amount.quantize(Decimal("0.01")):
+        raise InvalidAmount(f"{what} is a positive amount in whole cents, at most {MAX_TOP_UP}.")
+
+
+async def _lock_in(session: AsyncSession, organization_id: UUID, currency: str) -> MeterScope:
+    scope = await lock_balance(session, organization_id)
+    if scope.currency not in (None, currency):
+        raise InvalidAmount(f"The organization's balance is kept in {scope.currency}, not in {currency}.")
+    return scope
+
+
+async def _enter(session: AsyncSession, organization_id: UUID, transfer: Transfer) -> bool:
+    """Into the ledger; False when it is there. Raises InvalidAmount when its reference is another's."""
+    added = await session.scalar(
+        insert(LedgerTransfer)
+        .values(id=new_id(), organization_id=organization_id, **asdict(transfer))
+        .on_conflict_do_nothing(index_elements=["organization_id", "reference"])
+        .returning(LedgerTransfer.id)
+    )
+    if added is not None:
+        return True
+    before = await session.scalar(
+        select(LedgerTransfer).where(
+            LedgerTransfer.organization_id == organization_id, LedgerTransfer.reference == transfer.reference
+        )
+    )
+    if before is not None and before.kind != transfer.kind:
+        raise InvalidAmount(f"The reference `{transfer.reference}` was used for another entry.")
+    if before is not None and (before.amount, before.currency) != (transfer.amount, transfer.currency):
+        raise InvalidAmount(f"The reference `{transfer.reference}` was used for another amount.")
+    return False
 
 
 async def organizations_with_transfers(session: AsyncSession, organization_ids: Sequence[UUID]) -> set[UUID]:

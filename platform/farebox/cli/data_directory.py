@@ -11,6 +11,7 @@ from farebox.cli.errors import CommandFailed
 from farebox.core.postgres.embedded import EmbeddedPostgres, PostgresError
 from farebox.core.settings import Settings
 
+LOCK = "lock"
 COMMAND_SECONDS = 5.0
 START_SECONDS = 60.0
 POLL_SECONDS = 0.1
@@ -24,6 +25,17 @@ class DataInUse(CommandFailed):
     """Another process works in the data directory."""
 
 
+class NothingHere(CommandFailed):
+    """No database is configured, and the data directory has none: the command was called elsewhere."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(
+            f"There is no Farebox in {settings.data_dir.absolute()}, and FAREBOX_DATABASE_URL is not set."
+            " Go to the directory where `farebox up` ran, or set FAREBOX_DATA to its data directory;"
+            " `farebox up` founds a new one here."
+        )
+
+
 @contextmanager
 def held(directory: Path, *, patience_seconds: float = 0.0) -> Iterator[None]:
     """Be the only one to start and stop Postgres in `directory`.
@@ -33,7 +45,7 @@ def held(directory: Path, *, patience_seconds: float = 0.0) -> Iterator[None]:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        file = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        file = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise DataUnusable(
             f"Farebox cannot work in {directory}: {error.strerror}."
@@ -75,17 +87,33 @@ def own_postgres(settings: Settings) -> Iterator[str]:
 
 @contextmanager
 def any_postgres(settings: Settings) -> Iterator[str]:
-    """The database's URL for a command: the configured one, that of a running server, or one's own."""
+    """The database's URL for a command: the configured one, that of a running server, or one's own.
+
+    Founds nothing, not even a directory. Raises NothingHere.
+    """
     with ExitStack() as stack:
         if settings.database_url:
             yield settings.database_url
             return
+        if not _is_founded(settings):
+            raise NothingHere(settings)
         try:
             stack.enter_context(held(settings.data_dir))
         except DataInUse:
             yield _await_url(settings)
         else:
+            # The lock alone is what `farebox up` leaves when it ends before it has made a cluster.
+            if not postgres_directory(settings).exists():
+                raise NothingHere(settings)
             yield stack.enter_context(_embedded(settings)).url
+
+
+def _is_founded(settings: Settings) -> bool:
+    """Whether somebody has begun to work here; a file in the directory's place is for `held` to tell."""
+    directory = settings.data_dir
+    if directory.exists() and not directory.is_dir():
+        return True
+    return (directory / LOCK).exists() or postgres_directory(settings).exists()
 
 
 def postgres_directory(settings: Settings) -> Path:

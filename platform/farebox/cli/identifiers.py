@@ -1,12 +1,13 @@
 """Ids and amounts as operators type them: functions for click's `type`."""
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from uuid import UUID
 
 import rich_click as click
 
 from farebox.core.errors import NotFound
 from farebox.core.ids import internal
+from farebox.core.money import read_plain
 
 
 def organization_id(typed: str | UUID) -> UUID:
@@ -22,10 +23,12 @@ def key_id(typed: str | UUID) -> UUID:
 
 
 def amount(typed: str | Decimal) -> Decimal:
-    """A decimal number; whether it is in range is for the service to say."""
+    """A plain decimal number; whether it is in range is for the service to say."""
+    if isinstance(typed, Decimal):
+        return typed
     try:
-        return Decimal(typed)
-    except InvalidOperation:
+        return read_plain(typed)
+    except ValueError:
         raise click.BadParameter(f"{typed!r} is not an amount; write it like 25.00.") from None
 
 

@@ -13,7 +13,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, ProgrammingError
 
 from farebox.cli.errors import CommandFailed
 from farebox.core.database import plain_dsn
@@ -25,6 +25,7 @@ PARTITION = "usage_event_{:%Y_%m}"
 
 # Replicas that start together must not migrate together.
 _LOCK = "SELECT pg_advisory_lock(hashtextextended('farebox.migrate', 0))"
+_DENIED = asyncpg.InsufficientPrivilegeError.sqlstate
 _REVISION = "SELECT version_num FROM alembic_version"
 _MONTHS = """
 SELECT month::date FROM generate_series(
@@ -33,6 +34,8 @@ SELECT month::date FROM generate_series(
     interval '1 month'
 ) AS month
 """
+# Servers, the worker and `farebox doctor` log in as somebody who owns nothing, and ask for the revision.
+_SHOW_REVISION = "GRANT SELECT ON alembic_version TO farebox_app, farebox_meter"
 # The revisions of the chain before the first release; those of today have names behind their numbers.
 _FIRST_CHAIN = re.compile(r"\d{4}")
 # As migration 0007 protects the table itself: without these, whoever may read a partition directly
@@ -59,6 +62,10 @@ class SchemaMismatch(CommandFailed):
     """The database's schema is not the one this version of the code is made for."""
 
 
+class NotPermitted(CommandFailed):
+    """The role that logs in lacks a right in Postgres; the message says which statement gives it."""
+
+
 @dataclass(frozen=True)
 class Migrated:
     """`revision` before and after, and the partitions that were added."""
@@ -71,7 +78,8 @@ class Migrated:
 def migrate_database(url: str) -> Migrated:
     """Upgrade to the newest revision and add monthly partitions. Must be called outside an event loop.
 
-    Raises DatabaseAway, and SchemaMismatch for a database of revisions that are none of this version's.
+    Raises DatabaseAway, NotPermitted, and SchemaMismatch for a database of revisions that are none of this
+    version's.
     """
     return asyncio.run(_migrate(url))
 
@@ -113,11 +121,17 @@ def _scripts() -> ScriptDirectory:
 
 
 async def current_revision(connection: "asyncpg.Connection[Any]") -> str | None:
-    """The revision of a database; None before the first migration."""
+    """The revision of a database; None before the first migration. Raises NotPermitted."""
     try:
         revision: str | None = await connection.fetchval(_REVISION)
     except asyncpg.UndefinedTableError:
         return None
+    except asyncpg.InsufficientPrivilegeError:
+        user = await connection.fetchval("SELECT quote_ident(current_user)")
+        raise NotPermitted(
+            f"{user} may not read Farebox's tables. As their owner, run `farebox migrate`, and then in"
+            f" Postgres: GRANT farebox_app, farebox_meter TO {user};"
+        ) from None
     return revision
 
 
@@ -164,9 +178,28 @@ async def _migrate(url: str) -> Migrated:
         if before != after:
             # In a thread, because Alembic's environment runs an event loop of its own.
             await asyncio.to_thread(command.upgrade, alembic_config(url), "head")
+        await connection.execute(_SHOW_REVISION)
         return Migrated(before, after, await add_partitions(connection))
+    except (asyncpg.InsufficientPrivilegeError, ProgrammingError) as error:
+        if getattr(error.orig if isinstance(error, ProgrammingError) else error, "sqlstate", None) != _DENIED:
+            raise
+        raise await _not_permitted(connection, error) from None
     finally:
         await connection.close()
+
+
+async def _not_permitted(connection: "asyncpg.Connection[Any]", error: Exception) -> NotPermitted:
+    """Why whoever logs in cannot migrate, and what a superuser of Postgres can do about it."""
+    user, database = await connection.fetchrow(
+        "SELECT quote_ident(current_user), quote_ident(current_database())"
+    )
+    complaint = re.sub(r"^(\(.*?\) )?(<.*>: )?", "", str(error).splitlines()[0])
+    return NotPermitted(
+        f"{user} cannot migrate: {complaint}. FAREBOX_DATABASE_ADMIN_URL must name the owner of the database,"
+        " who needs CREATEROLE for the first time. A superuser of Postgres can do instead:"
+        f" ALTER DATABASE {database} OWNER TO {user}; CREATE ROLE farebox_app; CREATE ROLE farebox_meter;"
+        f" GRANT farebox_app, farebox_meter TO {user};"
+    )
 
 
 async def add_partitions(connection: "asyncpg.Connection[Any]") -> list[str]:

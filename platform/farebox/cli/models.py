@@ -1,5 +1,7 @@
 """`farebox model`."""
 
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -7,12 +9,15 @@ from typing import Any
 import rich_click as click
 
 from farebox.billing.models import ModelOffer, Price
-from farebox.billing.service import active_models, current_price, parse_price, remove_model, set_price
+from farebox.billing.service import active_models, current_prices, parse_price, remove_model, set_price
 from farebox.cli.offering import offer_checkpoint
 from farebox.cli.operation import Operation, answer_json, answer_rows, json_option, operate
 from farebox.core.clock import iso
 from farebox.core.errors import BadRequest
 from farebox.core.money import plain
+from farebox.gateway.models.adapters import base_of
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]*")
 
 
 @click.group()
@@ -35,8 +40,15 @@ def add(folder: Path, name: str, owned_by: str, as_json: bool) -> None:
     """
 
     async def work(operation: Operation) -> dict[str, Any]:
-        if not (1 <= len(name) <= 256 and name.isprintable() and name == name.strip()):
-            raise BadRequest("A model's name has 1 to 256 printable characters.")
+        if not (len(name) <= 256 and NAME.fullmatch(name)):
+            raise BadRequest(
+                "A model's name has 1 to 256 letters, digits and . _ - / : without spaces, and begins with"
+                " a letter or a digit."
+            )
+        if ":" in name and base_of(name, folder) is None:
+            raise BadRequest(
+                f"{folder} is a whole model; a name with a colon, BASE:ADAPTER, is for an adapter of BASE."
+            )
         found = await offer_checkpoint(operation.database, operation.settings, folder, name, owned_by)
         return {
             "id": name,
@@ -59,16 +71,21 @@ def add(folder: Path, name: str, owned_by: str, as_json: bool) -> None:
 @model.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """Models on offer, with what a million tokens of each class cost now."""
+    """Models that can be called, with what a million tokens of each class cost now."""
 
     async def work(operation: Operation) -> list[dict[str, Any]]:
         async with operation.database.meter_transaction() as session:
-            return [
-                _describe(offer, await current_price(session, offer.id))
-                for offer in await active_models(session)
-            ]
+            offers = await active_models(session)
+            prices = await current_prices(session)
+        return [_describe(offer, prices.get(offer.id)) for offer in offers if _has_base(offer, offers)]
 
     answer_rows(operate(work), as_json=as_json, nothing="No model; `farebox model add DIR --name NAME`.")
+
+
+def _has_base(offer: ModelOffer, offers: Sequence[ModelOffer]) -> bool:
+    """Whether it can be called: an adapter whose base is no longer on offer cannot."""
+    base = base_of(offer.id, Path(offer.path))
+    return base is None or base in {each.id for each in offers}
 
 
 def _describe(offer: ModelOffer, price: Price | None) -> dict[str, Any]:

@@ -6,11 +6,22 @@ use of a currency (its minor unit: none of the yen, three of the Kuwaiti dinar) 
 CLDR, by Babel; a code that it does not know has two.
 """
 
-from decimal import ROUND_HALF_EVEN, Decimal
+import re
+from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
 from babel.numbers import get_currency_precision
 
 PRICE_UNIT_TOKENS = 1_000_000
+
+_PLAIN = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
+
+
+def read_plain(typed: str) -> Decimal:
+    """An amount as people write it: `25`, `25.00`. Raises ValueError for all else, `1e3` and `1_000` too:
+    whoever mistypes an amount is told so, and is not taken at another one."""
+    if not _PLAIN.fullmatch(typed):
+        raise ValueError(f"{typed!r} is not a plain decimal number")
+    return Decimal(typed)
 
 
 def charge(tokens: int, price_per_million: Decimal) -> Decimal:
@@ -22,6 +33,11 @@ def round_to_minor_unit(amount: Decimal, currency: str) -> Decimal:
     """The one rounding, done on an invoice line: half to even, to what the currency can be paid in."""
     unit = Decimal(1).scaleb(-get_currency_precision(currency))
     return amount.quantize(unit, rounding=ROUND_HALF_EVEN)
+
+
+def round_down(amount: Decimal, currency: str) -> Decimal:
+    """What somebody has, in units that the currency can be paid in: never more than there is."""
+    return amount.quantize(Decimal(1).scaleb(-get_currency_precision(currency)), rounding=ROUND_FLOOR)
 
 
 def plain(amount: Decimal, currency: str | None = None) -> str:

@@ -12,6 +12,8 @@ from litestar.response import Redirect
 from farebox.auth import devices, service, sessions
 from farebox.auth.credentials import NewSession
 from farebox.auth.dependencies import SignedIn, device_token, session_token
+from farebox.auth.errors import InvalidLink
+from farebox.auth.links import Purpose
 from farebox.auth.passwords import PasswordHasher
 from farebox.core.database import Database
 from farebox.core.errors import FareboxError
@@ -34,6 +36,17 @@ def _form_page(
     response = pre_session.remember(page(f"account/{name}.html", status=status, **values))
     response.headers.update(error.headers if error else {})
     return response
+
+
+async def _link_page(
+    purpose: Purpose, pre_session: PreSession, database: Database, token: str
+) -> Response[Any]:
+    """The form behind a mailed link, or at once that the link has been used or has expired."""
+    try:
+        await service.check_link(database, token, purpose)
+    except InvalidLink as error:
+        return _form_page("dead_link", pre_session, error=error, purpose=purpose)
+    return _form_page(purpose, pre_session, token=token)
 
 
 def _welcome(settings: Settings, opened: NewSession, path: str = "/overview") -> Redirect:
@@ -72,8 +85,12 @@ async def sign_up(
 
 
 @get("/sign-in")
-async def sign_in_page(pre_session: NamedDependency[PreSession], next: FromQuery[str] = "") -> Response[Any]:  # noqa: A002
-    return _form_page("sign_in", pre_session, form=SignInForm("", "", next))
+async def sign_in_page(
+    pre_session: NamedDependency[PreSession],
+    next: FromQuery[str] = "",  # noqa: A002
+    ended: FromQuery[bool] = False,
+) -> Response[Any]:
+    return _form_page("sign_in", pre_session, form=SignInForm("", "", next), ended=ended)
 
 
 @post("/sign-in")
@@ -93,7 +110,7 @@ async def sign_in(
     try:
         opened = await service.sign_in(database, passwords, settings, **fields)
     except FareboxError as error:
-        return _form_page("sign_in", pre_session, error=error, form=form)
+        return _form_page("sign_in", pre_session, error=error, form=form, ended=False)
     return _welcome(settings, opened, _own_path(form.next))
 
 
@@ -133,8 +150,10 @@ async def forgot(
 
 
 @get("/reset")
-async def reset_page(pre_session: NamedDependency[PreSession], token: LinkToken = "") -> Response[Any]:
-    return _form_page("reset", pre_session, token=token)
+async def reset_page(
+    pre_session: NamedDependency[PreSession], database: NamedDependency[Database], token: LinkToken = ""
+) -> Response[Any]:
+    return await _link_page("reset", pre_session, database, token)
 
 
 @post("/reset")
@@ -158,8 +177,10 @@ async def reset(
 
 
 @get("/verify")
-async def verify_page(pre_session: NamedDependency[PreSession], token: LinkToken = "") -> Response[Any]:
-    return _form_page("verify", pre_session, token=token)
+async def verify_page(
+    pre_session: NamedDependency[PreSession], database: NamedDependency[Database], token: LinkToken = ""
+) -> Response[Any]:
+    return await _link_page("verify", pre_session, database, token)
 
 
 @post("/verify")

@@ -1,12 +1,13 @@
 """Errors as pages: what went wrong, in words, with a way on."""
 
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import structlog
 from litestar import Response
 from litestar.connection import Request
 
+from farebox.auth.dependencies import session_token
 from farebox.auth.errors import NotSignedIn
 from farebox.core.error_answers import as_farebox_error, error_response
 from farebox.core.errors import FareboxError
@@ -65,11 +66,16 @@ def _prefers_html(request: Request[Any, Any, Any]) -> bool:
 
 def _to_sign_in(request: Request[Any, Any, Any]) -> Response[Any]:
     here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    path = "/sign-in" if request.method != "GET" else f"/sign-in?next={quote(here)}"
+    # A cookie without a session: somebody was signed in, and shall not wonder why they are not.
+    ended = {"ended": "true"} if session_token(request, request.app.state.settings) else {}
+    back = {"next": here} if request.method == "GET" else {}
     if request.headers.get("hx-request") == "true":
         # A redirect would be followed by htmx, and the sign-in put into the middle of the page.
-        path = "/sign-in"
         response: Response[Any] = page("account/signed_out.html")
-        response.headers["HX-Redirect"] = path
+        response.headers["HX-Redirect"] = _sign_in(ended)
         return response
-    return redirect(path)
+    return redirect(_sign_in(back | ended))
+
+
+def _sign_in(query: dict[str, str]) -> str:
+    return "/sign-in" + (f"?{urlencode(query, safe='/', quote_via=quote)}" if query else "")

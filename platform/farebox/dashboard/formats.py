@@ -1,13 +1,13 @@
 """How pages write money, counts and moments."""
 
 from datetime import datetime
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
 from babel.numbers import get_currency_symbol
 from markupsafe import Markup
 
 from farebox.core.clock import iso
-from farebox.core.money import plain, round_to_minor_unit
+from farebox.core.money import plain, round_down, round_to_minor_unit
 
 _LOCALE = "en_US"  # the pages' language
 _BRIEF_DECIMALS = Decimal("0.000001")
@@ -30,6 +30,13 @@ def money_brief(amount: Decimal, currency: str) -> str:
     return money(amount.quantize(_BRIEF_DECIMALS, rounding=ROUND_HALF_EVEN), currency)
 
 
+def money_left(amount: Decimal, currency: str) -> str:
+    """As `money_brief`, of what somebody has left: rounded down, never up."""
+    if abs(amount) >= 1:
+        return money(round_down(amount, currency), currency)
+    return money(amount.quantize(_BRIEF_DECIMALS, rounding=ROUND_FLOOR), currency)
+
+
 def _symbol(currency: str) -> str:
     symbol = get_currency_symbol(currency, _LOCALE)
     return f"{symbol} " if symbol[-1].isalpha() else symbol
@@ -44,8 +51,14 @@ def count_brief(number: Decimal | int) -> str:
     """A count for an axis: `1.2M`, `34k`, `12`."""
     for size, suffix in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
         if number >= size:
-            return f"{Decimal(number) / size:.3g}{suffix}"
-    return f"{Decimal(number):.3g}"
+            return f"{_three_digits(Decimal(number) / size)}{suffix}"
+    return _three_digits(Decimal(number))
+
+
+def _three_digits(number: Decimal) -> str:
+    """Never with an exponent, which only programmers read: `400`, not `4e+2`."""
+    written = f"{Decimal(f'{number:.3g}'):f}"
+    return written.rstrip("0").rstrip(".") if "." in written else written
 
 
 def moment(when: datetime, pattern: str = "%d %b %Y, %H:%M:%S") -> Markup:

@@ -1,5 +1,6 @@
 """Reading forms: URL-encoded text into a struct, with bounds, before any service sees it."""
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, TypeVar
 
@@ -8,7 +9,7 @@ from litestar.connection import Request
 from litestar.enums import RequestEncodingType
 
 from farebox.core.errors import BadRequest, UnsupportedMediaType
-from farebox.core.validation import fault_of
+from farebox.core.money import read_plain
 
 _MAX_FIELDS = 50
 
@@ -61,28 +62,64 @@ class LimitsForm(msgspec.Struct, frozen=True, kw_only=True):
     concurrent_requests: Whole | None = None
 
 
+# What a field takes, for people who typed something else; the others are told that they are too long.
+_WHOLE = "Write a whole number from 0 to 2,000,000,000 in digits alone, or leave the field empty."
+_ADVICE = {
+    "monthly_cap": "Write an amount like 25.00, at most 2,000,000,000.00, or leave the field empty.",
+    "requests_per_minute": _WHOLE,
+    "tokens_per_minute": _WHOLE,
+    "concurrent_requests": _WHOLE,
+    "days": "Choose a number of days from 1 to 3,650.",
+}
+_TOO_LONG = "Write at most 1,000 characters."
+_MAX_CAP = Decimal(2_000_000_000)
+
+
+class FormError(BadRequest):
+    """What is wrong with which fields, in words for people, and what they had typed."""
+
+    code = "invalid_value"
+
+    def __init__(self, faults: Mapping[str, str], typed: Mapping[str, str]) -> None:
+        name, advice = next(iter(faults.items()))
+        super().__init__(f"{name.replace('_', ' ').capitalize()}: {advice}", param=name)
+        self.faults = faults
+        self.typed = typed
+
+
 async def read_form(request: Request[Any, Any, Any], kind: type[Form]) -> Form:
     """The form as `kind`; empty fields count as absent, unknown ones (the CSRF token) are left out.
 
-    Raises BadRequest that names the field, UnsupportedMediaType for what is no URL-encoded form.
+    Raises FormError that names the fields, UnsupportedMediaType for what is no URL-encoded form.
     """
     if request.content_type[0] != RequestEncodingType.URL_ENCODED:
         raise UnsupportedMediaType("This address takes an HTML form.", code="unsupported_media_type")
     form = await request.form()
     if len(form) > _MAX_FIELDS:
         raise BadRequest("The form has too many fields.", code="invalid_request")
-    values = {name: text for name, text in form.items() if isinstance(text, str) and text.strip()}
-    # A name, an address or a password may be wrong in its own way: its service says how.
-    values = dict.fromkeys(_required_texts(kind), "") | values
-    try:
-        return msgspec.convert(values, kind, strict=False)
-    except msgspec.ValidationError as error:
-        fault = fault_of(error)
-        field = fault.path.replace("_", " ") or "form"
-        raise BadRequest(
-            f"{field.capitalize()}: {fault.reason}.", code="invalid_value", param=field
-        ) from None
+    typed = {name: text for name, text in form.items() if isinstance(text, str) and text.strip()}
+    values: dict[str, Any] = {}
+    faults: dict[str, str] = {}
+    for field in msgspec.structs.fields(kind):
+        # A name, an address or a password may be wrong in its own way: its service says how.
+        if field.name not in typed and not (field.required and field.type is Line):
+            continue
+        try:
+            values[field.name] = _read(field, typed.get(field.name, ""))
+        except ValueError:  # msgspec's own is one
+            faults[field.name] = _ADVICE.get(field.name, _TOO_LONG)
+    if faults:
+        raise FormError(faults, typed)
+    return kind(**values)
 
 
-def _required_texts(kind: type[msgspec.Struct]) -> list[str]:
-    return [field.name for field in msgspec.structs.fields(kind) if field.required and field.type is Line]
+def _read(field: msgspec.structs.FieldInfo, text: str) -> Any:
+    """Raises ValueError."""
+    if field.type is not Line and field.type != Decimal | None:
+        return msgspec.convert(text.strip(), field.type, strict=False)
+    if field.type is Line:
+        return msgspec.convert(text, field.type)
+    amount = read_plain(text.strip())
+    if not 0 <= amount <= _MAX_CAP or amount != amount.quantize(Decimal("0.01")):
+        raise ValueError(text)
+    return amount

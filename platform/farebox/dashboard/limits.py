@@ -17,7 +17,7 @@ from farebox.core.database import Database
 from farebox.core.errors import BadRequest, Conflict, FareboxError, NotFound
 from farebox.core.ids import external, internal
 from farebox.core.settings import Settings
-from farebox.dashboard.forms import LimitsForm, ProjectForm, read_form
+from farebox.dashboard.forms import FormError, LimitsForm, ProjectForm, read_form
 from farebox.dashboard.frame import load_frame, require_administrator
 from farebox.dashboard.pages import long_page, redirect
 from farebox.keys.models import ApiKey
@@ -154,6 +154,8 @@ async def render_limits(
         at=at,
         saved=saved,
         error=error.message if error else None,
+        faults=error.faults if isinstance(error, FormError) else {},
+        typed=error.typed if isinstance(error, FormError) else {},
     )
 
 

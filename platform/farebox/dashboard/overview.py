@@ -22,6 +22,7 @@ from farebox.dashboard import formats
 from farebox.dashboard.chart import Chart, bar_chart
 from farebox.dashboard.frame import load_frame
 from farebox.dashboard.pages import page
+from farebox.keys.service import has_live_key
 from farebox.limits.service import get_limits
 from farebox.usage.queries import (
     RequestCost,
@@ -67,6 +68,7 @@ class Overview:
     chart: Chart
     newest: Sequence[RequestCost]
     example_model: str | None
+    has_key: bool
     as_of: datetime
 
 
@@ -119,6 +121,7 @@ async def load_overview(
         chart=_chart(series, [first + n * width for n in range(number)], show, currency),
         newest=await newest_requests(session, organization_id, project_id=project_id, limit=25),
         example_model=models[0].id if models else None,
+        has_key=await has_live_key(session, organization_id),
         as_of=now,
     )
 

@@ -40,6 +40,7 @@ _templates.filters |= {
     "external": lambda value, prefix: external(prefix, value),
     "money": formats.money,
     "money_brief": formats.money_brief,
+    "money_left": formats.money_left,
     "plain": plain,
     "count": formats.count,
     "count_brief": formats.count_brief,

@@ -14,6 +14,7 @@ from farebox.dashboard.errors import error_page
 from farebox.dashboard.limits import change_limits, key_limits_page, limits_page, make_project
 from farebox.dashboard.overview import overview_page
 from farebox.dashboard.pages import redirect
+from farebox.dashboard.price_list import models_page
 from farebox.dashboard.reference import reference_page
 
 
@@ -30,6 +31,7 @@ pages = Router(
         keys_page,
         make_key,
         revoke,
+        models_page,
         limits_page,
         key_limits_page,
         change_limits,

@@ -43,7 +43,7 @@ INFERENCE_ERRORS = (
         "structured_outputs",
     ),
     InvalidApiKey(),
-    _limited(QuotaExceeded("organization", "balance", Decimal("0.0004"))),
+    _limited(QuotaExceeded("organization", "balance", Decimal("0.0004"), Decimal("0.0121"), "USD")),
     ModelNotFound("gpt-7"),
     _limited(RateLimitExceeded("project", "requests_per_minute", Decimal(600), 1.2)),
     GenerationFailed(),

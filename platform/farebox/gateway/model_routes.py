@@ -7,23 +7,38 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import Struct
 
+from farebox.billing.models import Price
+from farebox.billing.service import current_prices
 from farebox.core.bodies import StrictRequest
 from farebox.core.database import Database
+from farebox.core.money import plain
 from farebox.core.openapi.documentation import Content, Documentation, Reply
 from farebox.gateway.documentation import KEY_ERRORS
 from farebox.gateway.gateway import Gateway
 from farebox.gateway.key_check import claims_of
-from farebox.gateway.models.catalog import ServedModel
+from farebox.gateway.models.catalog import Kind, ServedModel
 from farebox.keys.service import Principal, authenticate
 from farebox.metering.errors import ModelNotFound
 
 
+class ModelPrice(Struct, frozen=True):
+    """What a million tokens of each class cost now, as decimal strings."""
+
+    input_per_million: str
+    cached_input_per_million: str
+    output_per_million: str
+    currency: str
+
+
 class Model(Struct, frozen=True):
-    """A model that may be called."""
+    """A model that may be called. `kind`, `context_length` and `price` are this server's own fields."""
 
     id: str
     created: int
     owned_by: str
+    kind: Kind
+    context_length: int
+    price: ModelPrice | None
     object: Literal["model"] = "model"
 
 
@@ -32,7 +47,9 @@ class ModelList(Struct, frozen=True):
     object: Literal["list"] = "list"
 
 
-_MODEL = Model("farebox-demo", 1764086400, "farebox")
+_MODEL = Model(
+    "farebox-demo", 1764086400, "farebox", "generation", 512, ModelPrice("0.50", "0.25", "1.50", "USD")
+)
 _LIST = Documentation(
     replies=[
         Reply(
@@ -62,7 +79,15 @@ async def list_models(request: StrictRequest, database: NamedDependency[Database
     """The models that this key may call."""
     principal = await authenticate(database, claims_of(request))
     gateway: Gateway = request.app.state.gateway
-    return ModelList([_model(served) for served in gateway.catalog.all() if _may_call(principal, served.id)])
+    async with database.transaction() as session:
+        prices = await current_prices(session)
+    return ModelList(
+        [
+            _model(served, prices.get(served.id))
+            for served in gateway.catalog.all()
+            if _may_call(principal, served.id)
+        ]
+    )
 
 
 @get(
@@ -82,12 +107,30 @@ async def retrieve_model(
     served = gateway.catalog.find(model_id)
     if served is None or not _may_call(principal, model_id):
         raise ModelNotFound(model_id)
-    return _model(served)
+    async with database.transaction() as session:
+        prices = await current_prices(session)
+    return _model(served, prices.get(model_id))
 
 
 def _may_call(principal: Principal, model_id: str) -> bool:
     return principal.models is None or model_id in principal.models
 
 
-def _model(served: ServedModel) -> Model:
-    return Model(id=served.id, created=served.created, owned_by=served.owned_by)
+def _model(served: ServedModel, price: Price | None) -> Model:
+    return Model(
+        id=served.id,
+        created=served.created,
+        owned_by=served.owned_by,
+        kind=served.kind,
+        context_length=served.backend.context_length,
+        price=_price(price) if price else None,
+    )
+
+
+def _price(price: Price) -> ModelPrice:
+    return ModelPrice(
+        input_per_million=plain(price.input_per_million, price.currency),
+        cached_input_per_million=plain(price.cached_input_per_million, price.currency),
+        output_per_million=plain(price.output_per_million, price.currency),
+        currency=price.currency,
+    )

@@ -133,6 +133,16 @@ async def list_keys(
     return list(await session.scalars(query))
 
 
+async def has_live_key(session: AsyncSession, organization_id: UUID) -> bool:
+    """Whether the organization has a key that is neither revoked nor expired."""
+    live = select(ApiKey.id).where(
+        ApiKey.organization_id == organization_id,
+        ApiKey.revoked_at.is_(None),
+        ApiKey.expires_at > func.now(),
+    )
+    return bool(await session.scalar(select(live.exists())))
+
+
 async def find_key(session: AsyncSession, organization_id: UUID, key_id: UUID) -> ApiKey | None:
     """The organization's key of this id."""
     query = select(ApiKey).where(ApiKey.organization_id == organization_id, ApiKey.id == key_id)

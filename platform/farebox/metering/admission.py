@@ -61,6 +61,22 @@ class FrozenPrice(msgspec.Struct, frozen=True):
             + charge(output_tokens, self.output)
         )
 
+    def worst(self, prompt_tokens: int, max_output_tokens: int) -> Decimal:
+        """What is reserved: of the prompt nothing or all is cached, whichever is dearer."""
+        return charge(prompt_tokens, max(self.input, self.cached_input)) + charge(
+            max_output_tokens, self.output
+        )
+
+
+def _read_price(row: Mapping[str, Any]) -> FrozenPrice:
+    return FrozenPrice(
+        row["price_id"],
+        row["input_per_million"],
+        row["cached_input_per_million"],
+        row["output_per_million"],
+        row["currency"],
+    )
+
 
 @dataclass(slots=True)
 class Grant:
@@ -92,9 +108,8 @@ class Grant:
 
     @property
     def worst_amount(self) -> Decimal:
-        """The amount that was reserved: of the prompt nothing, or all, is cached, whichever is dearer."""
-        dearer = max(self.price.input, self.price.cached_input)
-        return charge(self.prompt_tokens, dearer) + charge(self.max_output_tokens, self.price.output)
+        """The amount that was reserved."""
+        return self.price.worst(self.prompt_tokens, self.max_output_tokens)
 
     @property
     def cache_salt(self) -> bytes:
@@ -145,20 +160,13 @@ def read_verdict(admission: Admission, row: Mapping[str, Any]) -> Grant | Farebo
     """A row of ADMIT as a grant, or as the error that the client is told."""
     match row["verdict"]:
         case "admitted":
-            price = FrozenPrice(
-                row["price_id"],
-                row["input_per_million"],
-                row["cached_input_per_million"],
-                row["output_per_million"],
-                row["currency"],
-            )
             return Grant(
                 admission.request_id,
                 row["organization_id"],
                 row["project_id"],
                 admission.key_id,
                 admission.model_id,
-                price,
+                _read_price(row),
                 admission.prompt_tokens,
                 admission.max_output_tokens,
                 read_quotas(row),
@@ -167,16 +175,19 @@ def read_verdict(admission: Admission, row: Mapping[str, Any]) -> Grant | Farebo
             return InvalidApiKey()
         case "no_model":
             return ModelNotFound(admission.model_id)
-    refusal = _read_refusal(row)
+    refusal = _read_refusal(admission, row)
     refusal.organization_id = row["organization_id"]
     refusal.scope_id = admission.key_id if refusal.scope == "key" else row[f"{refusal.scope}_id"]
     refusal.quotas = read_quotas(row)
     return refusal
 
 
-def _read_refusal(row: Mapping[str, Any]) -> LimitReached:
+def _read_refusal(admission: Admission, row: Mapping[str, Any]) -> LimitReached:
     if row["failed_limit"] == "currency":
         return OtherCurrency(row["currency"])
     if row["verdict"] == "no_quota":
-        return QuotaExceeded(row["failed_scope"], row["failed_limit"], row["limit_value"])
+        cost = _read_price(row).worst(admission.prompt_tokens, admission.max_output_tokens)
+        return QuotaExceeded(
+            row["failed_scope"], row["failed_limit"], row["limit_value"], cost, row["currency"]
+        )
     return RateLimitExceeded(row["failed_scope"], row["failed_limit"], row["limit_value"], row["retry_after"])

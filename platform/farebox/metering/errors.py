@@ -50,12 +50,13 @@ class LimitReached(FareboxError):
 class QuotaExceeded(LimitReached, InsufficientQuota):
     """The worst case of the request (prompt and whole output) does not fit into what is left."""
 
-    def __init__(self, scope: str, limit: str, value: Decimal) -> None:
+    def __init__(self, scope: str, limit: str, value: Decimal, cost: Decimal, currency: str) -> None:
         name = _LIMIT_NAMES[limit]
         advice = "Add funds" if limit == "balance" else "Raise the cap"
         super().__init__(
-            f"The {scope}'s {name} of {plain(value)} does not cover this request's maximum cost on top of "
-            f"what is spent and reserved. {advice}, or lower `max_tokens`.",
+            f"The {scope}'s {name} of {plain(value, currency)} {currency} does not cover this request's"
+            f" maximum cost of {plain(cost, currency)} {currency} on top of what is spent and reserved."
+            f" {advice}, or lower `max_tokens`.",
             headers={"x-should-retry": "false"},
         )
         self.limit = limit

@@ -1,7 +1,7 @@
 """What all organizations used, for the operator: the one question here that spans tenants."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -28,9 +28,12 @@ class UsageTotal:
 
 
 async def usage_by_organization(
-    session: AsyncSession, organization_id: UUID | None, *, since: timedelta
+    session: AsyncSession, organization_id: UUID | None, *, start: datetime, end: datetime
 ) -> list[UsageTotal]:
-    """Of one organization or of all, by name and model, under `Database.meter_transaction()`."""
+    """Of one organization or of all, by name and model, under `Database.meter_transaction()`.
+
+    By the hour: those that begin at `start` or later, and before `end`.
+    """
     counts = (
         cast(func.sum(column), BigInteger).label(column.key)
         for column in (
@@ -49,7 +52,7 @@ async def usage_by_organization(
     query = (
         select(*groups, *counts, func.sum(UsageHour.amount).label("amount"))
         .join(Organization, Organization.id == UsageHour.organization_id)
-        .where(UsageHour.hour >= func.now() - since)
+        .where(UsageHour.hour >= start, UsageHour.hour < end)
         .group_by(*groups)
         .order_by(Organization.name, UsageHour.model_id)
     )

@@ -84,7 +84,14 @@ def test_sync_client(server: RunningServer, tenant: Tenant) -> None:
         completion = client.completions.create(model="tiny", prompt="The ferry", max_tokens=4)
         assert completion.choices[0].text is not None
         assert "tiny" in [model.id for model in client.models.list()]
-        assert client.models.retrieve("tiny").owned_by == "tests"
+        model = client.models.retrieve("tiny")
+        assert model.owned_by == "tests"
+        price = {"input": "1.00", "cached_input": "0.50", "output": "2.00"}
+        assert model.model_extra == {
+            "kind": "generation",
+            "context_length": 2048,
+            "price": {f"{name}_per_million": amount for name, amount in price.items()} | {"currency": "USD"},
+        }
 
 
 async def test_several_choices_differ_and_the_prompt_is_billed_once(

@@ -22,7 +22,7 @@ from farebox_engine.training.decoder.shape import ModelShape
 from farebox_engine.training.decoder.trainer import Trainer, perplexity
 from farebox_engine.training.errors import TrainingError
 from farebox_engine.training.held_out import by_kind, hold_out
-from farebox_engine.training.progress import Progress
+from farebox_engine.training.progress import Progress, duration
 from farebox_engine.training.recipe import Recipe
 from farebox_engine.training.vocabulary import Encoder, load_tokenizer, train_tokenizer
 
@@ -77,6 +77,8 @@ def train_decoder(run: DecoderRun, output: TextIO) -> None:
         f"{parameters:,} parameters, {len(stream):,} tokens, {sampler.passes(run.recipe.steps):.1f} "
         f"passes, from step {done} on {model.device}"
     )
+    if done < run.recipe.steps:
+        progress.note(_cost(run.recipe, run.recipe.steps - done, trainer.time_step()))
     log = run.checkpoints / "log.jsonl"
     trainer.run(progress, log, run.save_every)
     progress.close()
@@ -96,6 +98,15 @@ def train_decoder(run: DecoderRun, output: TextIO) -> None:
     for kind, value in perplexities.items():
         progress.note(f"held-out perplexity, {kind}: {value:.2f}")
     progress.note(f"wrote {run.out}")
+
+
+def _cost(recipe: Recipe, steps: int, seconds: float) -> str:
+    """What is about to be spent, while it can still be stopped for free."""
+    return (
+        f"{steps:,} steps of {recipe.batch} x {recipe.context} tokens will take about"
+        f" {duration(steps * seconds)} ({seconds:.2g} s each, measured);"
+        " fewer --steps, a smaller --batch or --context take less"
+    )
 
 
 def _store(run: DecoderRun) -> CheckpointStore:

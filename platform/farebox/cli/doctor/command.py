@@ -4,7 +4,7 @@ import asyncio
 
 import rich_click as click
 
-from farebox.cli.data_directory import any_postgres, postgres_directory
+from farebox.cli.data_directory import NothingHere, any_postgres, postgres_directory
 from farebox.cli.doctor.database_checks import examine
 from farebox.cli.doctor.findings import Finding
 from farebox.cli.doctor.machine_checks import check_device, check_disk
@@ -41,6 +41,8 @@ def _examine_database(settings: Settings) -> list[Finding]:
     try:
         with any_postgres(settings) as url:
             return asyncio.run(examine(settings, url))
+    except NothingHere as error:
+        return [Finding("database", "failure", str(error), "Run `farebox up`, or set FAREBOX_DATABASE_URL.")]
     except (CommandFailed, Unavailable, PostgresError) as error:
         mend = (
             "Start Postgres, or set FAREBOX_DATABASE_URL to where it is."

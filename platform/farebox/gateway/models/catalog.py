@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import asyncpg
 import structlog
@@ -24,7 +25,14 @@ POLL_SECONDS = 30.0
 RECONNECT_SECONDS = 1.0
 
 Backend = InferenceBackend | EncoderBackend
+Kind = Literal["generation", "embedding", "classification", "reranking"]
 BackendFactory = Callable[[ModelOffer], Backend]
+
+_KINDS: dict[str, Kind] = {
+    "/v1/embeddings": "embedding",
+    "/v1/classify": "classification",
+    "/v1/rerank": "reranking",
+}
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +57,11 @@ class ServedModel:
     def fingerprint(self) -> str:
         """What clients see of the weights' hash."""
         return f"fp_{self.backend.model_hash[:12]}"
+
+    @property
+    def kind(self) -> Kind:
+        """What the model is for."""
+        return _KINDS[self.backend.endpoint] if isinstance(self.backend, EncoderBackend) else "generation"
 
     @property
     def generator(self) -> InferenceBackend:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -44,10 +45,22 @@ def test_learns_a_tiny_corpus_far_below_chance(
     said = capsys.readouterr().err
     assert "120/120" in said
     assert "tokens/s" in said
+    assert re.search(r"120 steps of 4 x 32 tokens will take about \d+:\d\d \(\S+ s each, measured\)", said)
+    assert said.index("will take about") < said.index("120/120")
     card = (out / "README.md").read_text(encoding="utf-8")
     assert f"farebox-engine train {' '.join(TINY)}" in card
     assert "| held-out perplexity, text |" in card
     assert "| held-out perplexity, chat |" in card
+
+
+@pytest.mark.parametrize("command", ["train", "train-adapter", "train-classifier", "train-translator"])
+def test_help_names_the_defaults(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    for option in ("--steps", "--batch", "--warmup", "--learning-rate", "--seed"):
+        assert re.search(rf"{option} [A-Z_]+ [^-]*default: [\d.e-]+", told), option
+    assert "default: default" not in told
 
 
 def test_a_killed_run_resumes_to_the_same_loss_curve_and_weights(text_file: Path, tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ _SAMPLING_FIELDS = {
     "them with, after a space or not. Beyond OpenAI's API.",
     "priority": "1: answer when no usual request (0) has need of the machine, which may be long. Spelled as "
     "in vLLM; beyond OpenAI's API.",
+    "truncate_prompt_tokens": "Of a longer prompt, only the last so many tokens. Beyond OpenAI's API.",
     "structured_outputs": "What the whole answer must be; exactly one of its fields. Beyond OpenAI's API.",
 } | dict.fromkeys(IGNORED, "Accepted and ignored: it does not change the result.")
 _REFUSED = "Not supported: refused unless it asks for nothing."

@@ -30,10 +30,11 @@ BadWord = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class StreamOptions(Struct, frozen=True, forbid_unknown_fields=True):
-    """How to stream. `include_obfuscation` is accepted and ignored."""
+    """How to stream. `include_obfuscation` and `continuous_usage_stats` are accepted and ignored."""
 
     include_usage: Flag = None
     include_obfuscation: Flag = None
+    continuous_usage_stats: Flag = None
 
 
 class StructuredOutputs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,7 +51,7 @@ class StructuredOutputs(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What both endpoints share. `top_k`, `min_p`, `repetition_penalty`, `min_tokens`, `ignore_eos`,
-    `bad_words`, `priority` and `structured_outputs` are Farebox's additions.
+    `bad_words`, `priority`, `structured_outputs` and `truncate_prompt_tokens` are Farebox's additions.
 
     `priority` is spelled as in vLLM, where a higher number comes later. No number below 0 is open to
     tenants: nobody goes before another tenant.
@@ -76,6 +77,7 @@ class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bad_words: Annotated[list[BadWord], Meta(max_length=MAX_BAD_WORDS)] | None = None
     priority: Annotated[int, Meta(ge=0, le=1)] | None = None
     structured_outputs: StructuredOutputs | None = None
+    truncate_prompt_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
     user: Text = None
 
 

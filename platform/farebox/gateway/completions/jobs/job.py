@@ -98,6 +98,8 @@ def make_job(
     `opened`: the prompt itself begins the model's reasoning.
     """
     n = request.n or 1
+    if request.truncate_prompt_tokens is not None:
+        prompts = [prompt[-request.truncate_prompt_tokens :] for prompt in prompts]
     if len(prompts) * n > max(MAX_CHOICES, MAX_PROMPTS):
         raise InvalidParameter(f"{len(prompts)} prompts times n={n} are too many answers.", "n")
     options = request.stream_options

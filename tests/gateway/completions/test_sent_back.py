@@ -134,3 +134,34 @@ async def test_tools_name_the_model_that_cannot(http: httpx.AsyncClient) -> None
     assert (answer.status_code, error["code"], error["param"]) == (400, "unsupported_parameter", "tools")
     assert "`tiny`" in error["message"]
     assert "this server" not in error["message"]
+
+
+@pytest.mark.usefixtures("talkers")
+async def test_thinking_is_switched_by_the_templates_own_variable(http: httpx.AsyncClient) -> None:
+    default = await prompt_tokens(http, model="switch")
+    silent = await prompt_tokens(http, model="switch", reasoning_effort="none")
+    thinking = await prompt_tokens(http, model="switch", reasoning_effort="xhigh")
+    assert silent > default, "the template closes the reasoning itself"
+    assert thinking > default, "the template writes the level"
+    named = {"enable_thinking": False}
+    assert await prompt_tokens(http, model="switch", chat_template_kwargs=named) == silent
+    plain = await prompt_tokens(http)
+    assert await prompt_tokens(http, reasoning_effort="high", verbosity="low") == plain
+
+
+@pytest.mark.usefixtures("talkers")
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"messages": "x"},
+        {"enable_thinking": [True]},
+        {"enable_thinking": "x" * 257},
+        {"not a name": 1},
+        {f"v{number}": 1 for number in range(17)},
+    ],
+)
+async def test_a_templates_variables_are_bounded(variables: dict[str, Any], http: httpx.AsyncClient) -> None:
+    body = {"model": "switch", "messages": [USER], "chat_template_kwargs": variables}
+    answer = await http.post(CHAT, json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"].startswith("chat_template_kwargs")

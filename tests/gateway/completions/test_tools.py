@@ -50,6 +50,7 @@ BODY = (
 TEMPLATES = {
     "hermes": "{% if tools %}{{ tools | tojson }} within <tool_call></tool_call>{% endif %}" + BODY,
     "llama": '{% if tools %}{{ tools | tojson }} as {"name": …, "parameters": …}{% endif %}' + BODY,
+    "switch": BODY + "{% if enable_thinking is false %}<think></think>{% endif %}{{ reasoning_effort }}",
     "thinker": BODY + "{# <think>…</think> #}<think>",
 }
 

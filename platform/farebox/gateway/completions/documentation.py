@@ -84,6 +84,10 @@ CHAT_COMPLETION = Documentation(
         max_completion_tokens="The newer name of `max_tokens`; send one of them.",
         logprobs="Tell the log probability of each token of the answer.",
         response_format="Bind the answer to JSON, or to a JSON schema.",
+        reasoning_effort="How much to think: `none` switches a template's thinking off; levels reach "
+        "templates that know them, and have no effect elsewhere.",
+        chat_template_kwargs="Variables for the model's chat template, 16 scalars at most. "
+        "Beyond OpenAI's API.",
         tools="Functions that the model may call, where its chat template knows tools.",
         tool_choice="Whether to call: `none`, `auto` (the default), `required`, or one by name.",
         parallel_tool_calls="False: at most one call in an answer.",

@@ -5,7 +5,7 @@ ignored, because they cannot change the result (`IGNORED` here); and refused unl
 value that asks for nothing (`INERT` here).
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
@@ -27,6 +27,9 @@ Bias = dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None
 StopText = Annotated[str, Meta(min_length=1, max_length=1024)]
 Stop = StopText | Annotated[list[StopText], Meta(max_length=16)] | None
 BadWord = Annotated[str, Meta(min_length=1, max_length=256)]
+TemplateValue = bool | int | float | Annotated[str, Meta(max_length=256)] | None
+TemplateName = Annotated[str, Meta(pattern="^[a-zA-Z][a-zA-Z0-9_]{0,63}$")]
+TemplateVariables = Annotated[dict[TemplateName, TemplateValue], Meta(max_length=16)]
 
 
 class StreamOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -113,6 +116,10 @@ class ChatCompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
 
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    chat_template_kwargs: TemplateVariables | None = None
+
+    verbosity: Literal["low", "medium", "high"] | None = None
     metadata: dict[str, str] | None = None
     store: Flag = None
     safety_identifier: Text = None
@@ -131,8 +138,6 @@ class ChatCompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_
     moderation: Any = None
     prediction: Any = None
     prompt_cache_options: Any = None
-    reasoning_effort: Any = None
-    verbosity: Any = None
     web_search_options: Any = None
 
 
@@ -150,6 +155,7 @@ class CompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 IGNORED = (
+    "verbosity",
     "user",
     "metadata",
     "store",
@@ -167,8 +173,6 @@ INERT: dict[str, tuple[Any, ...]] = {
     "moderation": (),
     "prediction": (),
     "prompt_cache_options": (),
-    "reasoning_effort": ("none",),
-    "verbosity": ("medium",),
     "web_search_options": (),
     "suffix": ("",),
 }

@@ -39,9 +39,13 @@ class InferenceBackend(Protocol):
         ...
 
     def render_chat(
-        self, messages: Sequence[Mapping[str, object]], tools: Sequence[object] | None = None
+        self,
+        messages: Sequence[Mapping[str, object]],
+        tools: Sequence[object] | None = None,
+        variables: Mapping[str, object] | None = None,
     ) -> list[int]:
-        """The prompt of a conversation. Control tokens come from the template alone, never from content.
+        """The prompt of a conversation; `variables` are for the template, such as `enable_thinking`.
+        Control tokens come from the template alone, never from content.
 
         Raises TemplateError when the model's template refuses the messages.
         """

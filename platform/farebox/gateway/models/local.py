@@ -49,9 +49,12 @@ class LocalBackend:
         return self._engine.opens_reasoning(prompt)
 
     def render_chat(
-        self, messages: Sequence[Mapping[str, object]], tools: Sequence[object] | None = None
+        self,
+        messages: Sequence[Mapping[str, object]],
+        tools: Sequence[object] | None = None,
+        variables: Mapping[str, object] | None = None,
     ) -> list[int]:
-        return self._engine.render_chat(messages, tools=tools)
+        return self._engine.render_chat(messages, tools=tools, variables=variables)
 
     def encode(self, text: str) -> list[int]:
         return self._engine.encode(text)

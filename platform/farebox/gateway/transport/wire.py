@@ -73,6 +73,9 @@ class Wire:
         """Send the head. Without a content-length among the headers, the body goes out in chunks."""
         self.started = True
         await self.exchange.send({"type": "http.response.start", "status": status, "headers": headers})
+        if self._cycle.scope["http_version"] == "1.0":
+            # It knows no chunks (RFC 9112, section 6.1): the body ends with the connection.
+            self._cycle.keep_alive = False
 
     async def start_stream(self, headers: Headers) -> None:
         """Send the head of a stream, whose every write must reach the socket before the next.
@@ -98,7 +101,8 @@ class Wire:
     def write_now(self, data: bytes) -> bool:
         """Hand more of a stream to a socket that is `ready`. False if the client turns out to have left."""
         # A chunk (RFC 9112, section 7.1), past the server's own `send` as in `answer`: most are a token.
-        self._connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        chunk = b"%x\r\n%b\r\n" % (len(data), data) if self._cycle.chunked_encoding else data
+        self._connection.transport.write(chunk)
         return not self.gone
 
     async def _drain(self) -> None:

@@ -67,15 +67,12 @@ class Wire:
             return
         self.started = self.complete = True
         self.exchange.status = 200
-        _finish(self._cycle, [*headers, self.exchange.header], body)
+        _finish(self._cycle, [*headers, *self.exchange.headers], body)
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send the head. Without a content-length among the headers, the body goes out in chunks."""
         self.started = True
         await self.exchange.send({"type": "http.response.start", "status": status, "headers": headers})
-        if self._cycle.scope["http_version"] == "1.0":
-            # It knows no chunks (RFC 9112, section 6.1): the body ends with the connection.
-            self._cycle.keep_alive = False
 
     async def start_stream(self, headers: Headers) -> None:
         """Send the head of a stream, whose every write must reach the socket before the next.
@@ -83,6 +80,9 @@ class Wire:
         So only the last one can be waiting in this process's memory; `flushed` tells whether it is.
         """
         self._connection.transport.set_write_buffer_limits(high=0)
+        if self._cycle.scope["http_version"] == "1.0":
+            # Its client knows no chunks (RFC 9112, section 6.1): the body ends with the connection.
+            self._cycle.keep_alive = self._cycle.chunked_encoding = False
         await self.start(200, headers)
 
     async def write(self, data: bytes, *, last: bool = False) -> bool:
@@ -91,6 +91,8 @@ class Wire:
             return False
         if last:
             self._connection.transport.set_write_buffer_limits()
+            if not self._cycle.chunked_encoding:
+                self._cycle.expected_content_length = len(data)
             await self.exchange.send({"type": "http.response.body", "body": data, "more_body": False})
             self.complete = True
             # A server with `connection: close` closes after the last byte: that is no leaving.

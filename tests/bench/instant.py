@@ -63,6 +63,7 @@ class InstantBackend:
         self._prompt = list(range(PROMPT_TOKENS))
 
     answer_format = AnswerFormat()
+    continues_text = True
 
     def opens_reasoning(self, _: Sequence[int]) -> bool:
         return False

@@ -48,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     default_requests_per_minute: Limit = 600
     default_tokens_per_minute: Limit = 200_000
     default_concurrent_requests: Limit = 64
+    default_answer_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)] = 4096
     sign_up: Literal["open", "closed"] = "open"
     demo_model: bool = True
     engine_threads: Annotated[int, Meta(ge=1, le=1024)] | None = None

@@ -16,13 +16,15 @@ from farebox.metering.meter import Meter
 class Gateway:
     """Opened by the application's lifespan, found by the routes in `app.state.gateway`.
 
-    `compiling` holds a lock for each organization whose grammars are being compiled.
+    `default_tokens` bounds answers for which the request names no limit. `compiling` holds
+    a lock for each organization whose grammars are being compiled.
     """
 
     database: Database
     meter: Meter
     catalog: Catalog
     runs: Runs
+    default_tokens: int
     tokenizers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenize")
     )

@@ -8,6 +8,7 @@ from openai import AsyncOpenAI, BaseModel, pydantic_function_tool
 from openai.types.chat import ChatCompletionMessageParam
 
 from tests.gateway.completions.test_tools import MESSAGES, TOOLS, talkers
+from tests.gateway.conftest import CONTEXT_LENGTH
 
 __all__ = ["talkers"]
 
@@ -165,3 +166,14 @@ async def test_a_templates_variables_are_bounded(variables: dict[str, Any], http
     answer = await http.post(CHAT, json=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["param"].startswith("chat_template_kwargs")
+
+
+async def test_without_a_limit_a_chat_has_the_room_and_a_text_sixteen_tokens(client: AsyncOpenAI) -> None:
+    text = await client.completions.create(model="tiny", prompt="Hello", extra_body={"ignore_eos": True})
+    assert text.usage is not None
+    assert text.usage.completion_tokens == 16
+    chat = await client.chat.completions.create(
+        model="tiny", messages=MESSAGES, extra_body={"ignore_eos": True}
+    )
+    assert chat.usage is not None
+    assert chat.usage.total_tokens == CONTEXT_LENGTH

@@ -62,7 +62,9 @@ async def _prepare(
     spec = grammar_spec(request, backend.answer_format, opened=opened)
     grammar = None if spec is None else await _compile(gateway, organization_id, backend, spec)
     bad_words = await _spell(gateway, backend, request.bad_words) if request.bad_words else ()
-    return make_job(request, model, prompts, grammar, bad_words, opened=opened)
+    return make_job(
+        request, model, prompts, grammar, bad_words, default_tokens=gateway.default_tokens, opened=opened
+    )
 
 
 async def _tokenise(

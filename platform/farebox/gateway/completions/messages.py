@@ -1,5 +1,6 @@
 """Messages and tools of a conversation, in OpenAI's shapes."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -156,7 +157,7 @@ def _answered(message: AssistantMessage) -> dict[str, object]:
     return plain
 
 
-def _joined(content: AnswerContent) -> str:
+def _joined(content: str | Sequence[TextPart | RefusalPart]) -> str:
     return content if isinstance(content, str) else "\n".join(part.text for part in content)
 
 

@@ -34,6 +34,11 @@ class InferenceBackend(Protocol):
         """How the model marks reasoning and calls of tools."""
         ...
 
+    @property
+    def continues_text(self) -> bool:
+        """Whether an answer goes on from the prompt; else it is a text of its own, such as a translation."""
+        ...
+
     def opens_reasoning(self, prompt: Sequence[int]) -> bool:
         """Whether an answer to `prompt` begins within reasoning."""
         ...

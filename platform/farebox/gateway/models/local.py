@@ -40,6 +40,8 @@ class LocalBackend:
         self.context_length = engine.context_length
         self.model_hash = engine.model_hash if adapter is None else adapter.hash
         self.defaults = engine.defaults
+        # Adapters are for decoders, all of them and no others.
+        self.continues_text = engine.takes_adapters
 
     @property
     def answer_format(self) -> AnswerFormat:

@@ -28,8 +28,7 @@ StopText = Annotated[str, Meta(min_length=1, max_length=1024)]
 Stop = StopText | Annotated[list[StopText], Meta(max_length=16)] | None
 BadWord = Annotated[str, Meta(min_length=1, max_length=256)]
 TemplateValue = bool | int | float | Annotated[str, Meta(max_length=256)] | None
-TemplateName = Annotated[str, Meta(pattern="^[a-zA-Z][a-zA-Z0-9_]{0,63}$")]
-TemplateVariables = Annotated[dict[TemplateName, TemplateValue], Meta(max_length=16)]
+TemplateVariables = Annotated[dict[str, TemplateValue], Meta(max_length=16)]
 
 
 class StreamOptions(Struct, frozen=True, forbid_unknown_fields=True):

@@ -152,13 +152,18 @@ class Engine:
         messages: Seq[Mapping[str, object]],
         add_generation_prompt: bool = True,
         tools: Seq[object] | None = None,
+        variables: Mapping[str, object] | None = None,
     ) -> list[int]:
         """The prompt tokens of a chat, by the model's template; slow, so not for the event loop.
+
+        `variables` are for the template, such as `enable_thinking`.
 
         Raises:
             TemplateError: there is no template, or it failed or refused the messages.
         """
-        return self._tokenizer.render_chat(messages, add_generation_prompt=add_generation_prompt, tools=tools)
+        return self._tokenizer.render_chat(
+            messages, add_generation_prompt=add_generation_prompt, tools=tools, variables=variables
+        )
 
     def compile_grammar(self, spec: GrammarSpec) -> Grammar:
         """What `GenerationRequest.grammar` takes; not for the event loop.

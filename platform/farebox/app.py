@@ -110,7 +110,7 @@ async def _opened(
         app.state.passwords = passwords
         app.state.keyring = keyring
         app.state.meter = meter
-        app.state.gateway = Gateway(gate, meter, catalog, runs)
+        app.state.gateway = Gateway(gate, meter, catalog, runs, settings.default_answer_tokens)
         # What lives now lives to the end: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()

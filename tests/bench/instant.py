@@ -63,11 +63,17 @@ class InstantBackend:
         self._prompt = list(range(PROMPT_TOKENS))
 
     answer_format = AnswerFormat()
+    continues_text = True
 
     def opens_reasoning(self, _: Sequence[int]) -> bool:
         return False
 
-    def render_chat(self, _: Sequence[Mapping[str, object]], __: Sequence[object] | None = None) -> list[int]:
+    def render_chat(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        tools: Sequence[object] | None = None,
+        variables: Mapping[str, object] | None = None,
+    ) -> list[int]:
         return self._prompt
 
     def encode(self, _: str) -> list[int]:

@@ -144,8 +144,6 @@ async def test_bad_body_is_a_400_that_names_the_fault(
         ("functions", [{"name": "f"}]),
         ("function_call", "auto"),
         ("prediction", {"type": "content", "content": "x"}),
-        ("reasoning_effort", "high"),
-        ("verbosity", "low"),
         ("web_search_options", {}),
     ],
 )
@@ -164,8 +162,9 @@ async def test_what_would_change_the_result_is_refused_by_name(
     [
         {"user": "u", "metadata": {"a": "b"}, "store": False, "safety_identifier": "s"},
         {"prompt_cache_key": "k", "prompt_cache_retention": "24h", "service_tier": "auto"},
+        {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "none"},
         {"parallel_tool_calls": True, "tools": [], "tool_choice": "none", "functions": []},
-        {"response_format": {"type": "text"}, "modalities": ["text"], "verbosity": "medium"},
+        {"response_format": {"type": "text"}, "modalities": ["text"], "verbosity": "low"},
         dict.fromkeys(("tools", "audio", "n", "stop", "seed", "stream", "logprobs", "user")),
     ],
 )

@@ -184,7 +184,7 @@ def _check_nesting(spec: GrammarSpec) -> None:
         schema = json.loads(spec.source)
     except ValueError as error:
         raise RequestError(f"The schema is not valid JSON: {error}.", spec.param) from None
-    if not isinstance(schema, dict | bool):
+    if not isinstance(schema, dict):
         raise RequestError("The schema must be a JSON object.", spec.param)
 
 

@@ -40,8 +40,11 @@ class SourceTokenizer:
         *,
         add_generation_prompt: bool = True,
         tools: Seq[object] | None = None,
+        variables: Mapping[str, object] | None = None,
     ) -> list[int]:
         """The source for a chat; raises `TemplateError`."""
         if not self.has_chat_template:
             raise TemplateError("This model turns one text into another and holds no chats; use completions.")
-        return self._tokenizer.render_chat(messages, add_generation_prompt=add_generation_prompt, tools=tools)
+        return self._tokenizer.render_chat(
+            messages, add_generation_prompt=add_generation_prompt, tools=tools, variables=variables
+        )

@@ -58,6 +58,7 @@ class PromptTokenizer(Protocol):
         *,
         add_generation_prompt: bool = True,
         tools: Seq[object] | None = None,
+        variables: Mapping[str, object] | None = None,
     ) -> list[int]: ...
 
 

@@ -32,6 +32,8 @@ _OTHER_MARKS = re.compile(
     r"<arg_key>|<invoke\b|<function name=|\[TOOL_CALLS?\]|(?!</?tool_call>)"
     r"<(?:[^\s<>'\"]*[^\s<>'\"a-zA-Z0-9])?(?i:(?:tool|function)[_\u2581]?calls?)[^\s<>\[\]'\"]*>"
 )
+# `{% if not message.tool_calls|length == 1 %}{{ raise_exception("… single tool-calls at once!") }}`
+_ONE_CALL = re.compile(r"tool_calls\s*\|\s*length\s*(?:==|!=|>)\s*1\b[^{]*\{\{-?\s*raise_exception")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +72,15 @@ class AnswerFormat:
 
     calls: CallStyle | None = None
     reasons: bool = False
+    # Whether the template refuses an earlier answer of more than one call, as Llama 3.1's does.
+    one_call: bool = False
 
     @classmethod
     def of(cls, template: str | None, plain: str | None = None) -> AnswerFormat:
         """The format that a chat template shows; `plain` is the one for chats without tools, if another."""
         template = template or ""
         reasons = CLOSE_REASONING in template or CLOSE_REASONING in (plain or "")
-        return cls(_call_style(template), reasons)
+        return cls(_call_style(template), reasons, bool(_ONE_CALL.search(template)))
 
     @property
     def marks(self) -> tuple[str, ...]:

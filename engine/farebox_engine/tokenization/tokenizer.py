@@ -146,8 +146,9 @@ class ChatTokenizer:
         *,
         add_generation_prompt: bool = True,
         tools: Sequence[object] | None = None,
+        variables: Mapping[str, object] | None = None,
     ) -> list[int]:
-        """The prompt tokens for `messages` and `tools`, by the chat template.
+        """The prompt tokens for `messages` and `tools`, by the chat template, which may read `variables`.
 
         While the template runs, the first character of every control token is swapped, in
         the messages, for one that occurs nowhere else; so a control token in what it
@@ -160,9 +161,13 @@ class ChatTokenizer:
         if template is None:
             raise TemplateError(_no_template(self._templates))
         _check_roles(messages)
-        swap = self._swap([messages, tools])
+        swap = self._swap([messages, tools, variables])
         marked = template.render(
-            messages, add_generation_prompt=add_generation_prompt, tools=tools, stand_ins=swap
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            tools=tools,
+            variables=variables,
+            stand_ins=swap,
         )
         text = Marking(swap).plain(marked)
         own = {match.start(1) for match in self._controls_in(marked)}

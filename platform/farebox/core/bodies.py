@@ -59,6 +59,11 @@ async def read_body(scope: Scope, receive: Receive, expected: bytes | None = JSO
     for name, value in scope["headers"]:
         if name == b"content-type":
             media_type = media_type or value
+        elif name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
+            raise UnsupportedMediaType(
+                "The body is compressed; send it as it is, without `Content-Encoding`.",
+                code="unsupported_media_type",
+            )
         elif name == b"content-length" and value.isdigit() and int(value) > MAX_BODY_BYTES:
             raise body_too_large()
     if expected is not None and media_type.split(b";", 1)[0].strip().lower() != expected:

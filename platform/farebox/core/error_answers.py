@@ -17,6 +17,8 @@ log = structlog.get_logger(__name__)
 def error_response(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """OpenAI's envelope for whatever was raised."""
     known = as_farebox_error(error)
+    if known.code == "not_found" and isinstance(error, HTTPException):
+        known = _nothing_here(request)
     if known.status >= 500 and not isinstance(error, FareboxError):
         log.error("request.failed", exc_info=error)
     exchange = exchange_of(request.scope)
@@ -27,6 +29,14 @@ def error_response(request: Request[Any, Any, Any], error: Exception) -> Respons
         headers=known.headers,
         media_type="application/json",
     )
+
+
+def _nothing_here(request: Request[Any, Any, Any]) -> NotFound:
+    """There is no such route; clients forget the API's prefix in their base address."""
+    meant = f"/v1{request.scope['path']}"
+    known = any(route.path == meant for route in request.app.routes)
+    hint = f" Did you mean {meant}? The base address of the API ends with /v1." if known else ""
+    return NotFound(f"There is nothing at this address.{hint}", code="not_found")
 
 
 def as_farebox_error(error: Exception) -> FareboxError:

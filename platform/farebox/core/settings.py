@@ -55,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_concurrent_requests: Limit = 1_000
     max_projects: Limit = 100
     max_keys: Limit = 500
+    default_answer_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)] = 4096
     sign_up: Literal["open", "closed"] = "open"
     demo_model: bool = True
     engine_threads: Annotated[int, Meta(ge=1, le=1024)] | None = None
@@ -65,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     engine_quantization: Literal["none", "int8", "fp8"] = "none"
     stalled_reader_seconds: Annotated[float, Meta(gt=0, le=3600)] = 30.0
     trusted_proxies: str = "127.0.0.1"
+    cors_origins: str = ""
 
     @property
     def public_url(self) -> str:
@@ -133,6 +135,11 @@ def _check_ranges(settings: Settings) -> None:
         raise SettingsError(
             "FAREBOX_BASE_URL is not an address such as https://farebox.example or http://10.0.0.7:8000."
         )
+    for origin in filter(None, (each.strip() for each in settings.cors_origins.split(","))):
+        if origin != "*" and not (_is_address(origin) and urlsplit(origin).path in ("", "/")):
+            raise SettingsError(
+                f"FAREBOX_CORS_ORIGINS names {origin!r}; list origins such as https://app.example, or `*`."
+            )
     for proxy in filter(None, (each.strip() for each in settings.trusted_proxies.split(","))):
         try:
             ipaddress.ip_network(proxy)

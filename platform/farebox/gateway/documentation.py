@@ -12,6 +12,7 @@ from farebox.gateway.errors import (
     ShuttingDown,
     UnsupportedParameter,
 )
+from farebox.gateway.transport.http_protocol import MAX_HEAD_BYTES, HeadTooLarge
 from farebox.keys.errors import InvalidApiKey
 from farebox.metering.errors import ModelNotFound, QuotaExceeded, RateLimitExceeded
 
@@ -32,7 +33,11 @@ def _limited(error: FareboxError) -> FareboxError:
     return error
 
 
-KEY_ERRORS = (InvalidApiKey(), *SERVER_ERRORS)
+KEY_ERRORS = (
+    InvalidApiKey(),
+    HeadTooLarge(f"The request line and headers exceed {MAX_HEAD_BYTES} bytes."),
+    *SERVER_ERRORS,
+)
 INFERENCE_ERRORS = (
     *BODY_ERRORS,
     InvalidParameter("`stream_options` goes with `stream: true` only.", "stream_options"),
@@ -46,6 +51,7 @@ INFERENCE_ERRORS = (
     _limited(QuotaExceeded("organization", "balance", Decimal("0.0004"), Decimal("0.0121"), "USD")),
     ModelNotFound("gpt-7"),
     _limited(RateLimitExceeded("project", "requests_per_minute", Decimal(600), 1.2)),
+    HeadTooLarge(f"The request line and headers exceed {MAX_HEAD_BYTES} bytes."),
     GenerationFailed(),
     *SERVER_ERRORS,
     ShuttingDown(),

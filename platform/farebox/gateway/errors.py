@@ -1,6 +1,7 @@
 """What the gateway answers when a request cannot be run.
 
 UnsupportedParameter   400  OpenAI defines it, it would change the result, Farebox cannot do it
+UnsupportedByModel     400  the model that was asked for cannot do it; others may
 ContextLengthExceeded  400  prompt and answer do not fit into the model's context
 InvalidParameter       400  fields that contradict each other, or a value this model refuses
 TooMuchWork            400  small fields that multiply to more than one request may ask for
@@ -37,6 +38,17 @@ class UnsupportedParameter(BadRequest):
     def __init__(self, param: str, hint: str = "") -> None:
         super().__init__(
             f"Unsupported parameter: `{param}` is not supported by this server.{hint}", param=param
+        )
+
+
+class UnsupportedByModel(BadRequest):
+    """`why` ends the sentence, after a colon."""
+
+    code = "unsupported_parameter"
+
+    def __init__(self, param: str, model: str, why: str) -> None:
+        super().__init__(
+            f"Unsupported parameter: the model `{model}` cannot do `{param}`: {why}", param=param
         )
 
 

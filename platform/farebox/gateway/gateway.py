@@ -17,6 +17,8 @@ class Gateway:
     meter: Meter
     catalog: Catalog
     runs: Runs
+    # Bounds an answer for which the request names no limit.
+    default_tokens: int
     # Bodies are decoded and prompts tokenised here.
     readers: FairThreads = field(default_factory=lambda: FairThreads("read"))
     # Apart from the readers: a grammar can take a second.

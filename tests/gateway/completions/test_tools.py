@@ -50,6 +50,7 @@ BODY = (
 TEMPLATES = {
     "hermes": "{% if tools %}{{ tools | tojson }} within <tool_call></tool_call>{% endif %}" + BODY,
     "llama": '{% if tools %}{{ tools | tojson }} as {"name": …, "parameters": …}{% endif %}' + BODY,
+    "switch": BODY + "{% if enable_thinking is false %}<think></think>{% endif %}{{ reasoning_effort }}",
     "thinker": BODY + "{# <think>…</think> #}<think>",
 }
 
@@ -135,6 +136,7 @@ def strict(server: RunningServer, talkers: None) -> dict[str, Any]:
 async def test_under_auto_what_begins_like_a_llama_call_is_right(
     client: AsyncOpenAI, strict: dict[str, Any], seed: int
 ) -> None:
+    strict |= {"parallel_tool_calls": False, "stop": [f"stop {number}" for number in range(16)]}
     whole = await client.chat.completions.create(model="llama", **strict, seed=seed)
     async with client.chat.completions.stream(model="llama", **strict, seed=seed) as stream:
         streamed = await stream.get_final_completion()
@@ -251,8 +253,22 @@ async def test_an_answer_cut_in_mid_reasoning_is_all_reasoning(client: AsyncOpen
         ),
         (
             "hermes",
-            {"tools": TOOLS, "tool_choice": "required", "response_format": {"type": "json_object"}},
+            {
+                "tools": TOOLS,
+                "tool_choice": "required",
+                "extra_body": {"structured_outputs": {"choice": ["a"]}},
+            },
             "send one of them",
+        ),
+        (
+            "hermes",
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "a", "schema": cast(dict[str, object], False)},
+                }
+            },
+            "schema `false`",
         ),
         ("hermes", {"tools": [{"type": "function", "function": {"name": "no good"}}]}, "name"),
         (

@@ -82,7 +82,9 @@ async def test_a_request_that_the_model_fails_costs_nothing_and_is_counted(
     http: httpx.AsyncClient, folders: dict[str, Path], database: Database, tenant: Tenant
 ) -> None:
     assert "broken" in folders
-    answer = await http.post("/v1/embeddings", json={"model": "broken", "input": [[2, 50, 3], [2, 60, 3]]})
+    answer = await http.post(
+        "/v1/embeddings", json={"model": "broken", "input": [[2, 50, 3], [2, 60, 3]], "own_token_ids": True}
+    )
     assert answer.status_code == 500
     books = await read_books(database, tenant.organization_id)
     assert not books.events
@@ -105,7 +107,9 @@ async def test_formats_of_embeddings(client: AsyncOpenAI, http: httpx.AsyncClien
     short = await client.embeddings.create(model="embedder", input=TEXTS[0], dimensions=8)
     assert len(short.data[0].embedding) == 8
     assert np.linalg.norm(short.data[0].embedding) == pytest.approx(1)
-    ids = await client.embeddings.create(model="embedder", input=[[2, 50, 60, 3], [2, 9, 3]])
+    ids = await client.embeddings.create(
+        model="embedder", input=[[2, 50, 60, 3], [2, 9, 3]], extra_body={"own_token_ids": True}
+    )
     assert ids.usage.prompt_tokens == 7
 
 
@@ -168,7 +172,8 @@ async def test_an_encoder_decoder_answers_completions(
         ("embeddings", {"model": "classifier", "input": "a"}, "does not embed"),
         ("embeddings", {"model": "embedder", "input": []}, "input"),
         ("embeddings", {"model": "embedder", "input": ["a", 5]}, "mixes"),
-        ("embeddings", {"model": "embedder", "input": [5, 10**6]}, "token id"),
+        ("embeddings", {"model": "embedder", "input": [5, 10**6], "own_token_ids": True}, "token id"),
+        ("embeddings", {"model": "embedder", "input": [5, 9]}, "check_embedding_ctx_length=False"),
         ("embeddings", {"model": "embedder", "input": "nine " * 200}, "takes from 1 to 140"),
         ("embeddings", {"model": "embedder", "input": "a", "dimensions": 1000}, "dimensions is 1000"),
         ("embeddings", {"model": "embedder", "input": "a", "prompt_name": "query"}, "no prompt"),

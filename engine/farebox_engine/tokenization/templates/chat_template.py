@@ -52,12 +52,14 @@ class ChatTemplate:
         *,
         add_generation_prompt: bool,
         tools: Sequence[object] | None = None,
+        variables: Mapping[str, object] | None = None,
         stand_ins: Mapping[str, str] | None = None,
     ) -> str:
         """The prompt text for `messages`, and `tools` that the model may call.
 
-        In what it gives, characters of messages (but of roles) and tools that are among `stand_ins` are
-        replaced by what they map to, which must occur in neither.
+        `variables` are the caller's; what the template is given otherwise takes precedence.
+        In what it gives, characters of messages (but of roles), tools and variables that are among
+        `stand_ins` are replaced by what they map to, which must occur in none of them.
 
         Raises:
             TemplateError: the template failed, refused the messages, or ran past its bounds.
@@ -69,11 +71,14 @@ class ChatTemplate:
         size = 0
         try:
             for part in self._template.generate(
-                messages=[_message(message, marking) for message in messages],
-                tools=marking.mark(tools),
-                documents=None,
-                add_generation_prompt=add_generation_prompt,
-                **self._variables,
+                {name: marking.mark(value) for name, value in (variables or {}).items()}
+                | self._variables
+                | {
+                    "messages": [_message(message, marking) for message in messages],
+                    "tools": marking.mark(tools),
+                    "documents": None,
+                    "add_generation_prompt": add_generation_prompt,
+                }
             ):
                 size += len(part)
                 run.check_size(size)

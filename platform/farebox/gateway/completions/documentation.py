@@ -47,7 +47,8 @@ _SAMPLING_FIELDS = {
     "stream": "Send the answer piece by piece, as server-sent events.",
     "stream_options": "With `stream` only.",
     "n": "How many answers to give; the prompt is billed once.",
-    "max_tokens": "At most so many tokens per answer; by default 1,024, or what the context has room for.",
+    "max_tokens": "At most so many tokens per answer; by default what the context has room for, "
+    "and 4,096 in a chat (the operator may have set another number), 16 in a text.",
     "temperature": "0 always takes the likeliest token; above 1 flattens the distribution.",
     "top_p": "Sample among the likeliest tokens that make up this share of the probability.",
     "top_k": "Sample among this many likeliest tokens; 0 or -1: all. Beyond OpenAI's API.",
@@ -64,6 +65,7 @@ _SAMPLING_FIELDS = {
     "them with, after a space or not. Beyond OpenAI's API.",
     "priority": "1: answer when no usual request (0) has need of the machine, which may be long. Spelled as "
     "in vLLM; beyond OpenAI's API.",
+    "truncate_prompt_tokens": "Of a longer prompt, only the last so many tokens. Beyond OpenAI's API.",
     "structured_outputs": "What the whole answer must be; exactly one of its fields. Beyond OpenAI's API.",
 } | dict.fromkeys(IGNORED, "Accepted and ignored: it does not change the result.")
 _REFUSED = "Not supported: refused unless it asks for nothing."
@@ -83,6 +85,10 @@ CHAT_COMPLETION = Documentation(
         max_completion_tokens="The newer name of `max_tokens`; send one of them.",
         logprobs="Tell the log probability of each token of the answer.",
         response_format="Bind the answer to JSON, or to a JSON schema.",
+        reasoning_effort="How much to think: `none` switches a template's thinking off; levels reach "
+        "templates that know them, and have no effect elsewhere.",
+        chat_template_kwargs="Variables for the model's chat template, 16 scalars at most. "
+        "Beyond OpenAI's API.",
         tools="Functions that the model may call, where its chat template knows tools.",
         tool_choice="Whether to call: `none`, `auto` (the default), `required`, or one by name.",
         parallel_tool_calls="False: at most one call in an answer.",

@@ -1,5 +1,6 @@
 """Messages and tools of a conversation, in OpenAI's shapes."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -14,18 +15,32 @@ Flag = bool | None
 FunctionName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 
-class TextPart(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="text"):
-    """A piece of text; the pieces of a message are joined by line breaks."""
+class TextPart(Struct, frozen=True, tag_field="type", tag="text"):
+    """A piece of text; the pieces of a message are joined by line breaks. Its other fields are ignored."""
 
     text: str
 
 
+class RefusalPart(Struct, frozen=True, tag_field="type", tag="refusal"):
+    """A piece of an earlier answer in which a model refuses: to a chat template, text like any other."""
+
+    refusal: str
+
+    @property
+    def text(self) -> str:
+        return self.refusal
+
+
 Content = str | Annotated[list[TextPart], Meta(min_length=1)]
+AnswerContent = str | Annotated[list[TextPart | RefusalPart], Meta(min_length=1)]
 
 
 class SystemMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_field="role", tag="system"):
+    """`cache_control`, Anthropic's mark of what to cache, is ignored in every message."""
+
     content: Content
     name: Text = None
+    cache_control: Any = None
 
 
 class DeveloperMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_field="role", tag="developer"):
@@ -33,43 +48,48 @@ class DeveloperMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 
     content: Content
     name: Text = None
+    cache_control: Any = None
 
 
 class UserMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_field="role", tag="user"):
     content: Content
     name: Text = None
+    cache_control: Any = None
 
 
-class CalledFunction(Struct, frozen=True, forbid_unknown_fields=True):
-    """What an earlier answer called; `arguments` is the JSON text of an object."""
+class CalledFunction(Struct, frozen=True):
+    """What an earlier answer called; `arguments` is the JSON text of an object. `parsed_arguments` and
+    other fields that clients add are ignored."""
 
     name: FunctionName
     arguments: str
 
 
-class EarlierCall(Struct, frozen=True, forbid_unknown_fields=True):
-    """A call in an earlier answer."""
+class EarlierCall(Struct, frozen=True):
+    """A call in an earlier answer; `index`, which streams have, and other fields are ignored."""
 
     id: str
     function: CalledFunction
     type: Literal["function"] = "function"
 
 
-class AssistantMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_field="role", tag="assistant"):
-    """An earlier answer. What clients send back of one beside text and calls must be empty."""
+class AssistantMessage(Struct, frozen=True, tag_field="role", tag="assistant"):
+    """An earlier answer, as clients and other servers give it. What it has beside these fields (`parsed`,
+    `annotations`, `provider_specific_fields`, …) is ignored. Sound and the calls of before `tools` would
+    change the result, and are refused."""
 
-    content: Content | None = None
+    content: AnswerContent | None = None
     name: Text = None
     tool_calls: list[EarlierCall] | None = None
     reasoning_content: Text = None
-    refusal: None = None
+    reasoning: Text = None
+    refusal: Text = None
     audio: None = None
     function_call: None = None
-    annotations: Annotated[list[Any], Meta(max_length=0)] | None = None
 
 
-class ToolMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_field="role", tag="tool"):
-    """What a call came to."""
+class ToolMessage(Struct, frozen=True, tag_field="role", tag="tool"):
+    """What a call came to. Its other fields are ignored."""
 
     content: Content
     tool_call_id: str
@@ -90,6 +110,7 @@ class FunctionDefinition(Struct, frozen=True, forbid_unknown_fields=True):
 
 class FunctionTool(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="function"):
     function: FunctionDefinition
+    cache_control: Any = None
 
 
 class NamedFunction(Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,16 +138,26 @@ def plain_message(message: Message) -> dict[str, object]:
     if isinstance(message, ToolMessage):
         plain["tool_call_id"] = message.tool_call_id
     elif isinstance(message, AssistantMessage):
-        if message.tool_calls:
-            plain["tool_calls"] = [_plain_call(call) for call in message.tool_calls]
-        elif message.content is None:
-            raise InvalidParameter("An assistant's message needs content or calls of tools.", "messages")
-        if message.reasoning_content:
-            plain["reasoning_content"] = message.reasoning_content
+        plain |= _answered(message)
     return plain
 
 
-def _joined(content: Content) -> str:
+def _answered(message: AssistantMessage) -> dict[str, object]:
+    """What an earlier answer has beside its text."""
+    plain: dict[str, object] = {}
+    reasoning = message.reasoning_content or message.reasoning
+    if message.tool_calls:
+        plain["tool_calls"] = [_plain_call(call) for call in message.tool_calls]
+    elif message.content is None:
+        if message.refusal is None and not reasoning:
+            raise InvalidParameter("An assistant's message needs content or calls of tools.", "messages")
+        plain["content"] = message.refusal or ""  # "": cut while it reasoned
+    if reasoning:
+        plain["reasoning_content"] = reasoning
+    return plain
+
+
+def _joined(content: str | Sequence[TextPart | RefusalPart]) -> str:
     return content if isinstance(content, str) else "\n".join(part.text for part in content)
 
 

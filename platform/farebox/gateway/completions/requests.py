@@ -5,7 +5,7 @@ ignored, because they cannot change the result (`IGNORED` here); and refused unl
 value that asks for nothing (`INERT` here).
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
@@ -28,13 +28,16 @@ Bias = Annotated[dict[str, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_le
 StopText = Annotated[str, Meta(min_length=1, max_length=1024)]
 Stop = StopText | Annotated[list[StopText], Meta(max_length=16)] | None
 BadWord = Annotated[str, Meta(min_length=1, max_length=256)]
+TemplateValue = bool | int | float | Annotated[str, Meta(max_length=256)] | None
+TemplateVariables = Annotated[dict[str, TemplateValue], Meta(max_length=16)]
 
 
 class StreamOptions(Struct, frozen=True, forbid_unknown_fields=True):
-    """How to stream. `include_obfuscation` is accepted and ignored."""
+    """How to stream. `include_obfuscation` and `continuous_usage_stats` are accepted and ignored."""
 
     include_usage: Flag = None
     include_obfuscation: Flag = None
+    continuous_usage_stats: Flag = None
 
 
 class StructuredOutputs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,7 +54,7 @@ class StructuredOutputs(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What both endpoints share. `top_k`, `min_p`, `repetition_penalty`, `min_tokens`, `ignore_eos`,
-    `bad_words`, `priority` and `structured_outputs` are Farebox's additions.
+    `bad_words`, `priority`, `structured_outputs` and `truncate_prompt_tokens` are Farebox's additions.
 
     `priority` is spelled as in vLLM, where a higher number comes later. No number below 0 is open to
     tenants: nobody goes before another tenant.
@@ -77,6 +80,7 @@ class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bad_words: Annotated[list[BadWord], Meta(max_length=MAX_BAD_WORDS)] | None = None
     priority: Annotated[int, Meta(ge=0, le=1)] | None = None
     structured_outputs: StructuredOutputs | None = None
+    truncate_prompt_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
     user: Text = None
 
 
@@ -112,6 +116,10 @@ class ChatCompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
 
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    chat_template_kwargs: TemplateVariables | None = None
+
+    verbosity: Literal["low", "medium", "high"] | None = None
     metadata: dict[str, str] | None = None
     store: Flag = None
     safety_identifier: Text = None
@@ -130,8 +138,6 @@ class ChatCompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_
     moderation: Any = None
     prediction: Any = None
     prompt_cache_options: Any = None
-    reasoning_effort: Any = None
-    verbosity: Any = None
     web_search_options: Any = None
 
 
@@ -149,6 +155,7 @@ class CompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 IGNORED = (
+    "verbosity",
     "user",
     "metadata",
     "store",
@@ -166,8 +173,6 @@ INERT: dict[str, tuple[Any, ...]] = {
     "moderation": (),
     "prediction": (),
     "prompt_cache_options": (),
-    "reasoning_effort": ("none",),
-    "verbosity": ("medium",),
     "web_search_options": (),
     "suffix": ("",),
 }

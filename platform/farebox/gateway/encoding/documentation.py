@@ -25,7 +25,9 @@ EMBEDDING = Documentation(
     body=EmbeddingRequest,
     fields=_SHARED
     | {
-        "input": "A text, several texts, token ids of this model, or several lists of token ids.",
+        "input": "A text, several texts, token ids of this model, or several lists of token ids. "
+        "Ids go with `own_token_ids` only.",
+        "own_token_ids": "True: ids in `input` are of this model's tokenizer. Beyond OpenAI's API.",
         "encoding_format": "`float` (the default), or `base64` for the vectors' little-endian float32 bytes.",
         "dimensions": "Keep only so many of each vector's first numbers, scaled to length 1.",
         "prompt_name": "Which of the model's prompts to put before each text. Beyond OpenAI's API.",

@@ -86,8 +86,16 @@ def _prepare(backend: EncoderBackend, asked: EncodingRequest) -> Prepared:
 
 
 def _embedding(backend: EncoderBackend, asked: EmbeddingRequest) -> Prepared:
+    inputs = _inputs(asked.input)
+    if not asked.own_token_ids and not all(isinstance(item, str) for item in inputs):
+        raise InvalidParameter(
+            f"Token ids mean something else to each model. Send `input` as text (LangChain: "
+            f"`OpenAIEmbeddings(check_embedding_ctx_length=False)`), or, if these are ids of "
+            f"`{asked.model}`, send `own_token_ids: true` too.",
+            "input",
+        )
     request = backend.prepare.embedding(
-        _inputs(asked.input),
+        inputs,
         prompt=asked.prompt_name,
         dimensions=asked.dimensions,
         truncate=bool(asked.truncate),

@@ -13,7 +13,11 @@ TokenIds = Annotated[list[TokenId], Meta(min_length=1)]
 
 
 class EmbeddingRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`POST /v1/embeddings`. `prompt_name` and `truncate` are Farebox's additions."""
+    """`POST /v1/embeddings`. `prompt_name`, `truncate` and `own_token_ids` are Farebox's additions.
+
+    Clients tokenise by themselves with OpenAI's tokenizer, whose ids mean something else to any other
+    model: ids are taken only with `own_token_ids`, which says that they are this model's.
+    """
 
     model: ModelName
     input: Input | Annotated[list[Input | TokenId | TokenIds], Meta(min_length=1, max_length=MAX_INPUTS)]
@@ -21,6 +25,7 @@ class EmbeddingRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     dimensions: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
     prompt_name: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
     truncate: bool | None = None
+    own_token_ids: bool | None = None
     user: str | None = None
 
 

@@ -34,14 +34,23 @@ class InferenceBackend(Protocol):
         """How the model marks reasoning and calls of tools."""
         ...
 
+    @property
+    def continues_text(self) -> bool:
+        """Whether an answer goes on from the prompt; else it is a text of its own, such as a translation."""
+        ...
+
     def opens_reasoning(self, prompt: Sequence[int]) -> bool:
         """Whether an answer to `prompt` begins within reasoning."""
         ...
 
     def render_chat(
-        self, messages: Sequence[Mapping[str, object]], tools: Sequence[object] | None = None
+        self,
+        messages: Sequence[Mapping[str, object]],
+        tools: Sequence[object] | None = None,
+        variables: Mapping[str, object] | None = None,
     ) -> list[int]:
-        """The prompt of a conversation. Control tokens come from the template alone, never from content.
+        """The prompt of a conversation; `variables` are for the template, such as `enable_thinking`.
+        Control tokens come from the template alone, never from content.
 
         Raises TemplateError when the model's template refuses the messages.
         """

@@ -45,6 +45,8 @@ class LocalBackend:
         self.context_length = engine.context_length
         self.model_hash = engine.model_hash if adapter is None else adapter.hash
         self.defaults = engine.defaults
+        # Adapters are for decoders, all of them and no others.
+        self.continues_text = engine.takes_adapters
 
     @property
     def answer_format(self) -> AnswerFormat:
@@ -54,9 +56,12 @@ class LocalBackend:
         return self._engine.opens_reasoning(prompt)
 
     def render_chat(
-        self, messages: Sequence[Mapping[str, object]], tools: Sequence[object] | None = None
+        self,
+        messages: Sequence[Mapping[str, object]],
+        tools: Sequence[object] | None = None,
+        variables: Mapping[str, object] | None = None,
     ) -> list[int]:
-        return self._engine.render_chat(messages, tools=tools)
+        return self._engine.render_chat(messages, tools=tools, variables=variables)
 
     def encode(self, text: str) -> list[int]:
         return self._engine.encode(text)

@@ -68,6 +68,12 @@ async def livez() -> Liveness:
     return Liveness("ok")
 
 
+@get("/health", include_in_schema=False)
+async def health() -> Liveness:
+    """The same as `/livez`, by the name at which probes of other servers look."""
+    return Liveness("ok")
+
+
 @get(
     "/readyz",
     tags=["Operations"],
@@ -108,4 +114,4 @@ async def _answers(database: Database) -> bool:
     return True
 
 
-router = Router(path="/", route_handlers=[livez, readyz])
+router = Router(path="/", route_handlers=[livez, health, readyz])

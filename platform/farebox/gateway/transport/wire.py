@@ -67,7 +67,7 @@ class Wire:
             return
         self.started = self.complete = True
         self.exchange.status = 200
-        _finish(self._cycle, [*headers, self.exchange.header], body)
+        _finish(self._cycle, [*headers, *self.exchange.headers], body)
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send the head. Without a content-length among the headers, the body goes out in chunks."""
@@ -80,6 +80,9 @@ class Wire:
         So only the last one can be waiting in this process's memory; `flushed` tells whether it is.
         """
         self._connection.transport.set_write_buffer_limits(high=0)
+        if self._cycle.scope["http_version"] == "1.0":
+            # Its client knows no chunks (RFC 9112, section 6.1): the body ends with the connection.
+            self._cycle.keep_alive = self._cycle.chunked_encoding = False
         await self.start(200, headers)
 
     async def write(self, data: bytes, *, last: bool = False) -> bool:
@@ -88,6 +91,8 @@ class Wire:
             return False
         if last:
             self._connection.transport.set_write_buffer_limits()
+            if not self._cycle.chunked_encoding:
+                self._cycle.expected_content_length = len(data)
             await self.exchange.send({"type": "http.response.body", "body": data, "more_body": False})
             self.complete = True
             # A server with `connection: close` closes after the last byte: that is no leaving.
@@ -98,7 +103,8 @@ class Wire:
     def write_now(self, data: bytes) -> bool:
         """Hand more of a stream to a socket that is `ready`. False if the client turns out to have left."""
         # A chunk (RFC 9112, section 7.1), past the server's own `send` as in `answer`: most are a token.
-        self._connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        chunk = b"%x\r\n%b\r\n" % (len(data), data) if self._cycle.chunked_encoding else data
+        self._connection.transport.write(chunk)
         return not self.gone
 
     async def _drain(self) -> None:

@@ -132,6 +132,159 @@ def test_json_comes_after_the_reasoning_that_the_prompt_began(tokenizer: ChatTok
     assert whole.allows("a</think>b")
 
 
+CALL = {"name": "now", "arguments": {"zone": "UTC"}}
+MARKED = f"<tool_call>\n{json.dumps(CALL)}\n</tool_call>"
+ANSWER = {"type": "object", "properties": {"at": {"type": "integer"}}, "required": ["at"]}
+FORM = {
+    "type": "json_schema",
+    "json_schema": {"name": "a", "schema": ANSWER | {"additionalProperties": False}},
+}
+XML = "<tool_call>\n<function=now>\n<parameter=zone>\n</tool_call>\n</parameter>\n</function>\n</tool_call>"
+CODER = AnswerFormat("qwen3_coder")
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(
+    ("style", "call"), [(HERMES, MARKED), (LLAMA, GOOD), (CODER, XML)], ids=["hermes", "llama", "coder"]
+)
+def test_beside_tools_an_answer_is_calls_or_the_json(
+    tokenizer: ChatTokenizer, style: AnswerFormat, call: str, strict: bool
+) -> None:
+    if strict and style is CODER:
+        return
+    tools = [{"type": "function", "function": TOOL | {"strict": strict}}]
+    binding = Binding(tokenizer, style, opened=False, tools=tools, response_format=FORM)
+    assert binding.allows(call)
+    assert binding.allows('{"at": 9}')
+    assert not binding.allows("At nine.")
+    assert not binding.allows('{"at": "nine"}')
+    assert not binding.allows(f'{call}{{"at": 9}}')
+    wrong = call.replace("UTC", "UTD")
+    assert binding.allows(wrong) == (not strict or style is CODER)
+
+
+def test_a_call_that_must_come_leaves_no_room_for_json(tokenizer: ChatTokenizer) -> None:
+    binding = Binding(tokenizer, HERMES, opened=False, tool_choice="required", response_format=FORM)
+    assert binding.allows(MARKED)
+    assert not binding.allows('{"at": 9}')
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(
+    ("style", "first", "joint"),
+    [
+        (HERMES, MARKED, "\n"),
+        (LLAMA, GOOD, "; "),
+        (THINKER, GOOD, "; "),
+        (CODER, XML, "\n"),
+    ],
+    ids=["hermes", "llama", "thinker", "coder"],
+)
+def test_without_parallel_calls_there_is_one_at_most(
+    tokenizer: ChatTokenizer, style: AnswerFormat, first: str, joint: str, strict: bool
+) -> None:
+    if strict and style is CODER:
+        return
+    tools = [{"type": "function", "function": TOOL | {"strict": strict}}]
+    binding = Binding(tokenizer, style, opened=False, tools=tools, parallel_tool_calls=False)
+    assert binding.allows(first)
+    assert not binding.allows(first + joint + first)
+    assert binding.allows("At nine.")
+    assert binding.allows('{"temperature": 3}') == (not strict or style is HERMES)
+    if style.reasons:
+        assert binding.allows(f"<think>Hm.</think>\n{first}")
+
+
+def test_a_mark_inside_of_an_argument_closes_no_call(tokenizer: ChatTokenizer) -> None:
+    tool = {"type": "function", "function": {"name": "say"}}
+    call = {"name": "say", "arguments": {"text": "</tool_call>"}}
+    binding = Binding(tokenizer, HERMES, opened=False, tools=[tool], parallel_tool_calls=False)
+    assert binding.allows(f"Well.\n<tool_call>\n{json.dumps(call)}\n</tool_call>")
+
+
+def test_a_template_that_takes_one_call_gets_one() -> None:
+    refusing = (
+        "{% for message in messages %}{% if tools %}"
+        '{%- if not message.tool_calls|length == 1 %}{{- raise_exception("single!") }}{% endif %}'
+        '{"name": "parameters"}'
+    )
+    assert AnswerFormat.of(refusing).one_call
+    assert not AnswerFormat.of("{% if tools %}{% if message.tool_calls|length > 1 %}x").one_call
+
+
+def test_a_model_of_one_call_makes_no_second(tokenizer: ChatTokenizer) -> None:
+    style = AnswerFormat("llama3", one_call=True)
+    for choice in ("auto", "required"):
+        binding = Binding(tokenizer, style, opened=False, tool_choice=choice)
+        assert binding.allows(GOOD)
+        assert not binding.allows(f"{GOOD}; {OTHER}")
+
+
+UNIT = {"enum": ["c", "f"]}
+ROOTED = [
+    {"$defs": {"Unit": UNIT}, "type": "object", "properties": {"unit": {"$ref": "#/$defs/Unit"}}},
+    {
+        "definitions": {"Unit": UNIT},
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "$id": "https://example.com/unit",
+        "properties": {"unit": {"$ref": "#/definitions/Unit"}},
+    },
+    {"$ref": "#/$defs/Root", "$defs": {"Root": {"type": "object", "properties": {"unit": UNIT}}}},
+    {"type": "object", "properties": {"unit": UNIT, "inner": {"$ref": "#"}}},
+    {"anyOf": [{"type": "object", "properties": {"unit": UNIT}, "required": ["unit"]}]},
+]
+
+
+@pytest.mark.parametrize("schema", ROOTED)
+def test_a_tools_schema_keeps_its_root(tokenizer: ChatTokenizer, schema: dict[str, Any]) -> None:
+    # Another tool has something else under the same name.
+    other = {"$defs": {"Unit": {"type": "integer"}}, "properties": {"unit": {"$ref": "#/$defs/Unit"}}}
+    tools = [
+        {"type": "function", "function": {"name": name, "parameters": parameters}}
+        for name, parameters in (("g", schema), ("h", other))
+    ]
+    binding = Binding(tokenizer, LLAMA, opened=False, tools=tools, tool_choice="required")
+    assert binding.allows('{"name": "g", "parameters": {"unit": "c"}}')
+    assert not binding.allows('{"name": "g", "parameters": {"unit": "k"}}')
+    assert not binding.allows('{"name": "g", "parameters": {"unit": 1}}')
+    assert binding.allows('{"name": "h", "parameters": {"unit": 1}}')
+    assert not binding.allows('{"name": "h", "parameters": {"unit": "c"}}')
+
+
+def test_a_property_may_be_named_like_a_reference(tokenizer: ChatTokenizer) -> None:
+    schema = {"type": "object", "properties": {"$ref": {"enum": ["#/x"]}}, "additionalProperties": False}
+    tools = [{"type": "function", "function": {"name": "g", "parameters": schema}}]
+    binding = Binding(tokenizer, LLAMA, opened=False, tools=tools, tool_choice="required")
+    assert binding.allows('{"name": "g", "parameters": {"$ref": "#/x"}}')
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{}, None, True, {"$schema": "https://json-schema.org/draft/2020-12/schema"}, {"description": "x"}],
+)
+def test_arguments_are_an_object_whatever_the_schema_leaves_open(
+    tokenizer: ChatTokenizer, schema: object
+) -> None:
+    tools = [{"type": "function", "function": {"name": "g", "parameters": schema}}]
+    binding = Binding(tokenizer, LLAMA, opened=False, tools=tools, tool_choice="required")
+    assert binding.allows('{"name": "g", "parameters": {"a": [1]}}')
+    assert binding.allows('{"name": "g", "parameters": {}}')
+    for wrong in ("1", "[]", "null", '"a"'):
+        assert not binding.allows(f'{{"name": "g", "parameters": {wrong}}}')
+
+
+@pytest.mark.parametrize("field", ["response_format", "structured_outputs"])
+def test_the_schema_true_is_any_json(tokenizer: ChatTokenizer, field: str) -> None:
+    asked: dict[str, Any] = {
+        "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": True}},
+        "structured_outputs": {"json": True},
+    }
+    binding = Binding(tokenizer, HERMES, opened=False, tools=[], **{field: asked[field]})
+    for text in ("1", '{"a": []}', '"x"'):
+        assert binding.allows(text)
+    assert not binding.allows("x")
+
+
 PIECES = [GOOD, OTHER, WRONG, UNKNOWN, "<think>", "</think>", "; ", " ", "\n", "\x1c", "{", "x"]
 HERMES_PIECES = [
     f"<tool_call>\n{call.replace('parameters', 'arguments')}\n</tool_call>" for call in (GOOD, WRONG, UNKNOWN)

@@ -1,9 +1,10 @@
 """What a request says about the form of its answer, as the engine takes it."""
 
 from dataclasses import replace
+from typing import Any
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import Raw
 
 from farebox.gateway.completions.jobs.call_grammars import call_grammar
 from farebox.gateway.completions.requests import (
@@ -29,8 +30,13 @@ def grammar_spec(request: Sampling, style: AnswerFormat, *, opened: bool = False
     if request.structured_outputs is not None:
         asked.append(_structured(request.structured_outputs))
     if isinstance(request, ChatCompletionRequest):
-        bound = [_formatted(request.response_format), call_grammar(request, style)]
-        asked += [replace(spec, after_reasoning=opened) for spec in bound if spec is not None]
+        answer = _answer_schema(request.response_format)
+        if request.tools and request.tool_choice != "none":
+            bound = call_grammar(request, style, answer)
+        else:
+            bound = None if answer is None else _spoken(answer)
+        if bound is not None:
+            asked.append(replace(bound, after_reasoning=opened))
     if len(asked) > 1:
         raise InvalidParameter(
             f"`{asked[0].param}` and `{asked[1].param}` both say what the answer must be; send one of them.",
@@ -39,19 +45,40 @@ def grammar_spec(request: Sampling, style: AnswerFormat, *, opened: bool = False
     return asked[0] if asked else None
 
 
-def _formatted(asked: TextFormat | JsonObjectFormat | JsonSchemaFormat | None) -> GrammarSpec | None:
+def _answer_schema(asked: TextFormat | JsonObjectFormat | JsonSchemaFormat | None) -> dict[str, Any] | None:
+    """The JSON schema of what is said; None where it may be any text. Raises InvalidParameter."""
     if not isinstance(asked, JsonObjectFormat | JsonSchemaFormat):
         return None
-    if isinstance(asked, JsonSchemaFormat) and asked.json_schema.schema is not UNSET:
-        return GrammarSpec("json_schema", _text(asked.json_schema.schema), "response_format")
-    return GrammarSpec("json_object", "", "response_format")
+    if isinstance(asked, JsonSchemaFormat) and isinstance(asked.json_schema.schema, Raw):
+        return _schema(asked.json_schema.schema, "response_format")
+    return {"type": "object"}
+
+
+def _spoken(schema: dict[str, Any]) -> GrammarSpec:
+    if schema == {"type": "object"}:
+        return GrammarSpec("json_object", "", "response_format")
+    return GrammarSpec("json_schema", msgspec.json.encode(schema).decode(), "response_format")
+
+
+def _schema(raw: Raw, param: str) -> dict[str, Any]:
+    """A JSON schema, which may be a bare `true`."""
+    try:
+        schema = msgspec.json.decode(raw, type=dict[str, Any] | bool)
+    except msgspec.ValidationError:
+        raise InvalidParameter("The schema must be a JSON object.", param) from None
+    except RecursionError:
+        raise InvalidParameter("The schema is nested too deeply.", param) from None
+    if schema is False:
+        raise InvalidParameter("Nothing obeys the schema `false`.", param)
+    return schema if isinstance(schema, dict) else {}
 
 
 def _structured(asked: StructuredOutputs) -> GrammarSpec:
     param = "structured_outputs"
     specs = []
-    if asked.json is not UNSET:
-        specs.append(GrammarSpec("json_schema", _text(asked.json), param))
+    if isinstance(asked.json, Raw):
+        source = msgspec.json.encode(_schema(asked.json, param)).decode()
+        specs.append(GrammarSpec("json_schema", source, param))
     if asked.regex is not None:
         specs.append(GrammarSpec("regex", asked.regex, param))
     if asked.choice is not None:
@@ -63,7 +90,3 @@ def _structured(asked: StructuredOutputs) -> GrammarSpec:
             "`structured_outputs` takes exactly one of `json`, `regex`, `choice` and `grammar`.", param
         )
     return specs[0]
-
-
-def _text(raw: Raw | UnsetType) -> str:
-    return bytes(raw).decode() if isinstance(raw, Raw) else ""

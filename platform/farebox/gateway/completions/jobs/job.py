@@ -21,9 +21,8 @@ from farebox.gateway.models.catalog import ServedModel
 from farebox.gateway.models.generation import SamplingParams
 from farebox.gateway.models.grammar import Grammar
 
-# What a request gets that names no max_tokens, as far as the context has room: without a bound, the
-# worst case that admission reserves would be the whole context.
-DEFAULT_MAX_TOKENS = 1024
+# What a text gets that names no max_tokens, as at OpenAI. A chat gets what the operator's setting says.
+DEFAULT_TEXT_TOKENS = 16
 
 
 class CompletionJob(msgspec.Struct, frozen=True):
@@ -91,15 +90,20 @@ def make_job(
     grammar: Grammar | None = None,
     bad_words: tuple[tuple[int, ...], ...] = (),
     *,
+    default_tokens: int,
     opened: bool = False,
 ) -> CompletionJob:
     """Check the request against the model. Raises BadRequest.
 
+    `default_tokens` bounds an answer of which the request does not, as far as the context has room:
+    without it, the worst case that admission reserves would be the whole context.
     `opened`: the prompt itself begins the model's reasoning.
     """
     n = request.n or 1
+    if request.truncate_prompt_tokens is not None:
+        prompts = [prompt[-request.truncate_prompt_tokens :] for prompt in prompts]
     options = request.stream_options
-    max_tokens = _max_tokens(request, model.generator, prompts)
+    max_tokens = _max_tokens(request, model.generator, prompts, default_tokens)
     params = sampling_params(request, max_tokens, model.generator.defaults, bad_words)
     if params.logprobs is not None and not request.stream:
         echoed = max(map(len, prompts)) if params.echo else 0
@@ -131,7 +135,9 @@ def _parser_factory(
     return lambda: AnswerParser(style, tools=tools, opened=opened)
 
 
-def _max_tokens(request: Sampling, backend: InferenceBackend, prompts: list[list[int]]) -> int:
+def _max_tokens(
+    request: Sampling, backend: InferenceBackend, prompts: list[list[int]], default_tokens: int
+) -> int:
     chat = isinstance(request, ChatCompletionRequest)
     longest = max(map(len, prompts))
     if not min(map(len, prompts)):
@@ -144,7 +150,9 @@ def _max_tokens(request: Sampling, backend: InferenceBackend, prompts: list[list
     if asked is None:
         if room < 1:
             raise ContextLengthExceeded(context_length, longest, None, "messages" if chat else "prompt")
-        return min(room, DEFAULT_MAX_TOKENS, backend.defaults.max_new_tokens or DEFAULT_MAX_TOKENS)
+        if not chat and backend.continues_text:
+            default_tokens = DEFAULT_TEXT_TOKENS
+        return min(room, default_tokens, backend.defaults.max_new_tokens or default_tokens)
     if asked < 1 and not echoes(request):
         raise InvalidParameter(f"`{name}` must be at least 1; 0 goes with `echo` only.", name)
     if asked > room:

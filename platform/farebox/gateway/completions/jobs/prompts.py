@@ -3,6 +3,7 @@
 import msgspec
 
 from farebox.gateway.completions.jobs.grammars import grammar_spec
+from farebox.gateway.completions.jobs.thinking import template_variables
 from farebox.gateway.completions.jobs.tools import offered_tools
 from farebox.gateway.completions.messages import plain_message
 from farebox.gateway.completions.requests import ChatCompletionRequest, CompletionRequest
@@ -43,7 +44,7 @@ def render_chat(backend: InferenceBackend, request: ChatCompletionRequest) -> li
     messages = [plain_message(message) for message in request.messages]
     tools = offered_tools(request, backend.answer_format)
     try:
-        return [backend.render_chat(messages, tools)]
+        return [backend.render_chat(messages, tools, template_variables(request))]
     except TemplateError as error:
         raise InvalidParameter(f"This model cannot take these messages: {error}", "messages") from None
 

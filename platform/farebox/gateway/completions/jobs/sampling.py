@@ -5,7 +5,6 @@ from typing import Any, TypeVar
 
 from farebox.gateway.completions.requests import ChatCompletionRequest, CompletionRequest, Sampling
 from farebox.gateway.errors import InvalidParameter
-from farebox.gateway.models.answer_format import CLOSE_CALL
 from farebox.gateway.models.errors import RequestError
 from farebox.gateway.models.generation import GenerationDefaults, SamplingParams
 
@@ -64,10 +63,7 @@ def _or(value: T | None, default: T) -> T:
 
 def _stops(request: Sampling) -> tuple[str, ...]:
     stop = request.stop or ()
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
-    if isinstance(request, ChatCompletionRequest) and request.tools and request.parallel_tool_calls is False:
-        return (*stops, CLOSE_CALL)  # one call, and no second one after it
-    return stops
+    return (stop,) if isinstance(stop, str) else tuple(stop)
 
 
 def _logprobs(request: Sampling) -> int | None:

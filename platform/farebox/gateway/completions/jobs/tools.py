@@ -7,7 +7,7 @@ from msgspec import Raw
 
 from farebox.gateway.completions.messages import FunctionTool, NamedTool, ToolMessage
 from farebox.gateway.completions.requests import ChatCompletionRequest
-from farebox.gateway.errors import InvalidParameter, UnsupportedParameter
+from farebox.gateway.errors import InvalidParameter, UnsupportedByModel
 from farebox.gateway.models.answer_format import AnswerFormat
 
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
@@ -16,11 +16,12 @@ _ANY_OBJECT: dict[str, Any] = {"type": "object"}
 def offered_tools(request: ChatCompletionRequest, style: AnswerFormat) -> list[object] | None:
     """The tools as chat templates read them; None where none may be called.
 
-    Raises UnsupportedParameter where the model's template knows no tools, InvalidParameter for a
+    Raises UnsupportedByModel where the model's template knows no tools, InvalidParameter for a
     choice that names no tool or is made without any.
     """
-    if style.calls is None and (request.tools or any(isinstance(m, ToolMessage) for m in request.messages)):
-        raise UnsupportedParameter("tools", " The chat template of this model knows no tools.")
+    offers = bool(request.tools) and request.tool_choice != "none"
+    if style.calls is None and (offers or any(isinstance(m, ToolMessage) for m in request.messages)):
+        raise UnsupportedByModel("tools", request.model, "its chat template knows no tools that can be read.")
     if isinstance(request.tool_choice, NamedTool):
         name = request.tool_choice.function.name
         if name not in {tool.function.name for tool in request.tools or ()}:
@@ -29,7 +30,7 @@ def offered_tools(request: ChatCompletionRequest, style: AnswerFormat) -> list[o
             )
     elif not request.tools and request.tool_choice not in (None, "none"):
         raise InvalidParameter("`tool_choice` goes with `tools` only.", "tool_choice")
-    if not request.tools or request.tool_choice == "none":
+    if not request.tools or not offers:
         return None
     return [_described(tool) for tool in request.tools]
 
@@ -47,12 +48,13 @@ def _described(tool: FunctionTool) -> dict[str, Any]:
 
 
 def tool_parameters(tool: FunctionTool) -> dict[str, Any]:
-    """The JSON schema of a tool's arguments. Raises InvalidParameter where it is no object."""
+    """The JSON schema of a tool's arguments. Raises InvalidParameter where it is none of an object."""
     if not isinstance(tool.function.parameters, Raw):
         return _ANY_OBJECT
     try:
-        return msgspec.json.decode(tool.function.parameters, type=dict[str, Any])
+        schema = msgspec.json.decode(tool.function.parameters, type=dict[str, Any] | bool | None)
     except (msgspec.DecodeError, RecursionError):
-        raise InvalidParameter(
-            "The `parameters` of a tool must be a JSON schema: an object.", "tools"
-        ) from None
+        schema = False
+    if schema is False:
+        raise InvalidParameter("The `parameters` of a tool must be a JSON schema: an object.", "tools")
+    return schema if isinstance(schema, dict) else _ANY_OBJECT

@@ -82,7 +82,13 @@ def create_app(
                 load=backend_factory or local_backends(settings),
             )
         ],
-        state=State({"settings": settings, "security_schemes": API_KEY | session_cookie(settings)}),
+        state=State(
+            {
+                "settings": settings,
+                "security_schemes": API_KEY | session_cookie(settings),
+                "cors_origins": settings.cors_origins,
+            }
+        ),
         logging_config=None,
         openapi_config=None,  # `gateway.operations.api_document` serves our own
     )

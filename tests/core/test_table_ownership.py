@@ -23,6 +23,8 @@ ALLOWED: dict[str, set[str]] = {
     # A key opens something as long as its holder, its project and its organization say so: one statement
     # judges all of them at one moment. It only reads.
     "keys/service.py": {"membership", "organization", "project"},
+    # The same question for many keys at once; the holder is left to admission.
+    "keys/standing.py": {"organization", "project"},
     # `usage` reads the books that `metering` writes, with the names of what they speak of. It only reads.
     "usage/queries.py": {"api_key", "hold", "project", "usage_amendment", "usage_event", "usage_hour"},
     "usage/line_items.py": {"api_key", "usage_amendment", "usage_event"},

@@ -28,7 +28,7 @@ from tests.usage.usage_history import add_usage
 from tests.waiting import WAIT_SECONDS
 
 DOORS = ["/sign-in", "/sign-up", "/forgot", "/reset?token=x", "/verify?token=x"]
-ROOMS = ["/overview", "/overview?span=30d&show=tokens", "/keys", "/models", "/limits"]
+ROOMS = ["/overview", "/overview?span=30d&show=tokens", "/keys", "/prices", "/limits"]
 
 
 @pytest.mark.parametrize("path", DOORS + ROOMS + ["/limits/key_0", "/overview?span=1y"])
@@ -115,7 +115,7 @@ async def test_the_chart_counts_by_hour_and_by_day(owner: Member, database: Data
 
 
 async def test_models_are_shown_with_their_prices(owner: Member) -> None:
-    words = text_of((await owner.browser.get("/models")).text)
+    words = text_of((await owner.browser.get("/prices")).text)
     assert "tiny-on-pages writes text 2,048 $1.00 $0.50 $2.00" in words
 
 

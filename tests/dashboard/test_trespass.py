@@ -29,7 +29,7 @@ WELL_FORMED = {
 # What anybody may get: the doors themselves, what machines ask, and what has no tenant in it.
 PUBLIC = {
     *("/", "/sign-up", "/sign-in", "/forgot", "/reset", "/verify"),
-    *("/livez", "/readyz", "/metrics", "/.well-known/jwks.json"),
+    *("/livez", "/health", "/readyz", "/metrics", "/.well-known/jwks.json"),
     *("/schema", "/schema/openapi.json", "/schema/openapi.yaml", "/schema/openapi.yml", "/docs"),
 }
 # (how to ask, where, of which kind the id is, the other fields)

@@ -16,9 +16,9 @@ TEXT = {"model": "tiny", "prompt": "Hello", "max_tokens": 2}
 # A path, a body, and what somebody with a good key is told of it.
 FAULTS = [
     ("chat/completions", CHAT | {"model": "gpt-7"}, (404, "model_not_found")),
-    ("chat/completions", CHAT | {"verbosity": "high"}, (400, "unsupported_parameter")),
+    ("chat/completions", CHAT | {"modalities": ["audio"]}, (400, "unsupported_parameter")),
     # Both are wrong: what the request says comes before what it is sent to.
-    ("chat/completions", CHAT | {"model": "gpt-7", "verbosity": "high"}, (400, "unsupported_parameter")),
+    ("chat/completions", CHAT | {"model": "gpt-7", "modalities": ["audio"]}, (400, "unsupported_parameter")),
     ("chat/completions", CHAT | {"max_tokens": 100_000}, (400, "context_length_exceeded")),
     ("completions", TEXT | {"model": "gpt-7"}, (404, "model_not_found")),
     ("completions", TEXT | {"prompt": [1, "mixed"]}, (400, "invalid_value")),

@@ -14,9 +14,9 @@ from typing import Literal, TypeAlias
 from farebox_engine.tokenization.calls import (
     Call,
     CutShort,
+    begins_json_call,
+    begins_xml_call,
     calls_in_json,
-    cut_json_call,
-    cut_xml_call,
     json_call,
     xml_call,
 )
@@ -104,7 +104,7 @@ class AnswerParser:
 
     Reasoning and content come as they are written, a call once it is whole. What looks like a call but
     is none (no JSON, no tool that was offered) is content, to the letter. A call that is cut short with
-    its answer comes with what there is of its arguments; one without a name is left out.
+    its answer is left out: arguments that are no JSON would break whoever reads them.
     """
 
     def __init__(self, style: AnswerFormat, *, tools: Mapping[str, object], opened: bool = False) -> None:
@@ -183,7 +183,7 @@ class AnswerParser:
             if at_end:
                 whole, self._buffer, self._in_call = self._buffer, "", False
                 found = calls_in_json(whole, self._tools, cut=self._cut)
-                yield from [ToolCall(*call) for call in found] if found else [Content(whole)]
+                yield from [Content(whole)] if found is None else [ToolCall(*call) for call in found]
             return
         read = xml_call if self._calls == "qwen3_coder" else json_call
         while (end := self._buffer.find(CLOSE_CALL, self._ruled_out)) >= 0:
@@ -208,7 +208,8 @@ class AnswerParser:
             return
         call = (xml_call if xml else json_call)(self._buffer, self._tools)
         if self._cut and not isinstance(call, Call):
-            call = (cut_xml_call if xml else cut_json_call)(self._buffer, self._tools)
+            begun = (begins_xml_call if xml else begins_json_call)(self._buffer, self._tools)
+            call = CutShort if begun else None
         part = self._end_call(len(self._buffer), "", call)
         if not (self._cut and call is CutShort):
             yield part

@@ -42,10 +42,10 @@ def json_call(text: str, tools: Mapping[str, object]) -> Call | type[CutShort] |
     return _call(found, tools)
 
 
-def calls_in_json(text: str, tools: Mapping[str, object], *, cut: bool = False) -> list[Call]:
-    """The calls that `text` is, split by semicolons or white space; empty if it is anything else.
+def calls_in_json(text: str, tools: Mapping[str, object], *, cut: bool = False) -> list[Call] | None:
+    """The calls that `text` is, split by semicolons or white space; None if it is anything else.
 
-    `cut`: the last may be the beginning of one.
+    `cut`: the last may be the beginning of one, which is left out.
     """
     decoder = json.JSONDecoder(strict=False)
     calls: list[Call] = []
@@ -54,26 +54,25 @@ def calls_in_json(text: str, tools: Mapping[str, object], *, cut: bool = False) 
         try:
             found, end = decoder.raw_decode(text, place)
         except (ValueError, RecursionError):
-            last = cut_json_call(text[place:], tools) if cut else None
-            return [*calls, last] if isinstance(last, Call) and last.arguments else []
+            begun = cut and begins_json_call(text[place:], tools, with_arguments=True)
+            return calls if begun else None
         call = _call(found, tools)
         if call is None:
-            return []
+            return None
         calls.append(call)
         place = end + len(text[end:]) - len(text[end:].lstrip("; \t\r\n"))
     return calls
 
 
-def cut_json_call(text: str, tools: Mapping[str, object]) -> Call | type[CutShort] | None:
-    """The call that `text` is the beginning of. CutShort if its name is not told; None if it is no call."""
+def begins_json_call(text: str, tools: Mapping[str, object], *, with_arguments: bool = False) -> bool:
+    """Whether `text` may become a call of one of `tools`; `with_arguments`: and these have begun."""
     if not _may_become_json(text):
-        return None
+        return False
     begun = _JSON_BEGUN.match(text)
     if begun is None:
-        return CutShort
-    name = json.loads(begun[1], strict=False)
-    arguments = begun[2] or ""
-    return Call(name, arguments) if name in tools and arguments[:1] in {"", "{"} else None
+        return not with_arguments
+    first = (begun[2] or "")[:1]
+    return json.loads(begun[1], strict=False) in tools and (first == "{" or not (first or with_arguments))
 
 
 def xml_call(text: str, tools: Mapping[str, object]) -> Call | type[CutShort] | None:
@@ -92,16 +91,13 @@ def xml_call(text: str, tools: Mapping[str, object]) -> Call | type[CutShort] | 
     return Call(opened[1], _written(arguments)) if closed and opened[1] in tools else None
 
 
-def cut_xml_call(text: str, tools: Mapping[str, object]) -> Call | type[CutShort] | None:
-    """As `cut_json_call`: the parameters that are whole, in an object that does not end."""
+def begins_xml_call(text: str, tools: Mapping[str, object]) -> bool:
+    """As `begins_json_call`."""
     opened = _FUNCTION.match(text)
-    if opened is None:
-        begun = text.lstrip()
-        return CutShort if _FUNCTION_BEGUN.fullmatch(begun) or "<function=".startswith(begun) else None
-    if opened[1] not in tools:
-        return None
-    arguments, _, _ = _parameters(text, opened.end(), tools[opened[1]])
-    return Call(opened[1], _written(arguments)[:-1])
+    if opened is not None:
+        return opened[1] in tools
+    begun = text.lstrip()
+    return bool(_FUNCTION_BEGUN.fullmatch(begun)) or "<function=".startswith(begun)
 
 
 def _parameters(text: str, place: int, schema: object) -> tuple[dict[str, object], int, bool]:

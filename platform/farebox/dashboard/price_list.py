@@ -26,7 +26,7 @@ class PricedModel:
     price: Price
 
 
-@get("/models")
+@get("/prices")
 async def models_page(
     request: Request[Any, Any, Any],
     signed_in: NamedDependency[SignedIn],

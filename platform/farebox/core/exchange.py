@@ -22,7 +22,7 @@ class Application(Litestar):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        headers = cors_headers(self.state.get("cors_origins", ""), scope["path"], scope["headers"])
+        headers = cors_headers(self.state.get("cors_origins") or "", scope["path"], scope["headers"])
         preflight = preflight_headers(scope["method"], scope["headers"]) if len(headers) > 1 else []
         exchange = Exchange(new_id(), send, headers)
         scope.setdefault("state", {})["exchange"] = exchange

@@ -66,7 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     engine_quantization: Literal["none", "int8", "fp8"] = "none"
     stalled_reader_seconds: Annotated[float, Meta(gt=0, le=3600)] = 30.0
     trusted_proxies: str = "127.0.0.1"
-    cors_origins: str = ""
+    cors_origins: str | None = None
 
     @property
     def public_url(self) -> str:
@@ -135,7 +135,7 @@ def _check_ranges(settings: Settings) -> None:
         raise SettingsError(
             "FAREBOX_BASE_URL is not an address such as https://farebox.example or http://10.0.0.7:8000."
         )
-    for origin in filter(None, (each.strip() for each in settings.cors_origins.split(","))):
+    for origin in filter(None, (each.strip() for each in (settings.cors_origins or "").split(","))):
         if origin != "*" and not (_is_address(origin) and urlsplit(origin).path in ("", "/")):
             raise SettingsError(
                 f"FAREBOX_CORS_ORIGINS names {origin!r}; list origins such as https://app.example, or `*`."

@@ -3,7 +3,8 @@
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -49,6 +50,25 @@ class Mortal:
         meter = await Meter.open(self._settings, self._url, heir, turn_seconds=None)
         await meter.close()
         return heir / "spool"
+
+
+@contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """The disk has no room for what this process writes to an open file."""
+    (number,) = [
+        int(each.name)
+        for each in Path("/proc/self/fd").iterdir()
+        if os.path.realpath(each) == os.path.realpath(path)
+    ]
+    # The same number leads elsewhere meanwhile; what it led to stays open, and locked.
+    kept, full = os.dup(number), os.open("/dev/full", os.O_RDWR)
+    os.dup2(full, number)
+    try:
+        yield
+    finally:
+        os.dup2(kept, number)
+        os.close(kept)
+        os.close(full)
 
 
 @pytest.fixture
@@ -176,14 +196,12 @@ async def test_with_postgres_away_and_the_disk_full_settlements_wait_and_nothing
 async def test_a_disk_that_has_room_again_takes_what_waited(database: Database, mortal: Mortal) -> None:
     account = await open_account(database)
     grant = await mortal.meter.admit(account.admission())
-    spool = mortal.meter._backlog._spool  # noqa: SLF001
-    whole, spool._descriptor = spool._descriptor, os.open("/dev/full", os.O_RDWR)  # noqa: SLF001
-    mortal.wire.away = True
-    mortal.wire.cut()
-    await mortal.meter.settle(grant, used(6, 15, cached=4))
+    (spool,) = (mortal.directory / "spool").glob("*.jsonl")
+    with full_disk(spool):
+        mortal.wire.away = True
+        mortal.wire.cut()
+        await mortal.meter.settle(grant, used(6, 15, cached=4))
     assert mortal.files == set()
-    os.close(spool._descriptor)  # noqa: SLF001
-    spool._descriptor = whole  # noqa: SLF001
     with pytest.raises(Unavailable):
         await mortal.meter.turn()
     await mortal.be_buried()

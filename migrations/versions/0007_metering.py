@@ -1,4 +1,4 @@
-"""Holds, usage events, their hourly sums."""
+"""Holds, usage events, their amendments and hourly sums."""
 
 from alembic import op
 
@@ -68,6 +68,32 @@ CREATE TABLE usage_event (
 CREATE INDEX ix_usage_event_organization_id ON usage_event (organization_id, created_at);
 CREATE TABLE usage_event_rest PARTITION OF usage_event DEFAULT;
 
+CREATE TABLE usage_amendment (
+    request_id uuid CONSTRAINT pk_usage_amendment PRIMARY KEY,
+    created_at timestamptz NOT NULL,
+    organization_id uuid NOT NULL,
+    project_id uuid NOT NULL,
+    api_key_id uuid NOT NULL,
+    model_id text NOT NULL,
+    status text NOT NULL,
+    input_tokens integer NOT NULL,
+    cached_input_tokens integer NOT NULL,
+    output_tokens integer NOT NULL,
+    input_per_million numeric(20, 6) NOT NULL,
+    cached_input_per_million numeric(20, 6) NOT NULL,
+    output_per_million numeric(20, 6) NOT NULL,
+    amount numeric(30, 12) NOT NULL,
+    currency char(3) NOT NULL,
+    CONSTRAINT ck_usage_amendment_status CHECK (
+        status IN ('completed', 'cancelled', 'failed', 'interrupted')
+    ),
+    CONSTRAINT ck_usage_amendment_tokens CHECK (
+        input_tokens >= 0 AND cached_input_tokens >= 0 AND output_tokens >= 0
+    ),
+    CONSTRAINT ck_usage_amendment_amount CHECK (amount >= 0)
+);
+CREATE INDEX ix_usage_amendment_organization_id ON usage_amendment (organization_id, created_at);
+
 CREATE TABLE usage_hour (
     organization_id uuid NOT NULL,
     hour timestamptz NOT NULL,
@@ -87,7 +113,7 @@ CREATE TABLE usage_hour (
 );
 """
 
-TENANT_TABLES = ("hold", "usage_event", "usage_event_rest", "usage_hour")
+TENANT_TABLES = ("hold", "usage_event", "usage_event_rest", "usage_amendment", "usage_hour")
 
 TENANT_POLICY = """
 ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
@@ -109,9 +135,9 @@ CREATE POLICY only_unused ON organization AS RESTRICTIVE FOR DELETE TO farebox_m
 """
 
 GRANTS = """
-GRANT SELECT ON hold, usage_event, usage_hour TO farebox_app;
+GRANT SELECT ON hold, usage_event, usage_amendment, usage_hour TO farebox_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON hold TO farebox_meter;
-GRANT SELECT, INSERT ON usage_event TO farebox_meter;
+GRANT SELECT, INSERT ON usage_event, usage_amendment TO farebox_meter;
 GRANT SELECT, INSERT, UPDATE ON usage_hour TO farebox_meter;
 """
 
@@ -125,4 +151,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("DROP POLICY only_unused ON organization")
-    op.execute("DROP TABLE usage_hour, usage_event, hold")
+    op.execute("DROP TABLE usage_hour, usage_amendment, usage_event, hold")

@@ -50,6 +50,9 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_now timestamptz;
+    v_month date;
+    -- A bucket was last filled at a time that has not come yet: the clock was set back since.
+    v_ahead boolean;
     -- The scopes of the whole batch, one place each in all of these arrays.
     v_ids uuid[];
     v_kinds text[];
@@ -82,9 +85,11 @@ BEGIN
     PERFORM 1 FROM meter_scope WHERE id = ANY (v_ids) ORDER BY id FOR NO KEY UPDATE;
     -- Read after the locks: the wait for them may have been long, and buckets refill by the clock.
     v_now := clock_timestamp();
+    v_month := date_trunc('month', v_now AT TIME ZONE 'UTC');
 
     -- Every scope as it stands now: its limits with the defaults applied, its buckets refilled up to
-    -- their size, last month's spending forgotten. A limit that is NULL compares as NULL below, hence
+    -- their size, spending of months before forgotten. A month that has not come yet is kept: a clock that
+    -- was set back, or a standby's slower one, opens no cap anew. A limit that is NULL compares as NULL below, hence
     -- refuses nothing.
     SELECT
         array_agg(s.id),
@@ -99,7 +104,8 @@ BEGIN
         array_agg(s.reserved),
         array_agg(s.spent_now),
         array_agg(s.balance),
-        array_agg(s.currency::text)
+        array_agg(s.currency::text),
+        bool_or(s.ahead)
     INTO
         v_ids,
         v_kinds,
@@ -113,7 +119,8 @@ BEGIN
         v_reserved,
         v_spent,
         v_balance,
-        v_currency
+        v_currency,
+        v_ahead
     FROM (
         SELECT
             id, kind, monthly_cap, request_level, token_level, active, reserved, balance, currency,
@@ -121,8 +128,8 @@ BEGIN
             coalesce(tokens_per_minute, CASE kind WHEN 'project' THEN p_default_tpm END) AS tpm,
             coalesce(concurrent_requests, CASE kind WHEN 'project' THEN p_default_concurrent END)
                 AS concurrent,
-            CASE WHEN spend_month = date_trunc('month', v_now AT TIME ZONE 'UTC') THEN spent ELSE 0 END
-                AS spent_now,
+            CASE WHEN spend_month < v_month THEN 0 ELSE spent END AS spent_now,
+            refilled_at > v_now AS ahead,
             greatest(extract(epoch FROM v_now - refilled_at), 0)::double precision AS elapsed
         FROM meter_scope WHERE id = ANY (v_ids) ORDER BY id
     ) s;
@@ -289,8 +296,9 @@ BEGIN
         RETURN NEXT;
     END LOOP;
 
-    -- One write for all. Refusals change nothing: a bucket refills from when it was last taken from.
-    IF cardinality(v_holds) > 0 THEN
+    -- One write for all. Refusals change nothing: a bucket refills from when it was last taken from. Unless
+    -- that has not come yet: such a bucket refills from now, and does not stand still until then.
+    IF cardinality(v_holds) > 0 OR v_ahead THEN
         INSERT INTO hold SELECT * FROM unnest(v_holds);
         UPDATE meter_scope s
         SET

@@ -55,7 +55,7 @@ BEGIN
         SELECT greatest(0, least(
             r.amount,
             min(s.balance - s.reserved),
-            min(s.monthly_cap - s.reserved - CASE s.spend_month WHEN v_month THEN s.spent ELSE 0 END)
+            min(s.monthly_cap - s.reserved - CASE WHEN s.spend_month < v_month THEN 0 ELSE s.spent END)
         )) INTO v_amount
         FROM meter_scope s WHERE s.id IN (r.key_id, r.project_id, r.organization_id);
         INSERT INTO hold VALUES (

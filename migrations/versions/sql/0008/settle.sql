@@ -48,13 +48,21 @@ BEGIN
 
     RETURN QUERY
     WITH asked AS (
-        SELECT * FROM unnest(
+        SELECT
+            n.request_id, n.status,
+            -- Of what a dead server delivered, its hold may know more than a spool that it left, or less.
+            greatest(n.input, h.input_tokens) AS input,
+            greatest(n.cached, h.cached_input_tokens) AS cached,
+            greatest(n.output, h.output_tokens) AS output,
+            n.queue, n.prefill, n.decode, n.first, n.device, n.place
+        FROM unnest(
             p_request, p_status, p_input, p_cached, p_output,
             p_queue, p_prefill, p_decode, p_first, p_device
         ) WITH ORDINALITY AS n (
             request_id, status, input, cached, output,
             queue, prefill, decode, first, device, place
         )
+        LEFT JOIN hold h ON h.request_id = n.request_id AND n.status = 'interrupted'
     ),
     -- The one step that decides: a hold is there to be deleted once.
     resolved AS (
@@ -121,8 +129,9 @@ BEGIN
             active = s.active - d.requests,
             reserved = s.reserved - d.held_amount,
             token_level = s.token_level + d.unused_tokens,
-            spent = d.amount + CASE s.spend_month WHEN v_month THEN s.spent ELSE 0 END,
-            spend_month = v_month,
+            -- A month never goes back, whatever the clock does.
+            spent = d.amount + CASE WHEN s.spend_month < v_month THEN 0 ELSE s.spent END,
+            spend_month = greatest(s.spend_month, v_month),
             balance = s.balance - d.amount
         FROM (
             SELECT

@@ -1,10 +1,11 @@
 -- Settle requests of which `farebox_settle` found no hold: reserve what they came to, as far as balance
 -- and caps reach, and settle that. What they no longer hold stays unpaid, since nothing had reserved it.
 --
--- One that was settled before gets no hold from `farebox_rehold`, hence is `absent` again: a bill whose
--- answer got lost is not sent twice. The answer is that of `farebox_settle`.
+-- One that was settled before gets no hold from `farebox_rehold`, hence is absent again: a bill whose
+-- answer got lost is not sent twice. If it was a sweep that settled it, it is amended by what it lacks.
+-- Outcomes: those of `farebox_settle`, and `amended`. Of an absent one the amount is what it came to before.
 --
--- Lock order: that of the two functions. The scopes stay locked from the first to the second.
+-- Lock order: that of the three functions. The scopes stay locked from the first to the last.
 CREATE FUNCTION farebox_settle_late(
     -- The terms of admission, as for `farebox_rehold`.
     p_organization uuid[],
@@ -34,6 +35,9 @@ CREATE FUNCTION farebox_settle_late(
     currency text
 ) LANGUAGE plpgsql
 AS $$
+#variable_conflict use_column
+DECLARE
+    r record;
 BEGIN
     -- The owner is of no account: the hold lives only until the next statement.
     PERFORM farebox_rehold(
@@ -53,7 +57,22 @@ BEGIN
                 WITH ORDINALITY AS n (input, cached, output, input_price, cached_price, output_price, place)
         )
     );
-    RETURN QUERY SELECT * FROM farebox_settle(
-        p_request, p_status, p_input, p_cached, p_output, p_queue, p_prefill, p_decode, p_first, p_device
-    );
+    FOR r IN
+        SELECT n.*, s.outcome, s.amount, s.currency
+        FROM farebox_settle(
+            p_request, p_status, p_input, p_cached, p_output, p_queue, p_prefill, p_decode, p_first, p_device
+        ) WITH ORDINALITY AS s (outcome, amount, currency, place)
+        JOIN unnest(p_request, p_status, p_input, p_cached, p_output) WITH ORDINALITY
+            AS n (request_id, status, input, cached, output, place) ON n.place = s.place
+        ORDER BY n.place
+    LOOP
+        IF r.outcome = 'absent' THEN
+            RETURN QUERY SELECT * FROM farebox_amend(r.request_id, r.status, r.input, r.cached, r.output);
+        ELSE
+            outcome := r.outcome;
+            amount := r.amount;
+            currency := r.currency;
+            RETURN NEXT;
+        END IF;
+    END LOOP;
 END $$;

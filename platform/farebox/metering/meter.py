@@ -152,7 +152,7 @@ class Meter:
         memory and tried again, and nothing new is admitted meanwhile. Once queued, it goes through even if
         the caller is cancelled.
         """
-        grant.settling = True
+        grant.begin_settling()
         # Shielded: the lease must be renewed until the settlement is through, cancelled caller or not.
         return await asyncio.shield(self._submit(grant, make_posting(grant, settlement)))
 
@@ -256,6 +256,6 @@ class Meter:
             self._abandoned.add(request_id)
 
     def _void(self, grant: Grant) -> None:
-        grant.settling = True
+        grant.begin_settling()
         nothing = Settlement(status="cancelled", input_tokens=0, cached_input_tokens=0, output_tokens=0)
         self._submit(grant, make_posting(grant, nothing))

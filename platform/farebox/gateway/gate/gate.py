@@ -1,7 +1,7 @@
 """The gate in front of a request: cheap, and before anything of its body is read."""
 
-from collections import Counter
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from uuid import UUID
 
@@ -30,6 +30,14 @@ MAX_PENDING_BYTES = 32_000_000
 ADDRESS_SHARES = 4
 
 
+@dataclass(slots=True)
+class Pending:
+    """What of one key, organization or address is on its way to admission."""
+
+    requests: int = 0
+    body_bytes: int = 0
+
+
 class Gate:
     """Bounds the requests before their admission, and what may be refused, for each who asks.
 
@@ -40,8 +48,7 @@ class Gate:
     def __init__(self, settings: Settings, database_url: str) -> None:
         self._max_pending = settings.pending_requests_per_key
         self._refusals = RefusalBuckets(settings.refused_requests_per_minute)
-        self._requests: Counter[Hashable] = Counter()
-        self._bytes: Counter[Hashable] = Counter()
+        self._pending: dict[Hashable, Pending] = {}
         self._connection = MeterConnection(database_url)
         self._standings = GroupCommit[KeyClaims, Standing | None](self._read)
 
@@ -51,10 +58,13 @@ class Gate:
             if wait := self._refusals.wait_of(refused):
                 raise TooManyRefusals(wait)
         client = scope.get("client")
+        address = client[0] if client else ""
         size = announced_bytes(scope)
-        self._check_pending((claims.organization_id, claims.key_id), size, 1)
-        self._check_pending((client[0] if client else "",), size, ADDRESS_SHARES)
-        return Visit(self, claims, client[0] if client else "", size)
+        for who, shares in ((claims.organization_id, 1), (claims.key_id, 1), (address, ADDRESS_SHARES)):
+            pending = self._pending.get(who)
+            if pending is not None and self._is_full(pending, size, shares):
+                raise TooManyPending
+        return Visit(self, claims, address, size)
 
     async def close(self) -> None:
         await self._standings.drain()
@@ -67,13 +77,23 @@ class Gate:
             raise InvalidApiKey
         return standing
 
-    def count(self, visit: "Visit", sign: int) -> None:
-        """Add a request to what is pending (1), or take it away (-1)."""
-        for who in (visit.claims.organization_id, visit.claims.key_id, visit.address):
-            for counts, amount in ((self._requests, 1), (self._bytes, visit.body_bytes)):
-                counts[who] += sign * amount
-                if not counts[who]:
-                    del counts[who]
+    def enter(self, visit: "Visit") -> None:
+        """Count a request as pending."""
+        for who in visit.counted:
+            pending = self._pending.get(who)
+            if pending is None:
+                pending = self._pending[who] = Pending()
+            pending.requests += 1
+            pending.body_bytes += visit.body_bytes
+
+    def leave(self, visit: "Visit") -> None:
+        """Count it no more."""
+        for who in visit.counted:
+            pending = self._pending[who]
+            pending.requests -= 1
+            pending.body_bytes -= visit.body_bytes
+            if not pending.requests:
+                del self._pending[who]
 
     def note_refusal(self, claims: KeyClaims, error: FareboxError) -> None:
         """Take a refusal from the bucket of who caused it.
@@ -85,11 +105,11 @@ class Gate:
                 claims.key_id if isinstance(error, Unauthenticated) else claims.organization_id
             )
 
-    def _check_pending(self, asking: Sequence[Hashable], size: int, shares: int) -> None:
-        for who in asking:
-            full = self._requests[who] >= shares * self._max_pending
-            if full or self._bytes[who] + size > shares * MAX_PENDING_BYTES:
-                raise TooManyPending
+    def _is_full(self, pending: Pending, size: int, shares: int) -> bool:
+        return (
+            pending.requests >= shares * self._max_pending
+            or pending.body_bytes + size > shares * MAX_PENDING_BYTES
+        )
 
     async def _read(self, keys: Sequence[KeyClaims]) -> list[Standing | None]:
         rows = await self._connection.fetch(READ_STANDINGS, *standing_arguments(keys))
@@ -99,14 +119,15 @@ class Gate:
 class Visit:
     """A request until it is admitted or refused: who asks, how large it is, and what its key may do."""
 
-    __slots__ = ("_gate", "_pending", "_standing", "address", "body_bytes", "claims")
+    __slots__ = ("_gate", "_pending", "_standing", "body_bytes", "claims", "counted")
 
     def __init__(self, gate: Gate, claims: KeyClaims, address: str, body_bytes: int) -> None:
         self._gate = gate
         self._standing: Standing | None = None
         self._pending = False
         self.claims = claims
-        self.address = address
+        # Whose pending requests it is one of.
+        self.counted = (claims.organization_id, claims.key_id, address)
         self.body_bytes = body_bytes
 
     @property
@@ -133,11 +154,11 @@ class Visit:
         """The request is admitted: from now on its hold counts it. Twice changes nothing."""
         if self._pending:
             self._pending = False
-            self._gate.count(self, -1)
+            self._gate.leave(self)
 
     def __enter__(self) -> "Visit":
         self._pending = True
-        self._gate.count(self, 1)
+        self._gate.enter(self)
         return self
 
     def __exit__(

@@ -32,7 +32,23 @@ class Account:
     model_id: str
 
     def admission(self, prompt: int = 10, output: int = 20, model: str | None = None) -> Admission:
-        return Admission(new_id(), self.key_id, self.digest, model or self.model_id, prompt, output)
+        return self.open_admission(prompt, output, expected=output, least=output, model=model)
+
+    def open_admission(
+        self, prompt: int, output: int, *, expected: int = 1024, least: int = 1, model: str | None = None
+    ) -> Admission:
+        """One that leaves the length of its answer open."""
+        return Admission(
+            new_id(),
+            self.organization_id,
+            self.key_id,
+            self.digest,
+            model or self.model_id,
+            prompt,
+            output,
+            expected,
+            least,
+        )
 
 
 async def open_account(

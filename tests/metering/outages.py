@@ -1,7 +1,9 @@
-"""Leases that ran out, and a Postgres that goes away."""
+"""Leases that ran out, a Postgres that goes away, a disk that is full."""
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -38,3 +40,22 @@ class Outage:
 
     def start(self) -> None:
         self.server = EmbeddedPostgres(self.directory)
+
+
+@contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """The disk has no room for what this process writes to an open file."""
+    (number,) = [
+        int(each.name)
+        for each in Path("/proc/self/fd").iterdir()
+        if os.path.realpath(each) == os.path.realpath(path)
+    ]
+    # The same number leads elsewhere meanwhile; what it led to stays open, and locked.
+    kept, full = os.dup(number), os.open("/dev/full", os.O_RDWR)
+    os.dup2(full, number)
+    try:
+        yield
+    finally:
+        os.dup2(kept, number)
+        os.close(kept)
+        os.close(full)

@@ -197,3 +197,13 @@ async def test_line_items_of_a_capped_settlement_add_up(
         items = await costs_by_line_item(session, account.organization_id, start=start, end=end)
     assert sum(item.amount for item in items) == Decimal(balance)
     assert all(item.amount >= 0 for item in items)
+
+
+async def test_an_amendment_never_exceeds_what_was_reserved(database: Database, owner: Owner) -> None:
+    account = await open_account(database, price=("0", "0", "1000000"), balance="1000")
+    grant = await owner.stream(account, 3, output=20)
+    owner.wire.away = False
+    await owner.meter.settle(grant, used(6, 500, cached=4))
+    books = await assert_books_close(database, account, funded=Decimal(1000))
+    assert [event.amount for event in books.events] == [Decimal(3)]
+    assert [each.amount for each in books.amendments] == [Decimal(17)]

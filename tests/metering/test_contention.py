@@ -1,6 +1,7 @@
 """What is no answer of Postgres, and answers that say no more than that others are in the way."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -10,13 +11,18 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 
+from farebox.core.clock import utc_now
 from farebox.core.database import Database, is_away, is_contended
 from farebox.core.errors import Unavailable
 from farebox.core.settings import Settings
+from farebox.keys.errors import InvalidApiKey
 from farebox.metering.admission import Grant
+from farebox.metering.connection import MeterConnection
 from farebox.metering.meter import Meter
+from farebox.metering.patience import LockPatience
 from tests.metering.cut_wire import CutWire
 from tests.metering.factories import Account, assert_books_close, open_account, used
+from tests.metering.outages import full_disk
 
 
 @asynccontextmanager
@@ -64,6 +70,124 @@ async def test_one_tenants_lock_spools_that_tenants_settlement_alone(
     assert meter.spooled_settlements == 0
     assert len((await assert_books_close(database, blocked, funded=Decimal(100))).events) == 1
     await meter.close()
+
+
+async def test_whoever_waits_for_a_lock_is_admitted_when_it_is_gone(
+    database: Database, database_url: str, meter: Meter
+) -> None:
+    account, blocked = await open_account(database), await open_account(database)
+    async with locked(database_url, blocked):
+        waiting = [asyncio.create_task(meter.admit(blocked.admission())) for _ in range(3)]
+        # In one batch with them: they are known to be contended when it is admitted.
+        await meter.settle(await meter.admit(account.admission()), used(10, 5))
+    for grant in await asyncio.gather(*waiting):
+        await meter.settle(grant, used(10, 5))
+    assert len((await assert_books_close(database, blocked, funded=Decimal(100))).events) == 3
+
+
+async def test_whoever_leaves_while_waiting_for_a_lock_leaves_no_hold(
+    database: Database, database_url: str, meter: Meter
+) -> None:
+    account, blocked = await open_account(database), await open_account(database)
+    async with locked(database_url, blocked):
+        waiting = asyncio.create_task(meter.admit(blocked.admission()))
+        await meter.settle(await meter.admit(account.admission()), used(10, 5))
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    await meter.drain()
+    assert meter.live_requests == 0
+    assert (await assert_books_close(database, blocked, funded=Decimal(100))).holds == []
+
+
+async def test_a_key_that_opens_nothing_waits_for_no_lock(
+    database: Database, database_url: str, meter: Meter
+) -> None:
+    account = await open_account(database)
+    async with database.transaction(organization_id=account.organization_id) as session:
+        await session.execute(
+            text("UPDATE api_key SET revoked_at = :now WHERE id = :id"),
+            {"now": utc_now(), "id": account.key_id},
+        )
+    async with locked(database_url, account):
+        with pytest.raises(InvalidApiKey):
+            await meter.admit(account.admission())
+
+
+class RecordedConnection(MeterConnection):
+    """Remembers of each statement whether it was to pass over what is locked."""
+
+    def __init__(self, database_url: str) -> None:
+        super().__init__(database_url)
+        self.skipped: list[object] = []
+
+    async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        self.skipped.append(arguments[-1])
+        return await super().fetch(statement, *arguments)
+
+
+async def test_a_lock_that_somebody_keeps_is_waited_for_once_and_then_more_and_more_seldom(
+    database: Database, database_url: str
+) -> None:
+    statement = """
+        SELECT id FROM meter_scope WHERE id = $1 AND NOT $2 FOR UPDATE
+    """
+    account, clock = await open_account(database), [0.0]
+    connection = RecordedConnection(database_url)
+    patience = LockPatience(clock=lambda: clock[-1])
+
+    async def skipped_at(*times: float) -> list[object]:
+        connection.skipped.clear()
+        for time in times:
+            clock.append(time)
+            await patience.fetch(connection, statement, account.organization_id)
+        return connection.skipped
+
+    async with locked(database_url, account):
+        assert await skipped_at(0, 0.5, 0.9) == [False, True, True, True]
+        assert await skipped_at(1, 2.9) == [False, True, True]
+        assert await skipped_at(3, 6.9) == [False, True, True]
+    assert await skipped_at(7, 7.1, 7.2) == [False, False, False]
+    await connection.close()
+
+
+async def test_what_waits_for_a_lock_is_saved_when_the_disk_has_room_again(
+    database: Database, settings: Settings, database_url: str, tmp_path: Path
+) -> None:
+    account, blocked = await open_account(database), await open_account(database)
+    meter = await Meter.open(settings, database_url, tmp_path, turn_seconds=None)
+    grant = await meter.admit(blocked.admission())
+    (spool,) = (tmp_path / "spool").glob("*.jsonl")
+    async with locked(database_url, blocked):
+        with full_disk(spool):
+            assert (await meter.settle(grant, used(10, 5))).spooled
+            with pytest.raises(Unavailable, match="neither"):
+                await meter.admit(account.admission())
+        await meter.turn()
+        await meter.settle(await meter.admit(account.admission()), used(10, 5))
+    await meter.turn()
+    assert len((await assert_books_close(database, blocked, funded=Decimal(100))).events) == 1
+    await meter.close()
+
+
+async def test_what_a_dead_process_spooled_for_a_locked_account_waits_at_its_heirs(
+    database: Database, settings: Settings, database_url: str, tmp_path: Path
+) -> None:
+    blocked = await open_account(database)
+    dead = await Meter.open(settings, database_url, tmp_path / "dead", turn_seconds=None)
+    grant = await dead.admit(blocked.admission())
+    async with locked(database_url, blocked):
+        assert (await dead.settle(grant, used(10, 5))).spooled
+        left = shutil.copytree(tmp_path / "dead" / "spool", tmp_path / "heir" / "spool")
+        (path,) = left.iterdir()
+        heir = await Meter.open(settings, database_url, tmp_path / "heir", turn_seconds=None)
+        assert not path.exists()
+        assert heir.spooled_settlements == 1
+    await heir.turn()
+    assert list(left.glob("*.jsonl"))[0].stat().st_size == 0
+    for meter in (heir, dead):
+        await meter.close()
+    assert len((await assert_books_close(database, blocked, funded=Decimal(100))).events) == 1
 
 
 async def test_a_hold_that_somebody_keeps_keeps_no_other_from_its_lease(

@@ -1,10 +1,8 @@
 """Postgres is away, and then the process dies or its disk is full."""
 
 import asyncio
-import os
 import shutil
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -19,7 +17,7 @@ from farebox.metering.meter import Meter
 from farebox.metering.spool import Spool
 from tests.metering.cut_wire import CutWire
 from tests.metering.factories import assert_books_close, open_account, used
-from tests.metering.outages import Outage, expire_leases
+from tests.metering.outages import Outage, expire_leases, full_disk
 from tests.waiting import until
 
 
@@ -50,25 +48,6 @@ class Mortal:
         meter = await Meter.open(self._settings, self._url, heir, turn_seconds=None)
         await meter.close()
         return heir / "spool"
-
-
-@contextmanager
-def full_disk(path: Path) -> Iterator[None]:
-    """The disk has no room for what this process writes to an open file."""
-    (number,) = [
-        int(each.name)
-        for each in Path("/proc/self/fd").iterdir()
-        if os.path.realpath(each) == os.path.realpath(path)
-    ]
-    # The same number leads elsewhere meanwhile; what it led to stays open, and locked.
-    kept, full = os.dup(number), os.open("/dev/full", os.O_RDWR)
-    os.dup2(full, number)
-    try:
-        yield
-    finally:
-        os.dup2(kept, number)
-        os.close(kept)
-        os.close(full)
 
 
 @pytest.fixture
@@ -207,3 +186,19 @@ async def test_a_disk_that_has_room_again_takes_what_waited(database: Database, 
     await mortal.be_buried()
     (event,) = (await assert_books_close(database, account, funded=Decimal(100))).events
     assert event.output_tokens == 15
+
+
+async def test_a_note_that_cannot_be_removed_stops_no_turn(database: Database, mortal: Mortal) -> None:
+    account = await open_account(database)
+    grant = await mortal.meter.admit(account.admission())
+    grant.record_delivery(6, 4, 5)
+    await mortal.lose_postgres()
+    (note,) = (mortal.directory / "spool").glob("*.delivered")
+    note.unlink()
+    note.mkdir()  # which no file can be in place of
+    mortal.wire.away = False
+    assert (await mortal.meter.settle(grant, used(6, 7, cached=4))).spooled is False
+    await mortal.meter.turn()
+    note.rmdir()
+    (event,) = (await assert_books_close(database, account, funded=Decimal(100))).events
+    assert event.output_tokens == 7

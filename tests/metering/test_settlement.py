@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+import weakref
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +17,7 @@ from farebox.core.database import Database
 from farebox.core.errors import Unavailable
 from farebox.core.ids import new_id
 from farebox.core.settings import Settings
+from farebox.metering.admission import Grant
 from farebox.metering.meter import Meter
 from farebox.metering.settlement import make_posting
 from farebox.metering.spool import Spool
@@ -60,6 +62,28 @@ async def test_an_unfinished_request_pays_for_what_was_delivered(database: Datab
     await meter.settle(grant, used(10, 17, status="cancelled"))
     (event,) = (await assert_books_close(database, account, funded=Decimal(100))).events
     assert (event.status, event.output_tokens) == ("cancelled", 3)
+
+
+class Run:
+    """Holds its grant, as whoever runs a request does."""
+
+    def __init__(self, grant: Grant) -> None:
+        self.grant = grant
+        grant.stop_when_lost(self.stop)
+
+    def stop(self) -> None:
+        self.grant.lease_lost = True
+
+
+async def test_a_settled_grant_lets_go_of_what_it_would_have_stopped(
+    database: Database, meter: Meter
+) -> None:
+    account = await open_account(database)
+    run = Run(await meter.admit(account.admission()))
+    await meter.settle(run.grant, used(10, 5))
+    found = weakref.ref(run)
+    del run
+    assert found() is None, "a ring, which waits for the collector"
 
 
 async def test_nothing_delivered_costs_nothing(database: Database, meter: Meter) -> None:

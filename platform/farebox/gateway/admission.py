@@ -24,13 +24,19 @@ class ModelRequest(Protocol):
 
 
 class Job(Protocol):
-    """What is to be computed. Both counts together are the worst case that admission reserves."""
+    """What is to be computed: tokens, as an `Admission` has them."""
 
     @property
     def prompt_tokens(self) -> int: ...
 
     @property
     def max_output_tokens(self) -> int: ...
+
+    @property
+    def expected_output_tokens(self) -> int: ...
+
+    @property
+    def least_output_tokens(self) -> int: ...
 
 
 Request = TypeVar("Request", bound=ModelRequest)
@@ -73,11 +79,14 @@ async def admit_request(
         raise
     admission = Admission(
         request_id=wire.exchange.request_id,
+        organization_id=visit.claims.organization_id,
         key_id=visit.claims.key_id,
         token_sha256=visit.claims.digest,
         model_id=model.id,
         prompt_tokens=job.prompt_tokens,
         max_output_tokens=job.max_output_tokens,
+        expected_output_tokens=job.expected_output_tokens,
+        least_output_tokens=job.least_output_tokens,
     )
     with refusals_told(wire.exchange):
         grant = await gateway.meter.admit(admission)

@@ -15,6 +15,7 @@ from farebox.core.money import charge
 from farebox.core.settings import Settings
 from farebox.keys.errors import InvalidApiKey
 from farebox.metering.errors import (
+    Contended,
     LimitReached,
     ModelNotFound,
     OtherCurrency,
@@ -26,22 +27,28 @@ from farebox.metering.quotas import Quotas, read_quotas
 LEASE = timedelta(seconds=10)
 
 ADMIT = """
-SELECT * FROM farebox_admit($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+SELECT * FROM farebox_admit($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 """
 
 
 class Admission(msgspec.Struct, frozen=True):
     """A request as admission sees it. Its worst case is the whole prompt and the whole output.
 
-    `max_output_tokens` is summed over the choices asked for. Both counts are at least 0.
+    `max_output_tokens` is summed over the answers asked for. A request that leaves their length open is
+    granted less where money is short, but no less than `least_output_tokens`; and rate limits count
+    `expected_output_tokens` until it has ended. All counts are at least 0. `organization_id` is what the key
+    says: the row decides.
     """
 
     request_id: UUID
+    organization_id: UUID
     key_id: UUID
     token_sha256: bytes
     model_id: str
     prompt_tokens: int
     max_output_tokens: int
+    expected_output_tokens: int
+    least_output_tokens: int
 
 
 class FrozenPrice(msgspec.Struct, frozen=True):
@@ -81,7 +88,7 @@ def _read_price(row: Mapping[str, Any]) -> FrozenPrice:
 @dataclass(slots=True)
 class Grant:
     """An admitted request: whose it is, its price, its worst case, what is left of its rates after it, and
-    what of it was delivered so far."""
+    what of it was delivered so far. Its answers may have `max_output_tokens` in all."""
 
     request_id: UUID
     organization_id: UUID
@@ -91,6 +98,7 @@ class Grant:
     price: FrozenPrice
     prompt_tokens: int
     max_output_tokens: int
+    expected_output_tokens: int
     quotas: Quotas
     admitted_at: datetime = field(default_factory=utc_now, init=False)
     delivered: bool = field(default=False, init=False)
@@ -102,9 +110,9 @@ class Grant:
     _stop: Callable[[], None] | None = field(default=None, init=False)
 
     @property
-    def worst_tokens(self) -> int:
-        """The tokens that were reserved."""
-        return self.prompt_tokens + self.max_output_tokens
+    def held_tokens(self) -> int:
+        """What rate limits count of it until it has ended."""
+        return self.prompt_tokens + min(self.max_output_tokens, self.expected_output_tokens)
 
     @property
     def worst_amount(self) -> Decimal:
@@ -156,6 +164,8 @@ def admit_arguments(owner: UUID, settings: Settings, batch: Sequence[Admission])
         [a.model_id for a in batch],
         [a.prompt_tokens for a in batch],
         [a.max_output_tokens for a in batch],
+        [a.expected_output_tokens for a in batch],
+        [a.least_output_tokens for a in batch],
         settings.default_requests_per_minute,
         settings.default_tokens_per_minute,
         settings.default_concurrent_requests,
@@ -163,7 +173,7 @@ def admit_arguments(owner: UUID, settings: Settings, batch: Sequence[Admission])
 
 
 def read_verdict(admission: Admission, row: Mapping[str, Any]) -> Grant | FareboxError:
-    """A row of ADMIT as a grant, or as the error that the client is told."""
+    """A row of ADMIT as a grant, or as the error that the client is told. Contended is to be asked again."""
     match row["verdict"]:
         case "admitted":
             return Grant(
@@ -174,13 +184,16 @@ def read_verdict(admission: Admission, row: Mapping[str, Any]) -> Grant | Farebo
                 admission.model_id,
                 _read_price(row),
                 admission.prompt_tokens,
-                admission.max_output_tokens,
+                row["output_tokens"],
+                admission.expected_output_tokens,
                 read_quotas(row),
             )
         case "bad_key":
             return InvalidApiKey()
         case "no_model":
             return ModelNotFound(admission.model_id)
+        case "contended":
+            return Contended()
     refusal = _read_refusal(admission, row)
     refusal.organization_id = row["organization_id"]
     refusal.scope_id = admission.key_id if refusal.scope == "key" else row[f"{refusal.scope}_id"]
@@ -192,7 +205,7 @@ def _read_refusal(admission: Admission, row: Mapping[str, Any]) -> LimitReached:
     if row["failed_limit"] == "currency":
         return OtherCurrency(row["currency"])
     if row["verdict"] == "no_quota":
-        cost = _read_price(row).worst(admission.prompt_tokens, admission.max_output_tokens)
+        cost = _read_price(row).worst(admission.prompt_tokens, row["output_tokens"])
         return QuotaExceeded(
             row["failed_scope"], row["failed_limit"], row["limit_value"], cost, row["currency"]
         )

@@ -12,6 +12,7 @@ import structlog
 
 from farebox.metering.connection import MeterConnection
 from farebox.metering.halving import by_halves
+from farebox.metering.patience import LockPatience
 from farebox.metering.settlement import (
     SETTLE,
     SETTLE_LATE,
@@ -29,9 +30,10 @@ log = structlog.get_logger(__name__)
 class Backlog:
     """The spool and its way back into Postgres. Replaying twice is harmless: a hold is resolved once."""
 
-    def __init__(self, spool: Spool, connection: MeterConnection) -> None:
+    def __init__(self, spool: Spool, connection: MeterConnection, patience: LockPatience) -> None:
         self._spool = spool
         self._connection = connection
+        self._patience = patience
         self._lock = asyncio.Lock()
         self._noting = asyncio.Lock()
         self._waiting: dict[UUID, Posting] = {}
@@ -48,6 +50,8 @@ class Backlog:
 
     async def add(self, postings: Sequence[Posting]) -> None:
         """Put settlements on disk. What the disk does not take stays in memory, and is tried again."""
+        if not postings:
+            return
         async with self._lock:
             postings_by_id = {posting.request_id: posting for posting in postings}
             self._waiting |= postings_by_id
@@ -72,9 +76,13 @@ class Backlog:
     async def forget_deliveries(self) -> None:
         """Postgres has what was noted, and more."""
         async with self._noting:
-            if self._noted:
+            if not self._noted:
+                return
+            try:
                 await asyncio.to_thread(self._spool.note_deliveries, ())
                 self._noted = False
+            except OSError:  # what stays is less than Postgres has, and is posted to no effect
+                log.exception("metering.spool_failed")
 
     async def _save(self) -> None:
         if not self._unsaved:
@@ -88,12 +96,14 @@ class Backlog:
     async def replay(self) -> list[UUID]:
         """Post what waits and forget it; the requests posted. Raises Unavailable.
 
-        What Postgres refuses goes on waiting, on disk as well, until somebody has mended the cause.
+        What Postgres refuses goes on waiting, on disk as well, until somebody has mended the cause; what
+        somebody keeps locked, until the lock is gone.
         """
         if not self._waiting:
             return []
         async with self._lock:
-            posted = await self._post(list(self._waiting.values()))
+            await self._save()  # the disk may take by now what it did not
+            posted, _ = await self._post(list(self._waiting.values()))
             for request_id in posted:
                 del self._waiting[request_id]
                 self._unsaved.pop(request_id, None)
@@ -111,15 +121,17 @@ class Backlog:
     async def adopt(self) -> None:
         """Post what dead processes left in their spools. Raises Unavailable.
 
-        A spool of which Postgres refuses anything is left for the next start.
+        What somebody keeps locked waits among this process's own. A spool of which Postgres refuses anything
+        is left for the next start.
         """
         spools = await asyncio.to_thread(self._spool.adopt)
         try:
             for spool in spools:
-                posted = await self._post(spool.postings)
-                if len(posted) == len(spool.postings):
+                posted, contended = await self._post(spool.postings)
+                await self.add(contended)
+                if len(posted) + len(contended) == len(spool.postings) and not self.unsaved:
                     await asyncio.to_thread(spool.remove)
-                log.info("metering.adopted", settlements=len(posted))
+                log.info("metering.adopted", settlements=len(posted), contended=len(contended))
         finally:
             for spool in spools:
                 spool.close()
@@ -129,28 +141,40 @@ class Backlog:
             log.error("metering.settlements_lost", requests=[str(each) for each in self._unsaved])
         self._spool.close()
 
-    async def _post(self, postings: Sequence[Posting]) -> list[UUID]:
-        """The requests posted. One that cannot be keeps neither the others from it, nor a process from
-        starting, nor the sweep that comes after."""
+    async def _post(self, postings: Sequence[Posting]) -> tuple[list[UUID], list[Posting]]:
+        """The requests posted, and those that somebody keeps locked. One that cannot be posted keeps neither
+        the others from it, nor a process from starting, nor the sweep that comes after."""
         posted: list[UUID] = []
+        contended: list[Posting] = []
+
+        def take(part: Sequence[Posting], amounts: Sequence[Decimal | None]) -> None:
+            for posting, amount in zip(part, amounts, strict=True):
+                if amount is None:
+                    contended.append(posting)
+                else:
+                    posted.append(posting.request_id)
+
         for start in range(0, len(postings), REPLAY_BATCH):
             await by_halves(
                 postings[start : start + REPLAY_BATCH],
-                partial(post, self._connection),
+                partial(post, self._connection, self._patience),
                 narrow=asyncpg.PostgresError,
-                done=lambda part, _: posted.extend(posting.request_id for posting in part),
+                done=take,
                 refused=_log_refusal,
             )
-        return posted
+        return posted, contended
 
 
 def _log_refusal(posting: Posting, error: Exception) -> None:
     log.error("metering.replay_failed", request_id=str(posting.request_id), exc_info=error)
 
 
-async def post(connection: MeterConnection, postings: Sequence[Posting]) -> list[Decimal]:
-    """Settle in Postgres, with or without a hold; what each posting came to. Raises Unavailable."""
-    rows = await connection.fetch(SETTLE, *settle_arguments(postings))
+async def post(
+    connection: MeterConnection, patience: LockPatience, postings: Sequence[Posting]
+) -> list[Decimal | None]:
+    """Settle in Postgres, with or without a hold; what each posting came to, None for one that somebody keeps
+    locked, of which nothing is booked. Raises Unavailable."""
+    rows = await patience.fetch(connection, SETTLE, *settle_arguments(postings))
     amounts = {p.request_id: _amount(p, row) for p, row in zip(postings, rows, strict=True)}
     absent = [
         posting
@@ -162,7 +186,7 @@ async def post(connection: MeterConnection, postings: Sequence[Posting]) -> list
     return [amounts[posting.request_id] for posting in postings]
 
 
-async def _post_late(connection: MeterConnection, absent: Sequence[Posting]) -> dict[UUID, Decimal]:
+async def _post_late(connection: MeterConnection, absent: Sequence[Posting]) -> dict[UUID, Decimal | None]:
     """Settle what had no hold.
 
     Mostly it was settled before, by a try whose answer got lost, and all is well. Or a sweep settled it at
@@ -173,16 +197,18 @@ async def _post_late(connection: MeterConnection, absent: Sequence[Posting]) -> 
     rows = await connection.fetch(SETTLE_LATE, *settle_late_arguments(absent))
     amounts = {}
     for posting, row in zip(absent, rows, strict=True):
-        amounts[posting.request_id] = _amount(posting, row)
+        amount = amounts[posting.request_id] = _amount(posting, row)
         if row["outcome"] == "absent":
             log.warning("metering.settled_before", request_id=str(posting.request_id))
-        else:
+        elif amount is not None:
             event = "metering.amended" if row["outcome"] == "amended" else "metering.settled_late"
-            log.warning(event, request_id=str(posting.request_id), unpaid=posting.charge - row["amount"])
+            log.warning(event, request_id=str(posting.request_id), unpaid=posting.charge - amount)
     return amounts
 
 
-def _amount(posting: Posting, row: Mapping[str, Any]) -> Decimal:
+def _amount(posting: Posting, row: Mapping[str, Any]) -> Decimal | None:
+    if row["outcome"] == "contended":
+        return None
     # What was voided before says no amount, and came to none.
     amount: Decimal | None = row["amount"]
     return posting.charge if amount is None else amount

@@ -24,9 +24,17 @@ class GroupCommit(Generic[Item, Result]):
     granted that a flush that failed has changed nothing.
     """
 
-    def __init__(self, flush: Flush[Item, Result], *, max_batch: int = 256) -> None:
+    def __init__(
+        self,
+        flush: Flush[Item, Result],
+        *,
+        max_batch: int = 256,
+        orphaned: Callable[[Result], None] = lambda _: None,
+    ) -> None:
+        """`orphaned` gets the results of those who were cancelled while they waited, see `ask`."""
         self._flush = flush
         self._max_batch = max_batch
+        self._orphaned = orphaned
         self._queue: deque[Waiting[Item, Result]] = deque()
         self._runner: asyncio.Task[None] | None = None
 
@@ -37,6 +45,20 @@ class GroupCommit(Generic[Item, Result]):
         if self._runner is None:
             self._runner = asyncio.create_task(self._run())
         return future
+
+    async def ask(self, item: Item) -> Result:
+        """What came of an item, as `submit` has it.
+
+        A caller that is cancelled meanwhile takes nothing out of the queue: the result goes to `orphaned`.
+        """
+        future = self.submit(item)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # Cancelled just after the result came, before anybody could take it.
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._orphaned(future.result())
+            raise
 
     async def drain(self) -> None:
         """Return when nothing is queued and nothing runs."""
@@ -56,28 +78,23 @@ class GroupCommit(Generic[Item, Result]):
     async def _serve(self, batch: Sequence[Waiting[Item, Result]]) -> None:
         try:
             await by_halves(batch, self._attempt, narrow=Exception, done=self._answer, refused=_fail)
+        except Unavailable as error:
+            for waiting in (*batch, *self._queue):
+                _fail(waiting, error)
+            self._queue.clear()
         except BaseException as error:
             for waiting in batch:
                 _fail(waiting, error)
             raise
 
-    async def _attempt(self, batch: Sequence[Waiting[Item, Result]]) -> Sequence[Result] | Unavailable:
-        """The results; or Unavailable, which no smaller batch would mend."""
-        try:
-            return await self._flush([item for item, _ in batch])
-        except Unavailable as error:
-            return error
+    async def _attempt(self, batch: Sequence[Waiting[Item, Result]]) -> Sequence[Result]:
+        return await self._flush([item for item, _ in batch])
 
-    def _answer(
-        self, batch: Sequence[Waiting[Item, Result]], results: Sequence[Result] | Unavailable
-    ) -> None:
-        if isinstance(results, Unavailable):
-            for waiting in (*batch, *self._queue):
-                _fail(waiting, results)
-            self._queue.clear()
-            return
+    def _answer(self, batch: Sequence[Waiting[Item, Result]], results: Sequence[Result]) -> None:
         for (_, future), result in zip(batch, results, strict=True):
-            if not future.done():
+            if future.cancelled():
+                self._orphaned(result)
+            elif not future.done():
                 future.set_result(result)
 
 

@@ -17,7 +17,7 @@ PLANNER = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }
-# A batch waits this long for one tenant's lock before it is split: nine times at most, for 256 requests.
+# A batch waits this long for one account's lock; then it passes it over (see `LockPatience`).
 LOCK_TIMEOUT = "250ms"
 PATIENCE_SECONDS = COMMAND_TIMEOUT_SECONDS + 1.0
 
@@ -30,9 +30,9 @@ class MeterConnection:
     of any connection, has followed it.
     """
 
-    def __init__(self, database_url: str, *, durable: bool = True, lock_timeout: str = LOCK_TIMEOUT) -> None:
+    def __init__(self, database_url: str, *, durable: bool = True) -> None:
         self._url = database_url
-        self._settings = PLANNER | {"lock_timeout": lock_timeout}
+        self._settings = PLANNER | {"lock_timeout": LOCK_TIMEOUT}
         if not durable:
             self._settings["synchronous_commit"] = "off"
         self._turn = asyncio.Lock()

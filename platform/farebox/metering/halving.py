@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from farebox.core.errors import Unavailable
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -20,10 +22,12 @@ async def by_halves(
     When `work` raises `narrow`, it must have changed nothing: it is called again with each half. `done` gets
     every part that went through, with what came of it; `refused` each single item that did not, with its
     error, inside the handler of that. Both are called in the order of the items. Other exceptions pass, with
-    what went through before them done.
+    what went through before them done; Unavailable does, too, which no smaller part would mend.
     """
     try:
         result = await work(items)
+    except Unavailable:
+        raise
     except narrow as error:
         if len(items) == 1:
             refused(items[0], error)

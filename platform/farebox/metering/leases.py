@@ -1,6 +1,6 @@
 """Keeping the holds of live requests, and settling those of the dead."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ SWEEP_LIMIT = 500
 
 CHECKPOINT = "SELECT farebox_checkpoint($1, $2, $3, $4, $5, $6) AS request_id"
 REHOLD = """
-SELECT farebox_rehold($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) AS request_id
+SELECT * FROM farebox_rehold($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 """
 # A lease that ends later than any can was given before the clock was set back. Its owner renews it, if it
 # lives; if not, it ends a lease from now, and not when the clock has caught up.
@@ -55,11 +55,41 @@ class Leases:
         self._grants = grants
         self._sweep_grace = sweep_grace
 
-    async def checkpoint(self) -> None:
-        """Renew the leases of all live requests, and record what each has delivered."""
+    async def checkpoint(self) -> bool:
+        """Renew the leases of all live requests, and record what each has delivered; whether it all is.
+
+        A hold that is gone is reserved again, and what its request has delivered recorded there: nothing else
+        tells whoever settles it.
+        """
+        recorded, lost = await self._renew_each(list(self._grants.values()))
+        if not lost:
+            return recorded
+        restored: list[Grant] = []
+        contended = await self._restore(lost, restored)
+        again, gone = await self._renew_each(restored)
+        return recorded and again and not contended and not gone
+
+    async def _renew_each(self, grants: Sequence[Grant]) -> tuple[bool, list[Grant]]:
+        """Whether all were asked for, and those whose hold is gone.
+
+        One grant that Postgres refuses, as for a lock that somebody keeps, keeps no other from its lease.
+        """
         lost: list[Grant] = []
-        await _each(list(self._grants.values()), self._renew, lost.extend)
-        await _each(lost, self._restore, _tell_those_lost)
+        refused: list[Grant] = []
+
+        def refuse(grant: Grant, error: Exception) -> None:
+            refused.append(grant)
+            log.error("metering.renewal_failed", request_id=str(grant.request_id), exc_info=error)
+
+        if grants:
+            await by_halves(
+                grants,
+                self._renew,
+                narrow=asyncpg.PostgresError,
+                done=lambda _, found: lost.extend(found),
+                refused=refuse,
+            )
+        return not refused, lost
 
     async def _renew(self, grants: Sequence[Grant]) -> list[Grant]:
         """Those whose hold is gone."""
@@ -75,18 +105,23 @@ class Leases:
         kept = {row["request_id"] for row in rows}
         return [g for g in grants if g.request_id not in kept and not g.settling and not g.lease_lost]
 
-    async def _restore(self, lost: Sequence[Grant]) -> list[Grant]:
+    async def _restore(self, lost: Sequence[Grant], restored: list[Grant]) -> bool:
         """Reserve again, as far as balance and caps reach, what a crash of Postgres took or a sweep voided;
-        those that another has settled meanwhile, which stay so.
+        whether any has to wait for a lock. Those that another has settled meanwhile stay so, and are told.
 
         Else nobody but this process would know of the request.
         """
         rows = await self._connection.fetch(REHOLD, self._owner, LEASE, *rehold_arguments(lost))
-        restored = {row["request_id"] for row in rows}
+        outcomes = {row["request_id"]: row["outcome"] for row in rows}
         for grant in lost:
-            if grant.request_id in restored:
+            outcome = outcomes.get(grant.request_id)
+            if outcome == "restored":
                 log.warning("metering.hold_restored", request_id=str(grant.request_id))
-        return [grant for grant in lost if grant.request_id not in restored]
+                restored.append(grant)
+            elif outcome is None:
+                log.warning("metering.lease_lost", request_id=str(grant.request_id))
+                grant.lose_lease()
+        return "contended" in outcomes.values()
 
     async def sweep(self) -> None:
         """Settle what dead replicas left behind.
@@ -96,7 +131,8 @@ class Leases:
         """
         # Asked first: a replica that serves nothing connects by nothing else, and then has no age.
         rows = await self._connection.fetch(FIND_EXPIRED, SWEEP_LIMIT, LEASE)
-        expired = [row["request_id"] for row in rows]
+        # What this process serves it renews at its next turn, however long this one took.
+        expired = [row["request_id"] for row in rows if row["request_id"] not in self._grants]
         if expired and self._connection.age >= self._sweep_grace.total_seconds():
             await by_halves(
                 expired,
@@ -105,32 +141,6 @@ class Leases:
                 done=_log_swept,
                 refused=_log_refusal,
             )
-
-
-async def _each(
-    grants: Sequence[Grant],
-    work: Callable[[Sequence[Grant]], Awaitable[list[Grant]]],
-    done: Callable[[Sequence[Grant]], None],
-) -> None:
-    """One grant that Postgres refuses, as for a lock that somebody keeps, keeps no other from its lease."""
-    if grants:
-        await by_halves(
-            grants,
-            work,
-            narrow=asyncpg.PostgresError,
-            done=lambda _, found: done(found),
-            refused=_log_unrenewed,
-        )
-
-
-def _tell_those_lost(lost: Sequence[Grant]) -> None:
-    for grant in lost:
-        log.warning("metering.lease_lost", request_id=str(grant.request_id))
-        grant.lose_lease()
-
-
-def _log_unrenewed(grant: Grant, error: Exception) -> None:
-    log.error("metering.renewal_failed", request_id=str(grant.request_id), exc_info=error)
 
 
 def _log_swept(_: Sequence[UUID], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -11,21 +10,20 @@ import asyncpg
 import structlog
 
 from farebox.core.database import is_contended
-from farebox.core.errors import FareboxError, Unavailable
+from farebox.core.errors import Unavailable
 from farebox.core.ids import new_id
 from farebox.core.settings import Settings
-from farebox.metering.admission import ADMIT, LEASE, Admission, Grant, admit_arguments, read_verdict
+from farebox.metering.admission import LEASE, Admission, Grant
+from farebox.metering.admissions import Admissions
 from farebox.metering.backlog import Backlog, post
 from farebox.metering.batcher import GroupCommit
 from farebox.metering.connection import MeterConnection
-from farebox.metering.errors import Contended
 from farebox.metering.leases import Leases
+from farebox.metering.patience import LockPatience
 from farebox.metering.settlement import Posting, Settled, Settlement, delivered_posting, make_posting
 from farebox.metering.spool import Spool
 
 TURN_SECONDS = 1.0
-# For an account whose rows are locked, beside all others.
-CONTENDED_SECONDS = 2.5
 
 log = structlog.get_logger(__name__)
 
@@ -33,13 +31,8 @@ log = structlog.get_logger(__name__)
 class Meter:
     """Admission and settlement for one process; any number of processes share one Postgres.
 
-    Four connections, each running one statement at a time: admissions, those of accounts whose rows
-    somebody else keeps locked, settlements, and the once-a-second turn of checkpoints, spool replay and
-    sweeping.
-
-    An admission counts for every replica at once but is not yet on disk when `admit` returns, which
-    spares the client the wait for an fsync. If Postgres crashes just then, its hold is gone; the
-    process that holds the grant bills it all the same.
+    Three connections, each running one statement at a time: admissions, settlements, and the once-a-second
+    turn of checkpoints, spool replay and sweeping.
     """
 
     def __init__(
@@ -51,23 +44,16 @@ class Meter:
         *,
         sweep_grace: timedelta = LEASE,
     ) -> None:
-        self._settings = settings
-        self._owner = owner
         self._grants: dict[UUID, Grant] = {}
-        self._abandoned: set[UUID] = set()
-        self._admitting = MeterConnection(database_url, durable=False)
-        self._waiting = MeterConnection(database_url, durable=False, lock_timeout="2500ms")
         self._settling = MeterConnection(database_url)
         self._turning = MeterConnection(database_url)
-        self._admissions = GroupCommit[Admission, Grant | FareboxError](
-            partial(self._flush_admissions, self._admitting)
-        )
-        self._contended = GroupCommit[Admission, Grant | FareboxError](
-            partial(self._flush_admissions, self._waiting), max_batch=1
+        self._patience = LockPatience()
+        self._admissions = Admissions(
+            settings, database_url, owner, self._patience, granted=self._keep, orphaned=self._void
         )
         self._settlements = GroupCommit[Posting, Settled](self._flush_settlements)
         self._leases = Leases(self._turning, self._grants, owner, sweep_grace)
-        self._backlog = Backlog(spool, self._turning)
+        self._backlog = Backlog(spool, self._turning, self._patience)
         self._turns: asyncio.Task[None] | None = None
 
     @classmethod
@@ -107,7 +93,7 @@ class Meter:
         except Unavailable:
             log.warning("metering.spool_left", settlements=len(self._backlog))
             await self._backlog.note(self._deliveries())
-        for connection in (self._admitting, self._waiting, self._settling, self._turning):
+        for connection in (self._admissions, self._settling, self._turning):
             await connection.close()
         self._backlog.close()
 
@@ -130,20 +116,7 @@ class Meter:
         """
         if self._backlog.unsaved:
             raise Unavailable("Metering can neither book nor keep what was used; please try again.")
-        try:
-            outcome = await self._admissions.submit(admission)
-            if isinstance(outcome, Contended):
-                async with asyncio.timeout(CONTENDED_SECONDS):
-                    outcome = await self._contended.submit(admission)
-        except TimeoutError:
-            self._abandon(admission.request_id)
-            raise Contended from None
-        except asyncio.CancelledError:
-            self._abandon(admission.request_id)
-            raise
-        if isinstance(outcome, Grant):
-            return outcome
-        raise outcome
+        return await self._admissions.admit(admission)
 
     async def settle(self, grant: Grant, settlement: Settlement) -> Settled:
         """Resolve the grant's hold; the charge is durable when this returns.
@@ -158,7 +131,7 @@ class Meter:
 
     async def drain(self) -> None:
         """Wait until what is queued has been answered: admissions, then settlements."""
-        for queue in (self._admissions, self._contended, self._settlements):
+        for queue in (self._admissions, self._settlements):
             await queue.drain()
 
     async def turn(self) -> None:
@@ -179,8 +152,8 @@ class Meter:
             working.cancel()
 
     async def _renew_replay_sweep(self) -> None:
-        await self._leases.checkpoint()
-        await self._backlog.forget_deliveries()
+        if await self._leases.checkpoint():
+            await self._backlog.forget_deliveries()
         await self._replay()
         await self.sweep()
 
@@ -208,34 +181,22 @@ class Meter:
             except Exception:
                 log.exception("metering.turn_failed")
 
-    async def _flush_admissions(
-        self, connection: MeterConnection, batch: Sequence[Admission]
-    ) -> list[Grant | FareboxError]:
-        try:
-            rows = await connection.fetch(ADMIT, *admit_arguments(self._owner, self._settings, batch))
-        except asyncpg.PostgresError as error:
-            if len(batch) > 1 or not is_contended(error):
-                raise
-            self._abandoned.discard(batch[0].request_id)
-            return [Contended()]
-        outcomes = [read_verdict(admission, row) for admission, row in zip(batch, rows, strict=True)]
-        for outcome in outcomes:
-            if isinstance(outcome, Grant):
-                self._grants[outcome.request_id] = outcome
-                if outcome.request_id in self._abandoned:
-                    self._void(outcome)
-        self._abandoned.difference_update(admission.request_id for admission in batch)
-        return outcomes
-
     async def _flush_settlements(self, batch: Sequence[Posting]) -> list[Settled]:
         try:
-            amounts = await post(self._settling, batch)
+            amounts = await post(self._settling, self._patience, batch)
         except (Unavailable, asyncpg.PostgresError) as error:
             if isinstance(error, asyncpg.PostgresError) and (len(batch) > 1 or not is_contended(error)):
                 raise
-            await self._backlog.add(batch)
-            return [Settled(p.charge, p.price.currency, spooled=True) for p in batch]
-        return [Settled(amount, p.price.currency) for p, amount in zip(batch, amounts, strict=True)]
+            amounts = [None] * len(batch)
+        waiting = [posting for posting, amount in zip(batch, amounts, strict=True) if amount is None]
+        await self._backlog.add(waiting)
+        return [
+            Settled(p.charge if amount is None else amount, p.price.currency, spooled=amount is None)
+            for p, amount in zip(batch, amounts, strict=True)
+        ]
+
+    def _keep(self, grant: Grant) -> None:
+        self._grants[grant.request_id] = grant
 
     def _submit(self, grant: Grant, posting: Posting) -> "asyncio.Future[Settled]":
         future = self._settlements.submit(posting)
@@ -248,14 +209,8 @@ class Meter:
         if future.exception() or not future.result().spooled:
             self._grants.pop(grant.request_id, None)
 
-    def _abandon(self, request_id: UUID) -> None:
-        """Void an admission that nobody waits for any more, now or when it comes."""
-        if (grant := self._grants.get(request_id)) is not None:
-            self._void(grant)
-        else:
-            self._abandoned.add(request_id)
-
     def _void(self, grant: Grant) -> None:
+        """Give back an admission that nobody waits for any more."""
         grant.begin_settling()
         nothing = Settlement(status="cancelled", input_tokens=0, cached_input_tokens=0, output_tokens=0)
         self._submit(grant, make_posting(grant, nothing))

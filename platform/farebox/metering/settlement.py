@@ -11,11 +11,11 @@ import msgspec
 from farebox.metering.admission import FrozenPrice, Grant
 
 SETTLE = """
-SELECT * FROM farebox_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+SELECT * FROM farebox_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, false, $11)
 """
 SETTLE_LATE = """
 SELECT * FROM farebox_settle_late(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21
 )
 """
 
@@ -60,6 +60,7 @@ class Posting(msgspec.Struct, frozen=True):
     model_id: str
     price: FrozenPrice
     admitted_at: datetime
+    reserved: Decimal
     request_id: UUID
     status: str
     input_tokens: int
@@ -102,7 +103,7 @@ def delivered_posting(grant: Grant) -> Posting:
     return Posting(*_terms_of(grant), "interrupted", *counts)
 
 
-def _terms_of(grant: Grant) -> tuple[UUID, UUID, UUID, str, FrozenPrice, datetime, UUID]:
+def _terms_of(grant: Grant) -> tuple[UUID, UUID, UUID, str, FrozenPrice, datetime, Decimal, UUID]:
     return (
         grant.organization_id,
         grant.project_id,
@@ -110,6 +111,7 @@ def _terms_of(grant: Grant) -> tuple[UUID, UUID, UUID, str, FrozenPrice, datetim
         grant.model_id,
         grant.price,
         grant.admitted_at,
+        grant.worst_amount,
         grant.request_id,
     )
 
@@ -121,7 +123,7 @@ def settle_arguments(batch: Sequence[Posting]) -> tuple[list[Any], ...]:
 
 def settle_late_arguments(batch: Sequence[Posting]) -> tuple[list[Any], ...]:
     """The arguments of SETTLE_LATE for a batch: one array a column."""
-    return (*_terms(batch), *settle_arguments(batch))
+    return (*_terms(batch), [posting.reserved for posting in batch], *settle_arguments(batch))
 
 
 def rehold_arguments(grants: Sequence[Grant]) -> tuple[list[Any], ...]:
@@ -129,7 +131,7 @@ def rehold_arguments(grants: Sequence[Grant]) -> tuple[list[Any], ...]:
     return (
         *_terms(grants),
         [g.request_id for g in grants],
-        [g.worst_tokens for g in grants],
+        [g.held_tokens for g in grants],
         [g.worst_amount for g in grants],
     )
 

@@ -23,7 +23,7 @@ class Spool:
 
     All methods block; call them in a thread. A crash can leave a torn last line: its settlement
     had not been confirmed to anyone, so it is skipped. Whole lines that cannot be read, as of another
-    version, are kept beside as `.unreadable` for the operator.
+    version, are kept beside their file, with `.unreadable` behind its name, for the operator.
 
     Beside it lies what live requests have delivered since Postgres left, as postings in a file that is
     written anew each time: a process that dies leaves both. A settlement goes before a delivery of its
@@ -163,7 +163,7 @@ def _read(path: Path) -> list[Posting]:
             unreadable.append(line + b"\n")
     if unreadable:
         log.error("metering.spool_unreadable", path=str(path), lines=len(unreadable))
-        with path.with_suffix(".unreadable").open("wb") as file:
+        with path.with_name(path.name + ".unreadable").open("wb") as file:
             file.writelines(unreadable)
             file.flush()
             os.fsync(file.fileno())

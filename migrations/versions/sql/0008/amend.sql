@@ -1,6 +1,7 @@
 -- Amend what a sweep settled as `interrupted`: its owner, or whoever found its spool, knows that more was
 -- delivered. The event stays as it was; the difference gets a row, a transfer and a place in the hourly sums
--- of its own. What is not reserved any more is billed as far as balance and caps reach.
+-- of its own. What is not reserved any more is billed as far as balance and caps reach, and in all no more
+-- than was reserved once.
 --
 -- Once for each request: the amendment's key is the request. Events of another status were settled by their
 -- owner and are not amended.
@@ -15,7 +16,9 @@ CREATE FUNCTION farebox_amend(
     -- Running totals of what was delivered, in disjoint classes.
     p_input integer,
     p_cached integer,
-    p_output integer
+    p_output integer,
+    -- What admission reserved: the payer agreed to no more.
+    p_reserved numeric
 ) RETURNS TABLE (
     outcome text,
     amount numeric,
@@ -55,6 +58,7 @@ BEGIN
     )) * 0.000001 INTO v_amount;
     SELECT greatest(0, least(
         v_amount,
+        p_reserved - e.amount,
         min(s.balance - s.reserved),
         min(s.monthly_cap - s.reserved - CASE WHEN s.spend_month < v_month THEN 0 ELSE s.spent END)
     )) INTO v_amount

@@ -2,10 +2,11 @@
 -- before it was on disk, or a sweep voided it while its owner could not reach Postgres. Nobody but the
 -- owner would know of the request else, and it could end unbilled.
 --
--- Returns the requests that have a hold again. One that has an event was settled meanwhile and stays so;
+-- Returns the requests that have a hold again (`restored`), and those whose scopes somebody else keeps locked
+-- (`contended`: to be asked again). Of the others, one that has an event was settled meanwhile and stays so;
 -- one that has a hold needs none.
 --
--- Lock order: scope rows by id. With them locked nobody can settle these requests.
+-- Lock order: scope rows by id, without waiting. With them locked nobody can settle these requests.
 CREATE FUNCTION farebox_rehold(
     p_owner uuid,
     p_lease interval,
@@ -24,18 +25,23 @@ CREATE FUNCTION farebox_rehold(
     p_request uuid[],
     p_tokens bigint[],
     p_amount numeric[]
-) RETURNS SETOF uuid LANGUAGE plpgsql
+) RETURNS TABLE (
+    request_id uuid,
+    outcome text
+) LANGUAGE plpgsql
 AS $$
+#variable_conflict use_column
 DECLARE
     v_month date;
     v_scopes uuid[];
     v_amount numeric;
     r record;
 BEGIN
-    SELECT array_agg(DISTINCT id ORDER BY id) INTO v_scopes
-    FROM unnest(p_key || p_project || p_organization) AS scope (id);
     -- Whoever settles a request holds these rows: none can do so between our look and our insert.
-    PERFORM 1 FROM meter_scope WHERE id = ANY (v_scopes) ORDER BY id FOR NO KEY UPDATE;
+    v_scopes := ARRAY(
+        SELECT id FROM meter_scope WHERE id = ANY (p_key || p_project || p_organization)
+        ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+    );
     v_month := date_trunc('month', clock_timestamp() AT TIME ZONE 'UTC');
     FOR r IN
         SELECT * FROM unnest(
@@ -49,6 +55,12 @@ BEGIN
         )
         ORDER BY request_id
     LOOP
+        request_id := r.request_id;
+        IF NOT ARRAY[r.key_id, r.project_id, r.organization_id] <@ v_scopes THEN
+            outcome := 'contended';
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
         CONTINUE WHEN EXISTS (SELECT FROM usage_event e WHERE e.request_id = r.request_id)
             OR EXISTS (SELECT FROM hold h WHERE h.request_id = r.request_id);
         -- What was reserved is free since, and others may have taken it: no more than is left.
@@ -66,6 +78,7 @@ BEGIN
         -- Neither buckets nor concurrency refuse here: the request is running.
         UPDATE meter_scope s SET active = s.active + 1, reserved = s.reserved + v_amount
         WHERE s.id IN (r.key_id, r.project_id, r.organization_id);
-        RETURN NEXT r.request_id;
+        outcome := 'restored';
+        RETURN NEXT;
     END LOOP;
 END $$;

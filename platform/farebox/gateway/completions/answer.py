@@ -32,6 +32,7 @@ async def answer_completion(
     """
     prepare = partial(_prepare, gateway, visit)
     job, grant = await admit_request(gateway, request, visit, wire, prepare, check_request)
+    job = job.within(grant.max_output_tokens)
     written_by = writer(_head(writer.id_prefix, job, wire))
     run = CompletionRun(job, grant, gateway.meter, wire, written_by, gateway.writers)
     await gateway.runs.execute(run)

@@ -47,8 +47,8 @@ _SAMPLING_FIELDS = {
     "stream": "Send the answer piece by piece, as server-sent events.",
     "stream_options": "With `stream` only.",
     "n": "How many answers to give; the prompt is billed once.",
-    "max_tokens": "At most so many tokens per answer; by default what the context has room for, "
-    "and 4,096 in a chat (the operator may have set another number), 16 in a text.",
+    "max_tokens": "At most so many tokens per answer; by default what the context has room for, and 4,096 "
+    "in a chat (the operator may have set another number), 16 in a text; less where money is short.",
     "temperature": "0 always takes the likeliest token; above 1 flattens the distribution.",
     "top_p": "Sample among the likeliest tokens that make up this share of the probability.",
     "top_k": "Sample among this many likeliest tokens; 0 or -1: all. Beyond OpenAI's API.",

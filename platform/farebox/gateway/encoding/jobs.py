@@ -67,6 +67,14 @@ class EncodingJob:
         """Encoders write nothing."""
         return 0
 
+    @property
+    def expected_output_tokens(self) -> int:
+        return 0
+
+    @property
+    def least_output_tokens(self) -> int:
+        return 0
+
 
 def make_encoding_job(asked: EncodingRequest, model: ServedModel) -> EncodingJob:
     """Check and tokenise; blocks. Raises InvalidParameter for what does not fit the model."""

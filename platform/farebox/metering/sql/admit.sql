@@ -6,12 +6,17 @@
 -- every limit of all three. Then it gets a row in `hold`, and each scope counts it as active and
 -- reserved. Settling gives back what was not used.
 --
+-- A request that leaves its answers' length open is granted as much of it as there is money for, down to
+-- `p_least`; of the token buckets it takes `p_expected` until it ends, and what it used beyond when it is
+-- settled. A length that was asked for is granted and taken whole, or not at all: then all three are one.
+--
 -- Lock order: scope rows by id. `hold` is only inserted into. Everybody who locks scopes does so in this
 -- order (settle, rehold, top-ups), so that no two can wait for each other in a ring.
 --
 -- Verdicts: admitted, bad_key, no_model, no_quota (balance, monthly_cap, currency), rate_limited
--- (requests_per_minute, tokens_per_minute, concurrent_requests). A refusal names scope, limit and value.
--- `retry_after` is in seconds, infinite for a request that the limit can never hold.
+-- (requests_per_minute, tokens_per_minute, concurrent_requests), contended (somebody else keeps a scope
+-- locked; to be asked again). A refusal names scope, limit and value. `retry_after` is in seconds, infinite
+-- for a request that the limit can never hold.
 CREATE FUNCTION farebox_admit(
     p_owner uuid,
     p_lease interval,
@@ -22,10 +27,15 @@ CREATE FUNCTION farebox_admit(
     p_model text[],
     p_prompt integer[],
     p_output integer[],
+    p_expected integer[],
+    p_least integer[],
     -- What a project without limits of its own obeys.
     p_default_rpm integer,
     p_default_tpm bigint,
-    p_default_concurrent integer
+    p_default_concurrent integer,
+    -- Pass over what others keep locked, instead of waiting for it: one account's lock must not hold up the
+    -- rest of a batch.
+    p_skip_locked boolean
 ) RETURNS TABLE (
     verdict text,
     failed_scope text,
@@ -34,6 +44,7 @@ CREATE FUNCTION farebox_admit(
     retry_after double precision,
     organization_id uuid,
     project_id uuid,
+    output_tokens integer,
     -- The price that applies, to be frozen on the hold and on the usage event.
     price_id uuid,
     input_per_million numeric,
@@ -73,24 +84,37 @@ DECLARE
     v_place integer;
     v_need bigint;
     v_amount numeric;
+    v_prompt_amount numeric;
+    v_room numeric;
     v_wait double precision;
     r record;
 BEGIN
-    -- A key counts only with the digest of its token: who knows a key's id alone locks nothing.
+    -- A key counts only with the digest of its token: who knows a key's id alone locks nothing, and nor does
+    -- who has one that opens nothing any more. It is judged below, with the locks held.
     SELECT array_agg(DISTINCT scope.id ORDER BY scope.id) INTO v_ids
     FROM unnest(p_key, p_digest) AS n (key_id, digest)
     JOIN api_key k ON k.id = n.key_id AND k.token_sha256 = n.digest
-    CROSS JOIN LATERAL (VALUES (k.id), (k.project_id), (k.organization_id)) AS scope (id);
+    JOIN project p ON p.id = k.project_id
+    JOIN organization o ON o.id = k.organization_id
+    CROSS JOIN LATERAL (VALUES (k.id), (k.project_id), (k.organization_id)) AS scope (id)
+    WHERE k.revoked_at IS NULL AND k.expires_at > clock_timestamp() AND p.archived_at IS NULL
+        AND o.status = 'active' AND 'inference' = ANY (k.scopes);
 
-    PERFORM 1 FROM meter_scope WHERE id = ANY (v_ids) ORDER BY id FOR NO KEY UPDATE;
+    IF p_skip_locked THEN
+        v_ids := ARRAY(
+            SELECT id FROM meter_scope WHERE id = ANY (v_ids) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+        );
+    ELSE
+        PERFORM 1 FROM meter_scope WHERE id = ANY (v_ids) ORDER BY id FOR NO KEY UPDATE;
+    END IF;
     -- Read after the locks: the wait for them may have been long, and buckets refill by the clock.
     v_now := clock_timestamp();
     v_month := date_trunc('month', v_now AT TIME ZONE 'UTC');
 
     -- Every scope as it stands now: its limits with the defaults applied, its buckets refilled up to
     -- their size, spending of months before forgotten. A month that has not come yet is kept: a clock that
-    -- was set back, or a standby's slower one, opens no cap anew. A limit that is NULL compares as NULL below, hence
-    -- refuses nothing.
+    -- was set back, or a standby's slower one, opens no cap anew. A limit that is NULL compares as NULL
+    -- below, hence refuses nothing.
     SELECT
         array_agg(s.id),
         array_agg(s.kind),
@@ -138,7 +162,7 @@ BEGIN
     -- books of this batch, written back once at the end.
     FOR r IN
         SELECT
-            n.request_id, n.model_id, n.prompt, n.output,
+            n.request_id, n.model_id, n.prompt, n.output, n.expected, n.least,
             k.id AS key_id, k.organization_id, k.project_id,
             -- The row authorises, not the token's claims: a revoked key fails at its next request.
             k.revoked_at IS NULL AND k.expires_at > v_now AND 'inference' = ANY (k.scopes)
@@ -146,8 +170,9 @@ BEGIN
             k.models IS NULL OR n.model_id = ANY (k.models) AS allowed,
             price.id AS price_id, price.input_per_million, price.cached_input_per_million,
             price.output_per_million, price.currency
-        FROM unnest(p_request, p_key, p_digest, p_model, p_prompt, p_output) WITH ORDINALITY
-            AS n (request_id, key_id, digest, model_id, prompt, output, place)
+        FROM unnest(p_request, p_key, p_digest, p_model, p_prompt, p_output, p_expected, p_least)
+            WITH ORDINALITY
+            AS n (request_id, key_id, digest, model_id, prompt, output, expected, least, place)
         LEFT JOIN api_key k ON k.id = n.key_id AND k.token_sha256 = n.digest
         LEFT JOIN project p ON p.id = k.project_id
         LEFT JOIN organization o ON o.id = k.organization_id
@@ -161,6 +186,7 @@ BEGIN
         -- The answer's columns are variables that live through the whole loop.
         organization_id := r.organization_id;
         project_id := r.project_id;
+        output_tokens := NULL;
         failed_scope := NULL;
         failed_limit := NULL;
         limit_value := NULL;
@@ -177,9 +203,19 @@ BEGIN
 
         -- 1. Who asks, and for what. Both refusals are one for all their causes, so that they tell a
         -- stranger nothing.
-        -- A scope without a row has no limits to obey: it opens nothing.
-        IF r.live IS NOT TRUE OR array_position(v_places, NULL) IS NOT NULL THEN
+        -- A scope without a row has no limits to obey: it opens nothing. One that has a row which is not
+        -- ours is somebody else's just now.
+        IF r.live IS NOT TRUE THEN
             verdict := 'bad_key';
+            RETURN NEXT;
+            CONTINUE;
+        ELSIF array_position(v_places, NULL) IS NOT NULL THEN
+            verdict := CASE
+                WHEN (
+                    SELECT count(*) FROM meter_scope WHERE id IN (r.key_id, r.project_id, r.organization_id)
+                ) = 3 THEN 'contended'
+                ELSE 'bad_key'
+            END;
             RETURN NEXT;
             CONTINUE;
         ELSIF NOT r.allowed OR r.price_id IS NULL THEN
@@ -196,11 +232,22 @@ BEGIN
         output_per_million := r.output_per_million;
         currency := r.currency;
         verdict := 'admitted';
-        v_need := r.prompt::bigint + r.output;
-        v_amount := (
-            r.prompt * greatest(r.input_per_million, r.cached_input_per_million)
-            + r.output * r.output_per_million
-        ) * 0.000001;
+        output_tokens := r.output;
+        v_prompt_amount := r.prompt * greatest(r.input_per_million, r.cached_input_per_million) * 0.000001;
+        IF r.least < r.output THEN
+            FOREACH v_place IN ARRAY v_places LOOP
+                -- NULL where the scope has no such limit, or output costs nothing.
+                v_room := floor((
+                    least(v_balance[v_place], v_cap[v_place] - v_spent[v_place])
+                    - v_reserved[v_place] - v_prompt_amount
+                ) * 1000000 / nullif(r.output_per_million, 0));
+                IF v_room IS NOT NULL THEN
+                    output_tokens := least(output_tokens, greatest(v_room, r.least));
+                END IF;
+            END LOOP;
+        END IF;
+        v_need := r.prompt::bigint + least(output_tokens, r.expected);
+        v_amount := v_prompt_amount + output_tokens * r.output_per_million * 0.000001;
 
         -- 3. Money: balance and caps must cover it on top of what is spent and reserved. Asked before the
         -- rates, since waiting does not help.

@@ -9,7 +9,8 @@
 -- scopes in the same order, `farebox_checkpoint` the holds.
 --
 -- Outcomes: settled, voided (status `void`: nothing was delivered, nothing is billed, no event is left),
--- absent (no hold, or with `p_only_expired` one whose owner has renewed it meanwhile).
+-- absent (no hold, or with `p_only_expired` one whose owner has renewed it meanwhile), contended (somebody
+-- else keeps a scope locked: nothing is booked, to be asked again).
 CREATE FUNCTION farebox_settle(
     -- One array a column, all of one length. Token classes are disjoint; times are in seconds.
     p_request uuid[],
@@ -23,7 +24,9 @@ CREATE FUNCTION farebox_settle(
     p_first real[],
     p_device real[],
     -- For the sweep: leave alone what came back to life since it was found.
-    p_only_expired boolean DEFAULT false
+    p_only_expired boolean,
+    -- Pass over what others keep locked, instead of waiting for it.
+    p_skip_locked boolean
 ) RETURNS TABLE (
     outcome text,
     amount numeric,
@@ -40,7 +43,13 @@ BEGIN
     FROM hold h
     CROSS JOIN LATERAL (VALUES (h.api_key_id), (h.project_id), (h.organization_id)) AS scope (id)
     WHERE h.request_id = ANY (p_request);
-    PERFORM 1 FROM meter_scope WHERE id = ANY (v_scopes) ORDER BY id FOR NO KEY UPDATE;
+    IF p_skip_locked THEN
+        v_scopes := ARRAY(
+            SELECT id FROM meter_scope WHERE id = ANY (v_scopes) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+        );
+    ELSE
+        PERFORM 1 FROM meter_scope WHERE id = ANY (v_scopes) ORDER BY id FOR NO KEY UPDATE;
+    END IF;
     PERFORM 1 FROM hold WHERE request_id = ANY (p_request) ORDER BY request_id FOR UPDATE;
     -- Read after the locks, so that the hour, the month and what has expired are those of the booking.
     v_now := clock_timestamp();
@@ -68,6 +77,8 @@ BEGIN
     resolved AS (
         DELETE FROM hold h USING asked n
         WHERE h.request_id = n.request_id AND (NOT p_only_expired OR h.lease_expires_at < v_now)
+            -- Asked only if it can be otherwise: it costs more than the rest.
+            AND (NOT p_skip_locked OR ARRAY[h.api_key_id, h.project_id, h.organization_id] <@ v_scopes)
         RETURNING
             h.request_id, h.admitted_at, h.organization_id, h.project_id, h.api_key_id, h.model_id,
             h.price_id, h.input_per_million, h.cached_input_per_million, h.output_per_million, h.currency,
@@ -150,7 +161,14 @@ BEGIN
             AND (k.last_used_at IS NULL OR k.last_used_at < v_now - interval '1 minute')
     )
     SELECT
-        CASE WHEN r.request_id IS NULL THEN 'absent' WHEN n.status = 'void' THEN 'voided' ELSE 'settled' END,
+        CASE
+            WHEN r.request_id IS NOT NULL THEN CASE n.status WHEN 'void' THEN 'voided' ELSE 'settled' END
+            WHEN p_skip_locked AND EXISTS (
+                SELECT FROM hold h WHERE h.request_id = n.request_id
+                    AND NOT ARRAY[h.api_key_id, h.project_id, h.organization_id] <@ v_scopes
+            ) THEN 'contended'
+            ELSE 'absent'
+        END,
         r.amount, r.currency::text
     FROM asked n LEFT JOIN resolved r ON r.request_id = n.request_id
     ORDER BY n.place;

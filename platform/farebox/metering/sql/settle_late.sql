@@ -5,7 +5,8 @@
 -- answer got lost is not sent twice. If it was a sweep that settled it, it is amended by what it lacks.
 -- Outcomes: those of `farebox_settle`, and `amended`. Of an absent one the amount is what it came to before.
 --
--- Lock order: that of the three functions. The scopes stay locked from the first to the last.
+-- Lock order: that of the three functions, without waiting: what somebody else keeps locked is `contended`.
+-- The scopes stay locked from the first to the last.
 CREATE FUNCTION farebox_settle_late(
     -- The terms of admission, as for `farebox_rehold`.
     p_organization uuid[],
@@ -18,6 +19,8 @@ CREATE FUNCTION farebox_settle_late(
     p_output_price numeric[],
     p_currency text[],
     p_admitted timestamptz[],
+    -- What admission reserved: the payer agreed to no more.
+    p_reserved numeric[],
     -- What the requests came to, as for `farebox_settle`.
     p_request uuid[],
     p_status text[],
@@ -37,10 +40,12 @@ CREATE FUNCTION farebox_settle_late(
 AS $$
 #variable_conflict use_column
 DECLARE
+    v_contended uuid[];
     r record;
 BEGIN
     -- The owner is of no account: the hold lives only until the next statement.
-    PERFORM farebox_rehold(
+    SELECT array_agg(h.request_id) FILTER (WHERE h.outcome = 'contended') INTO v_contended
+    FROM farebox_rehold(
         p_request[1], interval '0', p_organization, p_project, p_key, p_model, p_price,
         p_input_price, p_cached_price, p_output_price, p_currency, p_admitted, p_request,
         (
@@ -50,24 +55,32 @@ BEGIN
         ),
         (
             SELECT array_agg(
-                (n.input * n.input_price + n.cached * n.cached_price + n.output * n.output_price) * 0.000001
+                least(n.reserved, (
+                    n.input * n.input_price + n.cached * n.cached_price + n.output * n.output_price
+                ) * 0.000001)
                 ORDER BY n.place
             )
-            FROM unnest(p_input, p_cached, p_output, p_input_price, p_cached_price, p_output_price)
-                WITH ORDINALITY AS n (input, cached, output, input_price, cached_price, output_price, place)
+            FROM unnest(
+                p_input, p_cached, p_output, p_input_price, p_cached_price, p_output_price, p_reserved
+            ) WITH ORDINALITY
+                AS n (input, cached, output, input_price, cached_price, output_price, reserved, place)
         )
-    );
+    ) AS h;
     FOR r IN
         SELECT n.*, s.outcome, s.amount, s.currency
         FROM farebox_settle(
-            p_request, p_status, p_input, p_cached, p_output, p_queue, p_prefill, p_decode, p_first, p_device
+            p_request, p_status, p_input, p_cached, p_output, p_queue, p_prefill, p_decode, p_first, p_device,
+            false, true
         ) WITH ORDINALITY AS s (outcome, amount, currency, place)
-        JOIN unnest(p_request, p_status, p_input, p_cached, p_output) WITH ORDINALITY
-            AS n (request_id, status, input, cached, output, place) ON n.place = s.place
+        JOIN unnest(p_request, p_status, p_input, p_cached, p_output, p_reserved) WITH ORDINALITY
+            AS n (request_id, status, input, cached, output, reserved, place) ON n.place = s.place
         ORDER BY n.place
     LOOP
-        IF r.outcome = 'absent' THEN
-            RETURN QUERY SELECT * FROM farebox_amend(r.request_id, r.status, r.input, r.cached, r.output);
+        IF r.request_id = ANY (v_contended) THEN
+            RETURN QUERY SELECT 'contended', NULL::numeric, NULL::text;
+        ELSIF r.outcome = 'absent' THEN
+            RETURN QUERY
+            SELECT * FROM farebox_amend(r.request_id, r.status, r.input, r.cached, r.output, r.reserved);
         ELSE
             outcome := r.outcome;
             amount := r.amount;

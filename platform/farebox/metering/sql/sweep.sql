@@ -2,7 +2,8 @@
 -- What it recorded as delivered is billed as `interrupted`; a request that delivered nothing is voided.
 --
 -- Any replica may do so, several at once, too. Lock order: that of `farebox_settle`, which is told to pass
--- over a hold whose owner has renewed it since this function looked.
+-- over a hold whose owner has renewed it since this function looked, and those of accounts that somebody
+-- else keeps locked: there is a next sweep.
 CREATE FUNCTION farebox_sweep(
     p_request uuid[]
 ) RETURNS TABLE (
@@ -37,6 +38,7 @@ BEGIN
     SELECT v_request[s.place], s.outcome, s.amount
     FROM farebox_settle(
         v_request, v_status, v_input, v_cached, v_output,
-        v_unknown, v_unknown, v_unknown, v_unknown, v_unknown, true
-    ) WITH ORDINALITY AS s (outcome, amount, currency, place);
+        v_unknown, v_unknown, v_unknown, v_unknown, v_unknown, true, true
+    ) WITH ORDINALITY AS s (outcome, amount, currency, place)
+    WHERE s.outcome IN ('settled', 'voided');
 END $$;

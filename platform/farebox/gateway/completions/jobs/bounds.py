@@ -16,6 +16,11 @@ def check_answers(request: Sampling) -> None:
         raise InvalidParameter(f"{prompts} prompts times n={n} are too many answers.", "n")
 
 
+def tokens_with_scores(answers: int, top: int) -> int:
+    """How many tokens each of `answers` may have, with the log-probabilities of it and `top` others each."""
+    return MAX_SCORES // (answers * (1 + top))
+
+
 def check_scores(answers: int, tokens: int, top: int) -> None:
     """Raises TooMuchWork where a whole answer would hold more than MAX_SCORES log-probabilities.
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import msgspec
 
-from farebox.gateway.completions.jobs.bounds import check_answers, check_scores
+from farebox.gateway.completions.jobs.bounds import check_answers, check_scores, tokens_with_scores
 from farebox.gateway.completions.jobs.sampling import echoes, sampling_params
 from farebox.gateway.completions.jobs.tools import tool_parameters
 from farebox.gateway.completions.requests import (
@@ -23,13 +23,15 @@ from farebox.gateway.models.grammar import Grammar
 
 # What a text gets that names no max_tokens, as at OpenAI. A chat gets what the operator's setting says.
 DEFAULT_TEXT_TOKENS = 16
+# What a rate limit counts of an answer of open length while it runs: most are far shorter than their default.
+EXPECTED_OPEN_TOKENS = 1024
 
 
 class CompletionJob(msgspec.Struct, frozen=True):
     """Answers to generate: `n` for each prompt. Choice i*n + j is the j-th answer to prompt i.
 
-    `max_tokens` bounds each answer. `prompts` are token ids. `priority` is the engine's class: 0, or -1
-    for one that yields.
+    `max_tokens` bounds each answer; with `open_length` it is a default, which admission may lower.
+    `prompts` are token ids. `priority` is the engine's class: 0, or -1 for one that yields.
     """
 
     model: ServedModel
@@ -42,6 +44,7 @@ class CompletionJob(msgspec.Struct, frozen=True):
     grammar: Grammar | None = None
     new_parser: Callable[[], AnswerParser] | None = None
     priority: int = 0
+    open_length: bool = False
 
     @property
     def prompt_tokens(self) -> int:
@@ -52,6 +55,25 @@ class CompletionJob(msgspec.Struct, frozen=True):
     def max_output_tokens(self) -> int:
         """What all answers together have at most."""
         return self.max_tokens * self.choices
+
+    @property
+    def expected_output_tokens(self) -> int:
+        """What rate limits count of all answers until they have ended."""
+        each = min(self.max_tokens, EXPECTED_OPEN_TOKENS) if self.open_length else self.max_tokens
+        return each * self.choices
+
+    @property
+    def least_output_tokens(self) -> int:
+        """What all answers together may be lowered to where money is short."""
+        return self.choices if self.open_length else self.max_output_tokens
+
+    def within(self, max_output_tokens: int) -> "CompletionJob":
+        """The same, with so many tokens for all answers together."""
+        if max_output_tokens == self.max_output_tokens:
+            return self
+        max_tokens = max_output_tokens // self.choices
+        params = replace(self.params, max_tokens=max_tokens)
+        return msgspec.structs.replace(self, max_tokens=max_tokens, params=params)
 
     @property
     def choices(self) -> int:
@@ -103,11 +125,15 @@ def make_job(
     if request.truncate_prompt_tokens is not None:
         prompts = [prompt[-request.truncate_prompt_tokens :] for prompt in prompts]
     options = request.stream_options
-    max_tokens = _max_tokens(request, model.generator, prompts, default_tokens)
+    max_tokens, is_default = _max_tokens(request, model.generator, prompts, default_tokens)
     params = sampling_params(request, max_tokens, model.generator.defaults, bad_words)
     if params.logprobs is not None and not request.stream:
         echoed = max(map(len, prompts)) if params.echo else 0
+        if is_default:
+            room = tokens_with_scores(len(prompts) * n, params.logprobs) - echoed
+            max_tokens = min(max_tokens, max(room, 1))
         check_scores(len(prompts) * n, max_tokens + echoed, params.logprobs)
+        params = replace(params, max_tokens=max_tokens)
     return CompletionJob(
         model=model,
         prompts=prompts,
@@ -119,6 +145,8 @@ def make_job(
         grammar=grammar,
         new_parser=_parser_factory(request, model.generator.answer_format, opened=opened),
         priority=-1 if request.priority else 0,
+        # Whoever asks for a least length gets it, or a refusal.
+        open_length=is_default and not params.min_tokens,
     )
 
 
@@ -137,7 +165,8 @@ def _parser_factory(
 
 def _max_tokens(
     request: Sampling, backend: InferenceBackend, prompts: list[list[int]], default_tokens: int
-) -> int:
+) -> tuple[int, bool]:
+    """The most that each answer may have, and whether that is a default."""
     chat = isinstance(request, ChatCompletionRequest)
     longest = max(map(len, prompts))
     if not min(map(len, prompts)):
@@ -152,9 +181,9 @@ def _max_tokens(
             raise ContextLengthExceeded(context_length, longest, None, "messages" if chat else "prompt")
         if not chat and backend.continues_text:
             default_tokens = DEFAULT_TEXT_TOKENS
-        return min(room, default_tokens, backend.defaults.max_new_tokens or default_tokens)
+        return min(room, default_tokens, backend.defaults.max_new_tokens or default_tokens), True
     if asked < 1 and not echoes(request):
         raise InvalidParameter(f"`{name}` must be at least 1; 0 goes with `echo` only.", name)
     if asked > room:
         raise ContextLengthExceeded(context_length, longest, asked, name)
-    return asked
+    return asked, False

@@ -1,4 +1,4 @@
-"""Holds, usage events, their amendments and hourly sums."""
+"""Holds, usage events, their amendments, answers on their way, and hourly sums."""
 
 from alembic import op
 
@@ -85,14 +85,22 @@ CREATE TABLE usage_amendment (
     amount numeric(30, 12) NOT NULL,
     currency char(3) NOT NULL,
     CONSTRAINT ck_usage_amendment_status CHECK (
-        status IN ('completed', 'cancelled', 'failed', 'interrupted')
+        status IN ('completed', 'cancelled', 'failed', 'interrupted', 'undelivered')
     ),
-    CONSTRAINT ck_usage_amendment_tokens CHECK (
-        input_tokens >= 0 AND cached_input_tokens >= 0 AND output_tokens >= 0
-    ),
-    CONSTRAINT ck_usage_amendment_amount CHECK (amount >= 0)
+    CONSTRAINT ck_usage_amendment_difference CHECK (
+        CASE WHEN status = 'undelivered'
+        THEN greatest(input_tokens, cached_input_tokens, output_tokens, amount) <= 0
+        ELSE least(input_tokens, cached_input_tokens, output_tokens, amount) >= 0 END
+    )
 );
 CREATE INDEX ix_usage_amendment_organization_id ON usage_amendment (organization_id, created_at);
+
+CREATE TABLE handover (
+    request_id uuid CONSTRAINT pk_handover PRIMARY KEY,
+    lease_expires_at timestamptz NOT NULL
+) WITH (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0
+);
 
 CREATE TABLE usage_hour (
     organization_id uuid NOT NULL,
@@ -136,7 +144,7 @@ CREATE POLICY only_unused ON organization AS RESTRICTIVE FOR DELETE TO farebox_m
 
 GRANTS = """
 GRANT SELECT ON hold, usage_event, usage_amendment, usage_hour TO farebox_app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON hold TO farebox_meter;
+GRANT SELECT, INSERT, UPDATE, DELETE ON hold, handover TO farebox_meter;
 GRANT SELECT, INSERT ON usage_event, usage_amendment TO farebox_meter;
 GRANT SELECT, INSERT, UPDATE ON usage_hour TO farebox_meter;
 """
@@ -151,4 +159,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("DROP POLICY only_unused ON organization")
-    op.execute("DROP TABLE usage_hour, usage_amendment, usage_event, hold")
+    op.execute("DROP TABLE usage_hour, handover, usage_amendment, usage_event, hold")

@@ -1,4 +1,4 @@
-"""Admission, settlement, amendments, checkpoints and sweeping, as they were when this migration was written.
+"""Admission, settlement, amendments, credits, checkpoints and sweeping, as they were when this migration was written.
 
 The text in `sql/0008` stays as it is. What the functions are today is to be read in
 `farebox/metering/sql`: whoever changes one writes a migration with a frozen copy of its own.
@@ -13,7 +13,7 @@ from farebox.core.sql import statements
 revision = "0008_metering_functions"
 down_revision = "0007_metering"
 
-FUNCTIONS = ("admit", "settle", "rehold", "amend", "settle_late", "checkpoint", "sweep")
+FUNCTIONS = ("admit", "settle", "rehold", "amend", "settle_late", "checkpoint", "sweep", "credit")
 
 
 def upgrade() -> None:

@@ -20,6 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "metering/sql/settle.sql": {"api_key", "ledger_transfer", "meter_scope"},
     "metering/sql/rehold.sql": {"meter_scope"},
     "metering/sql/amend.sql": {"ledger_transfer", "meter_scope"},
+    "metering/sql/credit.sql": {"ledger_transfer", "meter_scope"},
     # A key opens something as long as its holder, its project and its organization say so: one statement
     # judges all of them at one moment. It only reads.
     "keys/service.py": {"membership", "organization", "project"},

@@ -12,6 +12,8 @@ from farebox.core.database import Database
 from farebox.core.settings import Settings
 from farebox.metering.meter import Meter
 from tests.conftest import migrate
+from tests.metering.cut_wire import CutWire
+from tests.metering.mortal import Mortal
 from tests.metering.outages import Outage
 
 
@@ -57,3 +59,11 @@ def outage(tmp_path: Path) -> Outage:
     outage = Outage(tmp_path / "pg")
     migrate(outage.server.url)
     return outage
+
+
+@pytest.fixture
+async def mortal(settings: Settings, database_url: str, tmp_path: Path) -> AsyncIterator[Mortal]:
+    async with CutWire(database_url) as wire:
+        meter = await Meter.open(settings, wire.url, tmp_path / "mortal", turn_seconds=None)
+        yield Mortal(meter, wire, tmp_path / "mortal", settings, database_url)
+        await meter.close()

@@ -101,12 +101,20 @@ async def limit(database: Database, account: Account, scope_id: UUID, change: Li
         await set_limits(session, account.organization_id, scope_id, change)
 
 
-def used(input_tokens: int, output_tokens: int, *, cached: int = 0, status: str = "completed") -> Settlement:
+def used(
+    input_tokens: int,
+    output_tokens: int,
+    *,
+    cached: int = 0,
+    status: str = "completed",
+    to_be_handed_over: bool = False,
+) -> Settlement:
     return Settlement(
         status=status,  # type: ignore[arg-type]
         input_tokens=input_tokens,
         cached_input_tokens=cached,
         output_tokens=output_tokens,
+        to_be_handed_over=to_be_handed_over,
     )
 
 
@@ -154,8 +162,10 @@ async def assert_books_close(database: Database, account: Account, *, funded: De
     books = await read_books(database, account.organization_id)
     booked: list[UsageEvent | UsageAmendment] = [*books.events, *books.amendments]
     spent = sum((each.amount for each in booked), Decimal(0))
-    interrupted = {event.request_id for event in books.events if event.status == "interrupted"}
-    assert {amendment.request_id for amendment in books.amendments} <= interrupted
+    statuses = {event.request_id: event.status for event in books.events}
+    for amendment in books.amendments:
+        amended = "completed" if amendment.status == "undelivered" else "interrupted"
+        assert statuses[amendment.request_id] == amended
     assert books.rollup_amount == spent
     assert books.rollup_requests == len(books.events) == len({event.request_id for event in books.events})
     assert books.rollup_tokens == (

@@ -21,6 +21,14 @@ async def expire_leases(database: Database, organization_id: UUID) -> None:
         )
 
 
+async def expire_handover(database: Database, request_id: UUID) -> None:
+    async with database.meter_transaction() as session:
+        await session.execute(
+            text("UPDATE handover SET lease_expires_at = now() - interval '1 s' WHERE request_id = :id"),
+            {"id": request_id},
+        )
+
+
 class Outage:
     """A Postgres of its own, to be stopped and started."""
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -15,47 +14,10 @@ from farebox.core.ids import new_id
 from farebox.core.settings import Settings
 from farebox.metering.meter import Meter
 from farebox.metering.spool import Spool
-from tests.metering.cut_wire import CutWire
 from tests.metering.factories import assert_books_close, open_account, used
+from tests.metering.mortal import Mortal
 from tests.metering.outages import Outage, expire_leases, full_disk
 from tests.waiting import until
-
-
-class Mortal:
-    """A process whose way to Postgres can be cut, and that can be found dead at any moment."""
-
-    def __init__(self, meter: Meter, wire: CutWire, directory: Path, settings: Settings, url: str) -> None:
-        self.meter = meter
-        self.wire = wire
-        self.directory = directory
-        self._settings = settings
-        self._url = url
-
-    @property
-    def files(self) -> set[str]:
-        return {path.suffix for path in (self.directory / "spool").iterdir() if path.stat().st_size}
-
-    async def lose_postgres(self) -> None:
-        self.wire.away = True
-        self.wire.cut()
-        with pytest.raises(Unavailable):
-            await self.meter.turn()
-
-    async def be_buried(self, name: str = "heir") -> Path:
-        """Another process starts with the files as they lie there now; its spool."""
-        heir = self.directory.parent / name
-        shutil.copytree(self.directory / "spool", heir / "spool")
-        meter = await Meter.open(self._settings, self._url, heir, turn_seconds=None)
-        await meter.close()
-        return heir / "spool"
-
-
-@pytest.fixture
-async def mortal(settings: Settings, database_url: str, tmp_path: Path) -> AsyncIterator[Mortal]:
-    async with CutWire(database_url) as wire:
-        meter = await Meter.open(settings, wire.url, tmp_path / "mortal", turn_seconds=None)
-        yield Mortal(meter, wire, tmp_path / "mortal", settings, database_url)
-        await meter.close()
 
 
 async def test_what_was_delivered_since_postgres_left_outlives_the_process(

@@ -1,13 +1,14 @@
 """Settlements that wait for Postgres to come back, and those that dead processes left waiting."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import structlog
 
 from farebox.metering.connection import MeterConnection
@@ -73,6 +74,15 @@ class Backlog:
             async with self._lock:
                 await self._save()
 
+    async def confirm(self, over: Collection[UUID]) -> None:
+        """Put on disk which of the whole answers that wait have left for their clients: who adopts the spool
+        bills no other."""
+        left = [self._waiting[each] for each in over if each in self._waiting]
+        confirmed = [msgspec.structs.replace(each, handed_over=True) for each in left if not each.handed_over]
+        # Who holds this lock may be waiting for Postgres.
+        if confirmed and not self._lock.locked():
+            await self.add(confirmed)
+
     async def forget_deliveries(self) -> None:
         """Postgres has what was noted, and more."""
         async with self._noting:
@@ -122,12 +132,12 @@ class Backlog:
         """Post what dead processes left in their spools. Raises Unavailable.
 
         What somebody keeps locked waits among this process's own. A spool of which Postgres refuses anything
-        is left for the next start.
+        is left for the next start. A whole answer that had not left for its client is not billed.
         """
         spools = await asyncio.to_thread(self._spool.adopt)
         try:
             for spool in spools:
-                posted, contended = await self._post(spool.postings)
+                posted, contended = await self._post([_as_left(each) for each in spool.postings])
                 await self.add(contended)
                 if len(posted) + len(contended) == len(spool.postings) and not self.unsaved:
                     await asyncio.to_thread(spool.remove)
@@ -163,6 +173,11 @@ class Backlog:
                 refused=_log_refusal,
             )
         return posted, contended
+
+
+def _as_left(posting: Posting) -> Posting:
+    """What a dead process left of a settlement: its client got no answer that was still to be handed over."""
+    return posting if posting.handed_over else msgspec.structs.replace(posting, status="void")
 
 
 def _log_refusal(posting: Posting, error: Exception) -> None:

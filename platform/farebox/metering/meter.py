@@ -18,6 +18,7 @@ from farebox.metering.admissions import Admissions
 from farebox.metering.backlog import Backlog, post
 from farebox.metering.batcher import GroupCommit
 from farebox.metering.connection import MeterConnection
+from farebox.metering.handovers import Handovers
 from farebox.metering.leases import Leases
 from farebox.metering.patience import LockPatience
 from farebox.metering.settlement import Posting, Settled, Settlement, delivered_posting, make_posting
@@ -53,6 +54,7 @@ class Meter:
         )
         self._settlements = GroupCommit[Posting, Settled](self._flush_settlements)
         self._leases = Leases(self._turning, self._grants, owner, sweep_grace)
+        self._handovers = Handovers(self._turning, self._grants.keys(), sweep_grace)
         self._backlog = Backlog(spool, self._turning, self._patience)
         self._turns: asyncio.Task[None] | None = None
 
@@ -88,11 +90,12 @@ class Meter:
         await self.drain()
         try:
             await self._replay()
+            await self._handovers.record()
             if not self._grants:
                 await self._backlog.forget_deliveries()
         except Unavailable:
             log.warning("metering.spool_left", settlements=len(self._backlog))
-            await self._backlog.note(self._deliveries())
+            await self._note()
         for connection in (self._admissions, self._settling, self._turning):
             await connection.close()
         self._backlog.close()
@@ -124,10 +127,18 @@ class Meter:
         With Postgres away it is durable in the spool. If the disk does not take it either, it is kept in
         memory and tried again, and nothing new is admitted meanwhile. Once queued, it goes through even if
         the caller is cancelled.
+
+        What is to be handed over is credited again unless `hand_over` says that it was.
         """
         grant.begin_settling()
+        if settlement.to_be_handed_over:
+            self._handovers.expect(grant.request_id)
         # Shielded: the lease must be renewed until the settlement is through, cancelled caller or not.
         return await asyncio.shield(self._submit(grant, make_posting(grant, settlement)))
+
+    def hand_over(self, grant: Grant, *, reached: bool) -> None:
+        """Note that a whole answer has left for its client, or that nobody was there to take it."""
+        self._handovers.end(grant.request_id, reached=reached)
 
     async def drain(self) -> None:
         """Wait until what is queued has been answered: admissions, then settlements."""
@@ -135,7 +146,7 @@ class Meter:
             await queue.drain()
 
     async def turn(self) -> None:
-        """Renew leases and record deliveries, replay the spool, settle what dead replicas left.
+        """Renew leases and record deliveries, replay the spool, settle and credit what dead replicas left.
 
         Raises Unavailable when Postgres is away. As long as it is, or does not answer, what was delivered is
         noted on disk instead.
@@ -143,10 +154,10 @@ class Meter:
         working = asyncio.create_task(self._renew_replay_sweep())
         try:
             while not (await asyncio.wait({working}, timeout=TURN_SECONDS))[0]:
-                await self._backlog.note(self._deliveries())
+                await self._note()
             await working
         except Unavailable:
-            await self._backlog.note(self._deliveries())
+            await self._note()
             raise
         finally:
             working.cancel()
@@ -154,19 +165,26 @@ class Meter:
     async def _renew_replay_sweep(self) -> None:
         if await self._leases.checkpoint():
             await self._backlog.forget_deliveries()
+        await self._handovers.record()
         await self._replay()
         await self.sweep()
 
+    async def _note(self) -> None:
+        await self._backlog.note(self._deliveries())
+        await self._backlog.confirm(self._handovers.over)
+
     async def _replay(self) -> None:
+        await self._backlog.confirm(self._handovers.over)
         for request_id in await self._backlog.replay():
             self._grants.pop(request_id, None)
 
     async def sweep(self) -> None:
-        """The last part of a turn: settle what dead replicas left.
+        """The last part of a turn: settle and credit what dead replicas left.
 
         Raises Unavailable when Postgres is away.
         """
         await self._leases.sweep()
+        await self._handovers.sweep()
 
     def _deliveries(self) -> list[Posting]:
         return [delivered_posting(each) for each in self._grants.values() if each.delivered]

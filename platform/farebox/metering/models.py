@@ -85,19 +85,24 @@ class UsageEvent(Model):
 
 
 class UsageAmendment(Model):
-    """What a request came to beyond the event that a sweep left of it; see `sql/amend.sql`.
+    """What a request came to beyond the event that a sweep left of it (`sql/amend.sql`), or all of an event
+    taken back, of an answer that nobody got (`sql/credit.sql`).
 
-    Counts and amount are differences to that event, at its frozen price. `created_at` decides the hour and
+    Counts and amount are differences to the event, at its frozen price. `created_at` decides the hour and
     the month in which they count.
     """
 
     __tablename__ = "usage_amendment"
     __table_args__ = (
-        CheckConstraint("status IN ('completed', 'cancelled', 'failed', 'interrupted')", name="status"),
         CheckConstraint(
-            "input_tokens >= 0 AND cached_input_tokens >= 0 AND output_tokens >= 0", name="tokens"
+            "status IN ('completed', 'cancelled', 'failed', 'interrupted', 'undelivered')", name="status"
         ),
-        CheckConstraint("amount >= 0", name="amount"),
+        CheckConstraint(
+            "CASE WHEN status = 'undelivered'"
+            " THEN greatest(input_tokens, cached_input_tokens, output_tokens, amount) <= 0"
+            " ELSE least(input_tokens, cached_input_tokens, output_tokens, amount) >= 0 END",
+            name="difference",
+        ),
         Index("ix_usage_amendment_organization_id", "organization_id", "created_at"),
     )
 
@@ -116,6 +121,18 @@ class UsageAmendment(Model):
     output_per_million: Mapped[Decimal] = mapped_column(UNIT_PRICE)
     amount: Mapped[Decimal] = mapped_column(MONEY)
     currency: Mapped[str] = mapped_column(CHAR(3))
+
+
+class Handover(Model):
+    """A whole answer that is billed and on its way to its client.
+
+    If its lease runs out its server is dead, and it is credited.
+    """
+
+    __tablename__ = "handover"
+
+    request_id: Mapped[UUID] = mapped_column(primary_key=True)
+    lease_expires_at: Mapped[datetime] = mapped_column(MOMENT)
 
 
 class UsageHour(Model):

@@ -8,14 +8,15 @@ from uuid import UUID
 
 import msgspec
 
-from farebox.metering.admission import FrozenPrice, Grant
+from farebox.metering.admission import LEASE, FrozenPrice, Grant
 
 SETTLE = """
-SELECT * FROM farebox_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, false, $11)
+SELECT * FROM farebox_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, false, $13)
 """
 SETTLE_LATE = """
 SELECT * FROM farebox_settle_late(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+    $22, $23
 )
 """
 
@@ -26,7 +27,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """What a request came to: tokens by class (disjoint) and the engine's times in seconds.
 
     A request that was not completed and of which nothing was delivered costs nothing and leaves
-    no event: its hold is voided.
+    no event: its hold is voided. One that is `to_be_handed_over` is a whole answer, which leaves for its
+    client once it is settled; see `Meter.hand_over`.
     """
 
     status: Status
@@ -38,6 +40,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     decode_seconds: float | None = None
     first_token_seconds: float | None = None
     device_seconds: float | None = None
+    to_be_handed_over: bool = False
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -71,6 +74,7 @@ class Posting(msgspec.Struct, frozen=True):
     decode_seconds: float | None = None
     first_token_seconds: float | None = None
     device_seconds: float | None = None
+    handed_over: bool = True
 
     @property
     def charge(self) -> Decimal:
@@ -94,6 +98,7 @@ def make_posting(grant: Grant, settlement: Settlement) -> Posting:
         settlement.decode_seconds,
         settlement.first_token_seconds,
         settlement.device_seconds,
+        not settlement.to_be_handed_over,
     )
 
 
@@ -116,12 +121,12 @@ def _terms_of(grant: Grant) -> tuple[UUID, UUID, UUID, str, FrozenPrice, datetim
     )
 
 
-def settle_arguments(batch: Sequence[Posting]) -> tuple[list[Any], ...]:
+def settle_arguments(batch: Sequence[Posting]) -> tuple[Any, ...]:
     """The arguments of SETTLE for a batch: one array a column."""
-    return tuple([getattr(posting, name) for posting in batch] for name in _OUTCOME)
+    return (*([getattr(posting, name) for posting in batch] for name in _OUTCOME), LEASE)
 
 
-def settle_late_arguments(batch: Sequence[Posting]) -> tuple[list[Any], ...]:
+def settle_late_arguments(batch: Sequence[Posting]) -> tuple[Any, ...]:
     """The arguments of SETTLE_LATE for a batch: one array a column."""
     return (*_terms(batch), [posting.reserved for posting in batch], *settle_arguments(batch))
 

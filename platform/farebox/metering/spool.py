@@ -21,9 +21,10 @@ log = structlog.get_logger(__name__)
 class Spool:
     """An append-only file of postings, one JSON line each, owned by this process through a lock.
 
-    All methods block; call them in a thread. A crash can leave a torn last line: its settlement
-    had not been confirmed to anyone, so it is skipped. Whole lines that cannot be read, as of another
-    version, are kept beside their file, with `.unreadable` behind its name, for the operator.
+    All methods block; call them in a thread. A crash can leave a torn last line: its settlement had not been
+    confirmed to anyone, so it is skipped. Of a request the last line counts. Whole lines that cannot be
+    read, as of another version, are kept beside their file, with `.unreadable` behind its name, for the
+    operator.
 
     Beside it lies what live requests have delivered since Postgres left, as postings in a file that is
     written anew each time: a process that dies leaves both. A settlement goes before a delivery of its
@@ -83,12 +84,11 @@ class Spool:
             if path == self.path:
                 continue
             if (descriptor := _lock_left(path)) is not None:
-                settled = _read(path)
-                known = {posting.request_id for posting in settled}
+                settled = {posting.request_id: posting for posting in _read(path)}
                 deliveries = _deliveries_beside(path)
                 delivered = _read(deliveries) if deliveries.exists() else []
-                postings = [*settled, *(each for each in delivered if each.request_id not in known)]
-                found.append(LeftSpool(path, postings, descriptor))
+                postings = {posting.request_id: posting for posting in delivered} | settled
+                found.append(LeftSpool(path, list(postings.values()), descriptor))
         return found
 
     def close(self) -> None:

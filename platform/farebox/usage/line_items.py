@@ -15,20 +15,25 @@ _COLUMNS = {"project_id": "e.project_id", "user_id": "k.user_id", "api_key_id": 
 
 # An amount is the sum over the classes of tokens times price, a million tokens being the unit, unless
 # settlement capped it at what was reserved or left: then it pays for the input first, for the output last.
+# A credit is the same with all signs turned.
 _QUERY = """
 SELECT date_bin('1 day', e.created_at, timestamptz 'epoch') AS bucket,
     e.model_id || ', ' || item.class AS line_item, e.currency {groups},
     sum(item.tokens)::bigint AS quantity, sum(item.amount) AS amount
 FROM (
-    SELECT {columns} FROM usage_event UNION ALL SELECT {columns} FROM usage_amendment
+    SELECT 1 AS sign, {columns} FROM usage_event UNION ALL
+    SELECT CASE status WHEN 'undelivered' THEN -1 ELSE 1 END, {columns} FROM usage_amendment
 ) e
 LEFT JOIN api_key k ON k.id = e.api_key_id
 CROSS JOIN LATERAL (
-    SELECT least(e.input_tokens * e.input_per_million * 0.000001, e.amount) AS input
+    SELECT e.sign * least(
+        e.sign * e.input_tokens * e.input_per_million * 0.000001, e.sign * e.amount
+    ) AS input
 ) first
 CROSS JOIN LATERAL (
-    SELECT first.input, least(
-        e.cached_input_tokens * e.cached_input_per_million * 0.000001, e.amount - first.input
+    SELECT first.input, e.sign * least(
+        e.sign * e.cached_input_tokens * e.cached_input_per_million * 0.000001,
+        e.sign * (e.amount - first.input)
     ) AS cached
 ) part
 CROSS JOIN LATERAL (VALUES
@@ -37,7 +42,7 @@ CROSS JOIN LATERAL (VALUES
     ('output_tokens', e.output_tokens, e.amount - part.input - part.cached)
 ) AS item (class, tokens, amount)
 WHERE e.organization_id = :organization_id AND e.created_at >= :start AND e.created_at < :end
-    AND item.tokens > 0
+    AND item.tokens <> 0
     AND (cardinality(CAST(:project_ids AS uuid[])) = 0 OR e.project_id = ANY (:project_ids))
     AND (cardinality(CAST(:api_key_ids AS uuid[])) = 0 OR e.api_key_id = ANY (:api_key_ids))
     AND (cardinality(CAST(:line_items AS text[])) = 0

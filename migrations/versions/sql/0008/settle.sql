@@ -23,6 +23,10 @@ CREATE FUNCTION farebox_settle(
     p_decode real[],
     p_first real[],
     p_device real[],
+    -- Whether what is billed has left for its client. A whole answer has not: it is noted in `handover`, and
+    -- credited unless somebody confirms or renews that within `p_lease`.
+    p_handed_over boolean[],
+    p_lease interval,
     -- For the sweep: leave alone what came back to life since it was found.
     p_only_expired boolean,
     -- Pass over what others keep locked, instead of waiting for it.
@@ -63,13 +67,13 @@ BEGIN
             greatest(n.input, h.input_tokens) AS input,
             greatest(n.cached, h.cached_input_tokens) AS cached,
             greatest(n.output, h.output_tokens) AS output,
-            n.queue, n.prefill, n.decode, n.first, n.device, n.place
+            n.queue, n.prefill, n.decode, n.first, n.device, n.handed_over, n.place
         FROM unnest(
             p_request, p_status, p_input, p_cached, p_output,
-            p_queue, p_prefill, p_decode, p_first, p_device
+            p_queue, p_prefill, p_decode, p_first, p_device, p_handed_over
         ) WITH ORDINALITY AS n (
             request_id, status, input, cached, output,
-            queue, prefill, decode, first, device, place
+            queue, prefill, decode, first, device, handed_over, place
         )
         LEFT JOIN hold h ON h.request_id = n.request_id AND n.status = 'interrupted'
     ),
@@ -84,6 +88,7 @@ BEGIN
             h.price_id, h.input_per_million, h.cached_input_per_million, h.output_per_million, h.currency,
             h.tokens AS held_tokens, h.amount AS held_amount,
             n.status, n.input, n.cached, n.output, n.queue, n.prefill, n.decode, n.first, n.device,
+            n.handed_over,
             -- A bug upstream must never take more than was reserved: the payer agreed to no more.
             CASE WHEN n.status = 'void' THEN 0 ELSE least(h.amount, (
                 n.input * h.input_per_million + n.cached * h.cached_input_per_million
@@ -105,6 +110,10 @@ BEGIN
             price_id, input_per_million, cached_input_per_million, output_per_million, amount, currency,
             queue, prefill, decode, first, device
         FROM resolved WHERE status <> 'void'
+    ),
+    leaving AS (
+        INSERT INTO handover (request_id, lease_expires_at)
+        SELECT request_id, v_now + p_lease FROM resolved WHERE status <> 'void' AND NOT handed_over
     ),
     -- The ledger, double entry. The request's id is the transfer's: a second one cannot be written.
     transfers AS (

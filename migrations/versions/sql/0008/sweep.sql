@@ -38,7 +38,9 @@ BEGIN
     SELECT v_request[s.place], s.outcome, s.amount
     FROM farebox_settle(
         v_request, v_status, v_input, v_cached, v_output,
-        v_unknown, v_unknown, v_unknown, v_unknown, v_unknown, true, true
+        v_unknown, v_unknown, v_unknown, v_unknown, v_unknown,
+        -- A checkpoint tells of nothing but what was handed over.
+        array_fill(true, ARRAY[cardinality(v_request)]), interval '0', true, true
     ) WITH ORDINALITY AS s (outcome, amount, currency, place)
     WHERE s.outcome IN ('settled', 'voided');
 END $$;

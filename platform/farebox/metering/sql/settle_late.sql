@@ -31,7 +31,9 @@ CREATE FUNCTION farebox_settle_late(
     p_prefill real[],
     p_decode real[],
     p_first real[],
-    p_device real[]
+    p_device real[],
+    p_handed_over boolean[],
+    p_lease interval
 ) RETURNS TABLE (
     outcome text,
     amount numeric,
@@ -70,7 +72,7 @@ BEGIN
         SELECT n.*, s.outcome, s.amount, s.currency
         FROM farebox_settle(
             p_request, p_status, p_input, p_cached, p_output, p_queue, p_prefill, p_decode, p_first, p_device,
-            false, true
+            p_handed_over, p_lease, false, true
         ) WITH ORDINALITY AS s (outcome, amount, currency, place)
         JOIN unnest(p_request, p_status, p_input, p_cached, p_output, p_reserved) WITH ORDINALITY
             AS n (request_id, status, input, cached, output, reserved, place) ON n.place = s.place

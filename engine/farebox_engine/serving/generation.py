@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 
 from farebox_engine.outputs import Chunk, FinishReason
 from farebox_engine.scheduling.sequence import Sequence, SequenceOutput
 from farebox_engine.serving.supervisor import Supervisor
 
+# A reader may hand a chunk on to a client that leaves before all of it has got there. What it is worth is
+# then in doubt, and so it has a bound.
+CHUNK_TOKENS = 64
+
 
 class Generation:
     """An asynchronous iterator of `Chunk`; all methods belong to the event loop's thread.
 
-    Whatever arrived since the last read comes as one chunk, so that a slow reader costs
-    neither memory per token nor a wake-up per step. The last chunk carries `finish_reason`
-    and `usage`; there is always one.
+    What arrived since the last read comes as one chunk, so that a slow reader costs no wake-up
+    per step; but for a step that yields more, a chunk has at most CHUNK_TOKENS. The last one carries
+    `finish_reason` and `usage`; there is always one.
     """
 
     def __init__(self, sequence: Sequence, cancel: Callable[[], None]) -> None:
@@ -24,7 +29,7 @@ class Generation:
         self._sequence = sequence
         self._cancel = cancel
         self._with_logprobs = sequence.request.params.logprobs is not None
-        self._unread: list[Chunk] = []
+        self._unread: deque[Chunk] = deque()
         self._reader: asyncio.Future[None] | None = None
         self._tap: Callable[[Chunk], bool] | None = None
         self._ended = False
@@ -42,7 +47,7 @@ class Generation:
                 await self._reader
             finally:
                 self._reader = None
-        chunks, self._unread = self._unread, []
+        chunks = self._next()
         self._read_end = chunks[-1].finish_reason is not None
         return self._merge(chunks)
 
@@ -69,6 +74,15 @@ class Generation:
         elif self._tap is None or not self._tap(self._merge([chunk])):
             self._unread.append(chunk)
             reader.set_result(None)
+
+    def _next(self) -> list[Chunk]:
+        """The oldest unread chunks that fit into one; there must be some."""
+        unread = self._unread
+        chunks = [unread.popleft()]
+        tokens = len(chunks[0].token_ids)
+        while unread and (tokens := tokens + len(unread[0].token_ids)) <= CHUNK_TOKENS:
+            chunks.append(unread.popleft())
+        return chunks
 
     def _merge(self, chunks: list[Chunk]) -> Chunk:
         """What the steps yielded as one chunk for the reader, with what all of its chunks have."""

@@ -18,6 +18,7 @@ from farebox_engine import (
     RequestError,
     SamplingParams,
 )
+from farebox_engine.serving.generation import CHUNK_TOKENS
 from tests.engine.checkpoints import build_checkpoint, without_number
 from tests.engine.conftest import StartEngine
 from tests.engine.generating import answer, answers, begin, collect, greedy, random_prompts
@@ -118,6 +119,17 @@ async def test_unread_steps_come_as_one_chunk(start_engine: StartEngine) -> None
     late = await collect(slow)
     assert len(late.chunks) == 1
     assert len(late.tokens) == late.chunks[0].delivered_tokens == 20
+
+
+async def test_a_chunk_of_many_unread_steps_has_a_bound(start_engine: StartEngine) -> None:
+    engine = start_engine()
+    quick, slow = begin(engine, PROMPT, max_tokens=160), begin(engine, PROMPT, max_tokens=150)
+    await collect(quick)
+    late = await collect(slow)
+    sizes = [chunk.delivered_tokens for chunk in late.chunks]
+    assert sum(sizes) == len(late.tokens) == 150
+    assert max(sizes) <= CHUNK_TOKENS
+    assert len(sizes) <= 4
 
 
 async def test_cancelling_frees_blocks_and_still_says_what_was_used(start_engine: StartEngine) -> None:

@@ -11,8 +11,8 @@ class Delivery:
     """Follows tokens from the writer, which may hold text back, to the socket, which may not take it yet.
 
     The promise: what waits in this process's memory for a slow reader is not billed if the process is
-    killed, nor if the client leaves while the next write waits behind it. A write begins when all before
-    it have left (`Wire.start_stream`), so only the last one can be in doubt.
+    killed, nor if the client leaves. A write begins when all before it have left (`Wire.start_stream`), so
+    only the last one can be in doubt.
 
     `tokens` counts those whose bytes went to the socket. `record` is told running totals of input, cached
     input and output tokens, disjoint: the checkpoints that are billed for a process that was killed.
@@ -44,7 +44,7 @@ class Delivery:
             self._record(*known)
 
     def lost(self) -> None:
-        """The client left while a write waited for it: the one before had not left the buffer whole."""
+        """The client left before the last write had left this memory whole. Twice changes nothing."""
         self.tokens = self._before_last
 
     def end(self) -> None:

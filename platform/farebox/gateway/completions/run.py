@@ -79,6 +79,8 @@ class CompletionRun:
 
     def leave(self) -> None:
         """The client has left: stop at the next step."""
+        if not self._wire.flushed:
+            self._delivery.lost()
         self._wire.leave()
         self._cancel()
 
@@ -191,8 +193,6 @@ class CompletionRun:
     def _note_write(self, index: int, reached: bool) -> None:
         if reached:
             self._delivery.written(index, flushed=self._wire.flushed)
-        else:
-            self._delivery.lost()
 
     async def _compose(self) -> None:
         # Before it is billed: an answer that cannot be written must not be.

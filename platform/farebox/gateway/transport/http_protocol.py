@@ -85,8 +85,21 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_request_timer()
         self._stop_reader_timer()
-        super().connection_lost(exc)
+        # First: whoever is told may still ask what of the last write has left.
         self._connection.lost()
+        super().connection_lost(exc)
+
+    def eof_received(self) -> None:
+        """Take a client that ends its half of the connection for one that leaves.
+
+        Most who do so have closed all of it, which looks the same until a write fails: an answer would be
+        made, and billed, for nobody. One under way is dropped with what is unsent, for none of that is
+        billed. One that is complete is billed, and the transport hands it over before it closes.
+        """
+        under_way = self.cycle is not None and not self.cycle.response_complete
+        if under_way and not self._discarding:
+            self._connection.lost()
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._discarding:

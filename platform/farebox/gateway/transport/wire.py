@@ -40,8 +40,9 @@ class Wire:
 
     @property
     def flushed(self) -> bool:
-        """Whether the socket has taken all that was written. What it has not dies with this process."""
-        return not self._connection.transport.get_write_buffer_size()
+        """Whether the socket has taken all of a stream so far. What it has not dies with this process, and
+        with the connection."""
+        return not self._connection.flow.write_paused
 
     def watch(self, on_lost: Callable[[], None] | None) -> None:
         """See `Connection.watch`."""

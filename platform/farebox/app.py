@@ -2,7 +2,8 @@
 
 import gc
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -58,11 +59,16 @@ ROUTERS: tuple[Router, ...] = (
 
 
 def create_app(
-    settings: Settings, *, database_url: str, backend_factory: BackendFactory | None = None
+    settings: Settings,
+    *,
+    database_url: str,
+    backend_factory: BackendFactory | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Litestar:
     """The whole server on a migrated database.
 
     `backend_factory` loads an offered model (in a thread); by default the engine in this process does.
+    `clock` says, in seconds, when refusals are forgotten.
     """
     return Application(
         route_handlers=ROUTERS,
@@ -80,6 +86,7 @@ def create_app(
                 settings=settings,
                 database_url=database_url,
                 load=backend_factory or local_backends(settings),
+                clock=clock,
             )
         ],
         state=State(
@@ -96,7 +103,7 @@ def create_app(
 
 @asynccontextmanager
 async def _opened(
-    app: Litestar, *, settings: Settings, database_url: str, load: BackendFactory
+    app: Litestar, *, settings: Settings, database_url: str, load: BackendFactory, clock: Callable[[], float]
 ) -> AsyncIterator[None]:
     sys.setswitchinterval(SWITCH_SECONDS)
     async with AsyncExitStack() as stack:
@@ -106,7 +113,7 @@ async def _opened(
         await stack.enter_async_context(keyring.kept_fresh())
         meter = await Meter.open(settings, database_url, settings.data_dir)
         stack.push_async_callback(meter.close)
-        gate = Gate(settings, database_url)
+        gate = Gate(settings, database_url, clock=clock)
         stack.push_async_callback(gate.close)
         catalog = await stack.enter_async_context(Catalog(database, load).followed())
         runs = await stack.enter_async_context(Runs().drained_at_exit())

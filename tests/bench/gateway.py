@@ -39,6 +39,14 @@ from tests.conftest import migrate
 STREAM_TOKENS = 64
 MESSAGES = [{"role": "user", "content": "What does a token cost?"}]
 WHOLE = msgspec.json.encode({"model": MODEL, "messages": MESSAGES, "max_tokens": WHOLE_TOKENS}).decode()
+# As whole answers, but for the length of the question.
+LONGER = msgspec.json.encode(
+    {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "What does a token cost? " * 165}],
+        "max_tokens": WHOLE_TOKENS,
+    }
+).decode()
 STREAMED = msgspec.json.encode(
     {"model": MODEL, "messages": MESSAGES, "stream": True, "max_tokens": STREAM_TOKENS}
 ).decode()
@@ -262,6 +270,8 @@ def measure(seconds: float, memory_requests: int) -> Report:
             comparisons=[
                 bench.compare("whole answer", WHOLE, 64),
                 bench.compare("whole answer", WHOLE, 1),
+                bench.compare("whole answer, 4 kB asked", LONGER, 64),
+                bench.compare("whole answer, 4 kB asked", LONGER, 1),
                 bench.compare(f"stream of {STREAM_TOKENS} tokens", STREAMED, 64),
                 bench.compare(f"stream of {STREAM_TOKENS} tokens", STREAMED, 1),
             ],

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,10 +67,14 @@ class ServerThread:
         settings: Settings,
         database_url: str,
         backend_factory: BackendFactory | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
         **overrides: Any,
     ) -> None:
         """`overrides` are uvicorn's options."""
-        self._app = create_app(settings, database_url=database_url, backend_factory=backend_factory)
+        self._app = create_app(
+            settings, database_url=database_url, backend_factory=backend_factory, clock=clock
+        )
         self._server = AnnouncedServer(server_config(self._app, settings, port=0, **overrides))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="server")

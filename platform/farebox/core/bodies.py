@@ -1,6 +1,7 @@
 """Request bodies: read to a bound, and decoded strictly."""
 
 import asyncio
+from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
 
@@ -49,11 +50,18 @@ class StrictRequest(Request[Any, Any, Any]):
         return await decode_body(_decoder(kind), await self.body())
 
 
-async def read_body(scope: Scope, receive: Receive, expected: bytes | None = JSON) -> bytes:
+def _ignore(_: int) -> None:
+    """Nobody counts how much of a body there is."""
+
+
+async def read_body(
+    scope: Scope, receive: Receive, expected: bytes | None = JSON, *, note: Callable[[int], None] = _ignore
+) -> bytes:
     """The whole body of a request, of at most MAX_BODY_BYTES; one that announces more is refused unread.
 
-    Raises UnsupportedMediaType first where its media type is not `expected` (None: any will do),
-    PayloadTooLarge, and ClientGone when the client leaves meanwhile, which is no server error.
+    `note` is told after each piece how many bytes there are. Raises UnsupportedMediaType first where the
+    media type is not `expected` (None: any will do), PayloadTooLarge, ClientGone when the client leaves
+    meanwhile, which is no server error, and what `note` raises.
     """
     media_type = b""
     for name, value in scope["headers"]:
@@ -73,24 +81,26 @@ async def read_body(scope: Scope, receive: Receive, expected: bytes | None = JSO
         )
     message: Any = await receive()
     body: bytes = message.get("body", b"")
+    note(len(body))
     while message["type"] == "http.request" and message.get("more_body", False):
         message = await receive()
         body += message.get("body", b"")
         if len(body) > MAX_BODY_BYTES:
             raise body_too_large()
+        note(len(body))
     if message["type"] == "http.disconnect":
         raise ClientGone("The client disconnected.")
     return body
 
 
-def announced_bytes(scope: Scope) -> int:
-    """How large a request's body may turn out to be: what it announces, or MAX_BODY_BYTES."""
+def announced_bytes(scope: Scope) -> int | None:
+    """How large a request's body is by its own account; None where it comes in chunks and does not say."""
     chunked = False
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit():
             return min(int(value), MAX_BODY_BYTES)
         chunked = chunked or name == b"transfer-encoding"
-    return MAX_BODY_BYTES if chunked else 0
+    return None if chunked else 0
 
 
 async def decode_body(decoder: StrictDecoder[T], body: bytes) -> T:

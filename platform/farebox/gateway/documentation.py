@@ -13,7 +13,7 @@ from farebox.gateway.errors import (
     UnsupportedParameter,
 )
 from farebox.gateway.transport.http_protocol import MAX_HEAD_BYTES, HeadTooLarge
-from farebox.keys.errors import InvalidApiKey
+from farebox.keys.errors import InsufficientScope, InvalidApiKey
 from farebox.metering.errors import ModelNotFound, QuotaExceeded, RateLimitExceeded
 
 _RATE_LIMITS = {
@@ -48,6 +48,7 @@ INFERENCE_ERRORS = (
         "structured_outputs",
     ),
     InvalidApiKey(),
+    InsufficientScope("inference"),
     _limited(QuotaExceeded("organization", "balance", Decimal("0.0004"), Decimal("0.0121"), "USD")),
     ModelNotFound("gpt-7"),
     _limited(RateLimitExceeded("project", "requests_per_minute", Decimal(600), 1.2)),

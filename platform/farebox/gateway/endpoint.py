@@ -14,7 +14,7 @@ from litestar import asgi
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import Receive, Scope, Send
 
-from farebox.core.bodies import LARGE_BODY_BYTES, read_body
+from farebox.core.bodies import LARGE_BODY_BYTES, ClientGone, read_body
 from farebox.core.errors import FareboxError, MethodNotAllowed
 from farebox.core.openapi.documentation import Documentation, Operation
 from farebox.core.strict_json import StrictDecoder
@@ -67,14 +67,19 @@ def inference(
 async def _read(
     gateway: Gateway, decoder: StrictDecoder[Request], visit: Visit, scope: Scope, receive: Receive
 ) -> Request:
-    """The body. The key's row is read before it unless it is small, and before what is wrong is told."""
+    """The body. The key's row is read before it where that may be much work, and before what is wrong is
+    told."""
     try:
-        if not visit.small:
+        if visit.row_first:
             await visit.authorise()
-        body = await read_body(scope, receive)
+            await visit.join()
+        body = await read_body(scope, receive, note=visit.note_body)
+        await visit.join()
         if len(body) <= LARGE_BODY_BYTES:
             return decoder.decode(body)
         return await gateway.readers.run(visit.tenant, partial(decoder.decode, body))
+    except ClientGone:
+        raise  # to nobody
     except FareboxError:
         await visit.authorise()
         raise

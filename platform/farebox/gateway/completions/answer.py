@@ -47,7 +47,8 @@ async def _prepare(
     if visit.small:
         found = read()
     else:
-        await visit.require(model.id)
+        if visit.large:
+            await visit.require(model.id)
         found = await gateway.readers.run(visit.tenant, read)
     grammar = None
     if found.spec is not None:

@@ -1,27 +1,29 @@
 """The gate in front of a request: cheap, and before anything of its body is read."""
 
-from collections.abc import Hashable, Sequence
+import time
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from uuid import UUID
 
 from litestar.types import Scope
 
-from farebox.core.bodies import announced_bytes
+from farebox.core.bodies import LARGE_BODY_BYTES, ClientGone, announced_bytes
 from farebox.core.errors import FareboxError, Unauthenticated, Unavailable
 from farebox.core.settings import Settings
 from farebox.gateway.errors import TooManyPending, TooManyRefusals
 from farebox.gateway.gate.refusal_buckets import RefusalBuckets
-from farebox.keys.errors import InvalidApiKey
+from farebox.keys.errors import InsufficientScope, InvalidApiKey
 from farebox.keys.standing import READ_STANDINGS, Standing, read_standings, standing_arguments
 from farebox.keys.tokens import KeyClaims
 from farebox.metering.batcher import GroupCommit
 from farebox.metering.connection import MeterConnection
 from farebox.metering.errors import ModelNotFound
 
-# A body of this size is decoded and tokenised faster than a thread or Postgres is asked: what it can cost
-# is bounded. A larger one is looked at only after the key's row.
-SMALL_BODY_BYTES = 2_000
+SCOPE = "inference"
+
+# The prompt of such a body is tokenised in a millisecond, about what the way to a thread and back takes.
+SMALL_BODY_BYTES = 4_096
 
 # Of bodies that were not admitted yet, for each key and organization.
 MAX_PENDING_BYTES = 32_000_000
@@ -29,11 +31,22 @@ MAX_PENDING_BYTES = 32_000_000
 # Behind one address many keys may be at home.
 ADDRESS_SHARES = 4
 
+# Of refusals: so that no key alone can have its organization's.
+ORGANIZATION_SHARES = 4
+
+# Keys that are known to live. When it is full, all are read again.
+KNOWN_KEYS = 16_384
+
+# What costs next to nothing, and is nobody's fault or is bounded elsewhere.
+_NO_REFUSALS = (Unavailable, ClientGone, TooManyPending)
+
 
 @dataclass(slots=True)
 class Pending:
     """What of one key, organization or address is on its way to admission."""
 
+    who: Hashable
+    shares: int
     requests: int = 0
     body_bytes: int = 0
 
@@ -42,93 +55,117 @@ class Gate:
     """Bounds the requests before their admission, and what may be refused, for each who asks.
 
     Kept in this process: what is bounded here is its own memory and time. Keys are read in batches, over a
-    connection that nothing else waits for.
+    connection that nothing else waits for. `clock` is the buckets'.
     """
 
-    def __init__(self, settings: Settings, database_url: str) -> None:
+    def __init__(
+        self, settings: Settings, database_url: str, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._max_pending = settings.pending_requests_per_key
-        self._refusals = RefusalBuckets(settings.refused_requests_per_minute)
+        refused = settings.refused_requests_per_minute
+        self._key_refusals = RefusalBuckets(refused, clock=clock)
+        self._organization_refusals = RefusalBuckets(ORGANIZATION_SHARES * refused, clock=clock)
         self._pending: dict[Hashable, Pending] = {}
+        # The digests of tokens whose row was good, and that were not refused since.
+        self._known: set[bytes] = set()
         self._connection = MeterConnection(database_url)
         self._standings = GroupCommit[KeyClaims, Standing | None](self._read)
 
     def visit(self, claims: KeyClaims, scope: Scope) -> "Visit":
-        """A request on its way to admission. Raises TooManyPending and TooManyRefusals."""
-        for refused in (claims.organization_id, claims.key_id):
-            if wait := self._refusals.wait_of(refused):
-                raise TooManyRefusals(wait)
+        """A request on its way to admission, to be entered. Raises TooManyRefusals."""
+        wait = max(
+            self._key_refusals.wait_of(claims.key_id),
+            self._organization_refusals.wait_of(claims.organization_id),
+        )
+        if wait:
+            raise TooManyRefusals(wait)
         client = scope.get("client")
-        address = client[0] if client else ""
-        size = announced_bytes(scope)
-        for who, shares in ((claims.organization_id, 1), (claims.key_id, 1), (address, ADDRESS_SHARES)):
-            pending = self._pending.get(who)
-            if pending is not None and self._is_full(pending, size, shares):
-                raise TooManyPending
-        return Visit(self, claims, address, size)
+        return Visit(self, claims, client[0] if client else "", announced_bytes(scope))
 
     async def close(self) -> None:
         await self._standings.drain()
         await self._connection.close()
 
+    def knows(self, claims: KeyClaims) -> bool:
+        """Whether the key's row was good when it was last read here, and nothing told otherwise since."""
+        return claims.digest in self._known
+
     async def standing_of(self, claims: KeyClaims) -> Standing:
-        """What the key's row says now. Raises InvalidApiKey and Unavailable."""
+        """What the key's row says now. Raises InvalidApiKey, InsufficientScope and Unavailable."""
         standing = await self._standings.submit(claims)
-        if standing is None or "inference" not in standing.scopes:
+        if standing is None:
             raise InvalidApiKey
+        if SCOPE not in standing.scopes:
+            raise InsufficientScope(SCOPE)
+        if len(self._known) >= KNOWN_KEYS:
+            self._known.clear()
+        self._known.add(claims.digest)
         return standing
 
-    def enter(self, visit: "Visit") -> None:
-        """Count a request as pending."""
-        for who in visit.counted:
-            pending = self._pending.get(who)
-            if pending is None:
-                pending = self._pending[who] = Pending()
-            pending.requests += 1
-            pending.body_bytes += visit.body_bytes
+    def enter(self, who: Hashable, shares: int, body_bytes: int) -> Pending:
+        """Count a request as pending. Raises TooManyPending."""
+        pending = self._pending.get(who)
+        if pending is None:
+            pending = self._pending[who] = Pending(who, shares)
+        elif pending.requests >= shares * self._max_pending:
+            raise TooManyPending
+        else:
+            _check_room(pending, body_bytes)
+        pending.requests += 1
+        pending.body_bytes += body_bytes
+        return pending
 
-    def leave(self, visit: "Visit") -> None:
+    def leave(self, pending: Pending, body_bytes: int) -> None:
         """Count it no more."""
-        for who in visit.counted:
-            pending = self._pending[who]
-            pending.requests -= 1
-            pending.body_bytes -= visit.body_bytes
-            if not pending.requests:
-                del self._pending[who]
+        pending.requests -= 1
+        pending.body_bytes -= body_bytes
+        if not pending.requests:
+            del self._pending[pending.who]
 
     def note_refusal(self, claims: KeyClaims, error: FareboxError) -> None:
-        """Take a refusal from the bucket of who caused it.
+        """Take a refusal from the bucket of the key, and from its organization's if it lives.
 
-        A revoked key has one of its own: whoever found it must not stop the organization that revoked it.
+        Whoever found a revoked key must not stop the organization that revoked it, nor one key the others:
+        what goes beyond its own bucket is not taken from theirs.
         """
-        if not isinstance(error, Unavailable):
-            self._refusals.take(
-                claims.key_id if isinstance(error, Unauthenticated) else claims.organization_id
-            )
-
-    def _is_full(self, pending: Pending, size: int, shares: int) -> bool:
-        return (
-            pending.requests >= shares * self._max_pending
-            or pending.body_bytes + size > shares * MAX_PENDING_BYTES
-        )
+        if isinstance(error, _NO_REFUSALS):
+            return
+        taken = self._key_refusals.take(claims.key_id)
+        if isinstance(error, Unauthenticated):
+            self._known.discard(claims.digest)
+        elif taken:
+            self._organization_refusals.take(claims.organization_id)
 
     async def _read(self, keys: Sequence[KeyClaims]) -> list[Standing | None]:
         rows = await self._connection.fetch(READ_STANDINGS, *standing_arguments(keys))
         return read_standings(keys, rows)
 
 
+def _check_room(pending: Pending, body_bytes: int) -> None:
+    if pending.body_bytes + body_bytes > pending.shares * MAX_PENDING_BYTES:
+        raise TooManyPending
+
+
 class Visit:
-    """A request until it is admitted or refused: who asks, how large it is, and what its key may do."""
+    """A request until it is admitted or refused: who asks, how large it is, and what its key may do.
 
-    __slots__ = ("_gate", "_pending", "_standing", "body_bytes", "claims", "counted")
+    It counts as its key's and its address's at once, as its organization's once it has joined.
+    """
 
-    def __init__(self, gate: Gate, claims: KeyClaims, address: str, body_bytes: int) -> None:
+    __slots__ = ("_address", "_counted", "_gate", "_joined", "_standing", "body_bytes", "claims", "row_first")
+
+    def __init__(self, gate: Gate, claims: KeyClaims, address: str, announced: int | None) -> None:
+        """`announced` is the body's size in bytes, None where it does not say."""
         self._gate = gate
         self._standing: Standing | None = None
-        self._pending = False
+        self._counted: list[Pending] = []
+        self._joined = False
+        self._address = address
         self.claims = claims
-        # Whose pending requests it is one of.
-        self.counted = (claims.organization_id, claims.key_id, address)
-        self.body_bytes = body_bytes
+        # What was announced, and what is there if that is more.
+        self.body_bytes = announced or 0
+        # Whether the row is to be read before the body.
+        self.row_first = announced is None or announced > LARGE_BODY_BYTES or not gate.knows(claims)
 
     @property
     def tenant(self) -> UUID:
@@ -136,29 +173,63 @@ class Visit:
 
     @property
     def small(self) -> bool:
-        """Whether all that this request can cost before its admission is next to nothing."""
+        """Whether all that the body, which is there, can cost before its admission is next to nothing."""
         return self.body_bytes <= SMALL_BODY_BYTES
 
+    @property
+    def large(self) -> bool:
+        """Whether it can cost so much that the row was read before it."""
+        return self.body_bytes > LARGE_BODY_BYTES
+
+    def note_body(self, size: int) -> None:
+        """So many bytes of the body are there. Raises TooManyPending where there is no room for more."""
+        more = size - self.body_bytes
+        if more <= 0:
+            return
+        for pending in self._counted:
+            _check_room(pending, more)
+        for pending in self._counted:
+            pending.body_bytes += more
+        self.body_bytes = size
+
+    async def join(self) -> None:
+        """Count as the organization's too. Twice changes nothing.
+
+        Only what a living key asks does: whoever found a revoked one must not fill the share of those who
+        revoked it. Raises TooManyPending, and what `authorise` raises.
+        """
+        if self._joined:
+            return
+        if not self._gate.knows(self.claims):
+            await self.authorise()
+        self._counted.append(self._gate.enter(self.claims.organization_id, 1, self.body_bytes))
+        self._joined = True
+
     async def authorise(self) -> Standing:
-        """Read the key's row, once. Raises InvalidApiKey and Unavailable."""
+        """Read the key's row, once. Raises InvalidApiKey, InsufficientScope and Unavailable."""
         if self._standing is None:
             self._standing = await self._gate.standing_of(self.claims)
         return self._standing
 
     async def require(self, model_id: str) -> None:
-        """Raises InvalidApiKey, and ModelNotFound for what the key must not know of."""
+        """Raises what `authorise` raises, and ModelNotFound for what the key must not know of."""
         if not (await self.authorise()).may_call(model_id):
             raise ModelNotFound(model_id)
 
     def end(self) -> None:
         """The request is admitted: from now on its hold counts it. Twice changes nothing."""
-        if self._pending:
-            self._pending = False
-            self._gate.leave(self)
+        for pending in self._counted:
+            self._gate.leave(pending, self.body_bytes)
+        self._counted.clear()
 
     def __enter__(self) -> "Visit":
-        self._pending = True
-        self._gate.enter(self)
+        """Raises TooManyPending."""
+        try:
+            for who, shares in ((self.claims.key_id, 1), (self._address, ADDRESS_SHARES)):
+                self._counted.append(self._gate.enter(who, shares, self.body_bytes))
+        except TooManyPending:
+            self.end()
+            raise
         return self
 
     def __exit__(

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from uuid import UUID
 
 # Of a minute's refusals: how many may come at once.
@@ -10,12 +11,16 @@ _LARGEST = 10_000
 
 
 class RefusalBuckets:
-    """A token bucket for each id, from which every refusal takes; a rate of 0 bounds nothing."""
+    """A token bucket for each id, from which every refusal takes; a rate of 0 bounds nothing.
 
-    def __init__(self, per_minute: int) -> None:
+    `clock` tells seconds that never go back.
+    """
+
+    def __init__(self, per_minute: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = per_minute / 60
         self._size = max(self._rate * BURST_SECONDS, 1.0)
-        # The level as of a moment of the monotonic clock; a bucket that is full is not kept.
+        self._clock = clock
+        # The level as of a moment; a bucket that is full is not kept.
         self._levels: dict[UUID, tuple[float, float]] = {}
 
     def wait_of(self, who: UUID) -> int:
@@ -26,19 +31,19 @@ class RefusalBuckets:
         level = self._level(*found)
         return 0 if level >= 1 else math.ceil((1 - level) / self._rate)
 
-    def take(self, who: UUID) -> None:
-        """Note a refusal."""
+    def take(self, who: UUID) -> bool:
+        """Note a refusal; whether there was something left to take for it."""
         if not self._rate:
-            return
+            return False
         if len(self._levels) >= _LARGEST:
             self._forget_full()
-        now = time.monotonic()
         found = self._levels.get(who)
         level = self._size if found is None else self._level(*found)
-        self._levels[who] = (max(level - 1, 0.0), now)
+        self._levels[who] = (max(level - 1, 0.0), self._clock())
+        return level >= 1
 
     def _level(self, level: float, at: float) -> float:
-        return min(self._size, level + (time.monotonic() - at) * self._rate)
+        return min(self._size, level + (self._clock() - at) * self._rate)
 
     def _forget_full(self) -> None:
         self._levels = {who: found for who, found in self._levels.items() if self._level(*found) < self._size}

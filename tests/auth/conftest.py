@@ -13,12 +13,22 @@ from litestar.exceptions import HTTPException
 from farebox.auth.passwords import PasswordHasher
 from farebox.auth.routes import router
 from farebox.core.bodies import StrictRequest
+from farebox.core.clock import utc_now
 from farebox.core.database import Database
 from farebox.core.error_answers import error_response
 from farebox.core.errors import FareboxError
 from farebox.core.exchange import Application
 from farebox.core.settings import Settings
 from tests.tenants.factories import SETTINGS, an_address
+
+
+@pytest.fixture(scope="session")
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """By whose clock no pause of a back-off ever ends, however long a hash takes."""
+    began = utc_now()
+    database = Database(database_url, clock=lambda: began)
+    yield database
+    await database.close()
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,12 @@ import hashlib
 import ipaddress
 from dataclasses import dataclass
 
-from sqlalchemy import delete, text
+from sqlalchemy import bindparam, delete, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.auth.errors import TooManyAttempts
 from farebox.auth.models import SignInThrottle
+from farebox.core.database import MOMENT, time_told
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,32 +45,35 @@ REQUESTS = Backoff("requests", free=30, longest_pause=300, forget_after=60)
 MAILS = Backoff("mails", free=3, longest_pause=900, forget_after=600)
 
 # `clock_timestamp` and not `now`: a statement that waited for the row must compare with the time
-# at which it got it, not with the start of its transaction.
+# at which it got it, not with the start of its transaction. `now` is for whoever has a clock of their own.
+_NOW = bindparam("now", type_=MOMENT)
+
 _COUNT = text("""
 INSERT INTO sign_in_throttle AS t (subject, failures, blocked_until, updated_at)
-VALUES (:subject, 1, clock_timestamp(), clock_timestamp())
+VALUES (:subject, 1, coalesce(:now, clock_timestamp()), coalesce(:now, clock_timestamp()))
 ON CONFLICT (subject) DO UPDATE SET (failures, blocked_until, updated_at) = (
-    SELECT n, clock_timestamp() + make_interval(secs => CASE
+    SELECT n, coalesce(:now, clock_timestamp()) + make_interval(secs => CASE
         WHEN n <= :free THEN 0
         ELSE least(:longest_pause, power(2, least(n - :free - 1, 20)))
-    END), clock_timestamp()
+    END), coalesce(:now, clock_timestamp())
     FROM (SELECT 1 + greatest(0, t.failures - floor(
-        extract(epoch FROM clock_timestamp() - t.updated_at) / :forget_after
+        extract(epoch FROM coalesce(:now, clock_timestamp()) - t.updated_at) / :forget_after
     ))::integer AS n) AS counted
 )
-WHERE t.blocked_until <= clock_timestamp()
+WHERE t.blocked_until <= coalesce(:now, clock_timestamp())
 RETURNING failures
-""")
+""").bindparams(_NOW)
 
 _REMAINING = text("""
-SELECT ceil(extract(epoch FROM blocked_until - clock_timestamp()))::integer
+SELECT ceil(extract(epoch FROM blocked_until - coalesce(:now, clock_timestamp())))::integer
 FROM sign_in_throttle WHERE subject = :subject
-""")
+""").bindparams(_NOW)
 
 _UNCOUNT = text("""
-UPDATE sign_in_throttle SET failures = greatest(0, failures - 1), blocked_until = clock_timestamp()
+UPDATE sign_in_throttle
+SET failures = greatest(0, failures - 1), blocked_until = coalesce(:now, clock_timestamp())
 WHERE subject = :subject
-""")
+""").bindparams(_NOW)
 
 
 async def count_attempt(session: AsyncSession, backoff: Backoff, value: str) -> None:
@@ -83,9 +87,10 @@ async def count_attempt(session: AsyncSession, backoff: Backoff, value: str) -> 
         "free": backoff.free,
         "longest_pause": backoff.longest_pause,
         "forget_after": backoff.forget_after,
+        "now": time_told(session),
     }
     if (await session.execute(_COUNT, limits)).first() is None:
-        seconds = await session.scalar(_REMAINING, {"subject": subject})
+        seconds = await session.scalar(_REMAINING, {"subject": subject, "now": time_told(session)})
         raise TooManyAttempts(max(1, seconds or 1))
 
 
@@ -94,7 +99,7 @@ async def uncount_attempt(session: AsyncSession, backoff: Backoff, value: str) -
 
     Clearing an address instead would let an attacker reset it by signing in to an account of their own.
     """
-    await session.execute(_UNCOUNT, {"subject": backoff.subject(value)})
+    await session.execute(_UNCOUNT, {"subject": backoff.subject(value), "now": time_told(session)})
 
 
 async def clear(session: AsyncSession, backoff: Backoff, value: str) -> None:

@@ -8,8 +8,9 @@ Three Postgres roles, none of which owns a table or bypasses row-level security:
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -32,6 +33,7 @@ COMMAND_TIMEOUT_SECONDS = 3.0
 CONNECT_TIMEOUT_SECONDS = 2.0
 POOL_TIMEOUT_SECONDS = 2.0
 KEY_CONNECTIONS = 4
+_CLOCK = "farebox.clock"
 _AWAY = ("08", "25006", "53", "57", "58")
 _CONTENDED = ("40", "55", "57014")
 
@@ -62,7 +64,8 @@ class Model(DeclarativeBase):
 class Database:
     """The way to Postgres for everything but the metering hot path (see `open_connection`)."""
 
-    def __init__(self, url: str, *, pool_size: int = 8) -> None:
+    def __init__(self, url: str, *, pool_size: int = 8, clock: Callable[[], datetime] | None = None) -> None:
+        """`clock` is what `time_told` asks."""
         self.url = url
         self._engines: dict[Way, AsyncEngine] = {
             "app": _make_engine(url, "farebox_app", pool_size),
@@ -71,7 +74,8 @@ class Database:
             "meter": _make_engine(url, "farebox_meter", max(2, pool_size // 4)),
         }
         self._sessions = {
-            way: async_sessionmaker(engine, expire_on_commit=False) for way, engine in self._engines.items()
+            way: async_sessionmaker(engine, expire_on_commit=False, info={_CLOCK: clock})
+            for way, engine in self._engines.items()
         }
         self._shares: dict[Way, Shares] = {"app": Shares(max(2, pool_size // 4)), "key": Shares(2)}
         self._probe: asyncio.Task[None] | None = None
@@ -88,7 +92,7 @@ class Database:
 
         Commits on a clean exit, rolls back on any exception. Raises Unavailable when Postgres is away, and
         when others of the same organization have its share of the connections for too long. The way `key`
-        is for reading one key's row: its connections wait for no report.
+        is for reading one key's row, and what its holder is told at once: its connections wait for no report.
         """
         async with self._shares[way].of(organization_id), self._begin(way) as session:
             await session.execute(
@@ -136,6 +140,13 @@ class Database:
     async def close(self) -> None:
         for engine in self._engines.values():
             await engine.dispose()
+
+
+def time_told(session: AsyncSession) -> datetime | None:
+    """The present by the clock that the session's database was given; None where Postgres's own is to be
+    asked, which all replicas share."""
+    clock: Callable[[], datetime] | None = session.info[_CLOCK]
+    return None if clock is None else clock()
 
 
 async def open_connection(url: str, role: Role, **server_settings: str) -> "asyncpg.Connection[Any]":

@@ -79,8 +79,7 @@ async def list_models(request: StrictRequest, database: NamedDependency[Database
     """The models that this key may call."""
     principal = await authenticate(database, claims_of(request))
     gateway: Gateway = request.app.state.gateway
-    async with database.transaction() as session:
-        prices = await current_prices(session)
+    prices = await _prices(database, principal)
     return ModelList(
         [
             _model(served, prices.get(served.id))
@@ -107,9 +106,13 @@ async def retrieve_model(
     served = gateway.catalog.find(model_id)
     if served is None or not _may_call(principal, model_id):
         raise ModelNotFound(model_id)
-    async with database.transaction() as session:
-        prices = await current_prices(session)
-    return _model(served, prices.get(model_id))
+    return _model(served, (await _prices(database, principal)).get(model_id))
+
+
+async def _prices(database: Database, principal: Principal) -> dict[str, Price]:
+    """What models cost now, by id. Read as keys are: reports may have all other connections."""
+    async with database.transaction(organization_id=principal.organization_id, way="key") as session:
+        return await current_prices(session)
 
 
 def _may_call(principal: Principal, model_id: str) -> bool:

@@ -1,15 +1,22 @@
 """What one client is answered, errors included."""
 
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
 import msgspec
 import structlog
 
 from farebox.core.error_answers import as_farebox_error
 from farebox.core.errors import FareboxError
+from farebox.gateway.gate.fair_threads import FairThreads
 from farebox.gateway.rate_limit_headers import rate_limit_headers
 from farebox.gateway.transport.wire import Headers, Wire
 from farebox.metering.quotas import Quotas
 
 JSON: Headers = [(b"content-type", b"application/json")]
+
+# Below this, writing an answer takes less time than the way to a thread and back.
+INLINE_PIECES = 2_000
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +32,17 @@ class Responder:
         """What every answer to inference says about itself."""
         milliseconds = int(self._wire.exchange.elapsed * 1000)
         return [(b"openai-processing-ms", b"%d" % milliseconds), *self._rate_limit_headers]
+
+    async def see_through(self, work: Callable[[], Awaitable[None]], leave: Callable[[], None]) -> None:
+        """Do all of the work for an answer, have `leave` called if the client leaves meanwhile, and tell the
+        client of an error."""
+        self._wire.watch(leave)
+        try:
+            await work()
+        except Exception as error:
+            await self.report(error)
+        finally:
+            self._wire.watch(None)
 
     async def send(self, body: bytes) -> None:
         """A whole JSON document."""
@@ -56,6 +74,15 @@ class Responder:
         if not self._wire.gone:
             await self._wire.start(status, [*JSON, (b"content-length", b"%d" % len(body)), *headers])
             await self._wire.write(body, last=True)
+
+
+async def write_document(
+    threads: FairThreads, tenant: UUID, write: Callable[[], bytes], pieces: int
+) -> bytes:
+    """What `write` gives, which has so many `pieces` to write: texts, numbers, labels."""
+    if pieces <= INLINE_PIECES:
+        return write()
+    return await threads.run(tenant, write)
 
 
 def error_event(envelope: object) -> bytes:

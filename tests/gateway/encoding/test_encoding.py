@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import threading
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tests.gateway.conftest import offer
 from tests.gateway.servers import RunningServer
 from tests.metering.factories import read_books
 from tests.tenants.factories import Tenant
+from tests.waiting import WAIT_SECONDS
 
 TEXTS = ["The ferry leaves at nine.", "A token is a piece of a word.", "Nine."]
 HEADS = {
@@ -111,6 +113,36 @@ async def test_formats_of_embeddings(client: AsyncOpenAI, http: httpx.AsyncClien
         model="embedder", input=[[2, 50, 60, 3], [2, 9, 3]], extra_body={"own_token_ids": True}
     )
     assert ids.usage.prompt_tokens == 7
+
+
+@pytest.mark.usefixtures("folders")
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("embeddings", {"model": "embedder", "input": TEXTS}),
+        ("rerank", {"model": "reranker", "query": "When?", "documents": TEXTS}),
+        ("classify", {"model": "classifier", "input": TEXTS}),
+        ("classify", {"model": "tagger", "input": TEXTS}),
+    ],
+)
+async def test_a_small_answer_waits_for_no_thread(
+    path: str, body: Any, server: RunningServer, http: httpx.AsyncClient, tenant: Tenant
+) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        go.wait(WAIT_SECONDS)
+
+    writers = server.gateway.writers
+    writing = asyncio.create_task(server.call(lambda: writers.run(tenant.organization_id, hold)))
+    try:
+        assert await asyncio.to_thread(begun.wait, WAIT_SECONDS)
+        answer = await http.post(f"/v1/{path}", json=body)
+    finally:
+        go.set()
+        await writing
+    assert answer.status_code == 200
 
 
 @pytest.mark.usefixtures("folders")

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from farebox.gateway.gate.fair_threads import FairThreads
+from farebox.gateway.gate.fair_threads import KEPT, FairThreads
 
 ATTACKER, OTHER, VICTIM = uuid4(), uuid4(), uuid4()
 
@@ -83,3 +83,41 @@ async def test_who_gives_up_waiting_is_skipped() -> None:
     await running
     assert await threads.run(VICTIM, lambda: 2) == 2
     assert not dropped.begun.is_set()
+
+
+class Clock:
+    """Seconds that pass when work says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def spend(self, seconds: float) -> None:
+        self.now += seconds
+
+
+async def test_what_is_known_of_tenants_has_a_bound() -> None:
+    clock = Clock()
+    threads = FairThreads("test", threads=2, clock=clock)
+    first, second = Held(), Held()
+    # It is never idle, when all would be forgotten.
+    running = [asyncio.create_task(threads.run(OTHER, first))]
+    assert await begun(first)
+    await threads.run(ATTACKER, lambda: clock.spend(10))
+    for _ in range(2 * KEPT):
+        await threads.run(uuid4(), lambda: clock.spend(1))
+    assert threads.remembered <= 2 * KEPT
+    # Who had most is still known, and waits for whoever comes.
+    running += [asyncio.create_task(threads.run(VICTIM, second))]
+    assert await begun(second)
+    order: list[UUID] = []
+    newcomer = uuid4()
+    waiting = [asyncio.create_task(threads.run(who, noting(order, who))) for who in (ATTACKER, newcomer)]
+    await asyncio.sleep(0)
+    second.go.set()
+    await asyncio.gather(*waiting)
+    first.go.set()
+    await asyncio.gather(*running)
+    assert order == [newcomer, ATTACKER]

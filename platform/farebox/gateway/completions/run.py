@@ -17,7 +17,7 @@ from farebox.gateway.gate.fair_threads import FairThreads
 from farebox.gateway.models.backend import InferenceBackend
 from farebox.gateway.models.errors import ClosedError, RequestError
 from farebox.gateway.models.generation import Chunk, FinishReason, Generation, GenerationRequest
-from farebox.gateway.responder import Responder
+from farebox.gateway.responder import Responder, write_document
 from farebox.gateway.telemetry import record
 from farebox.gateway.transport.wire import Headers, Wire
 from farebox.metering.admission import Grant
@@ -29,9 +29,6 @@ EVENT_STREAM: Headers = [
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 ]
-
-# Below this, writing an answer takes less time than the way to a thread and back.
-INLINE_PIECES = 2_000
 
 log = structlog.get_logger(__name__)
 
@@ -67,15 +64,7 @@ class CompletionRun:
 
     async def execute(self) -> None:
         """The whole life of the request, errors told to the client included."""
-        self._wire.watch(self.leave)
-        try:
-            with self._job.model.in_use():
-                await self._generate_and_settle(self._job.model.generator)
-            await self._finish()
-        except Exception as error:
-            await self._responder.report(error)
-        finally:
-            self._wire.watch(None)
+        await self._responder.see_through(self._answer, self.leave)
 
     def leave(self) -> None:
         """The client has left: stop at the next step."""
@@ -88,6 +77,11 @@ class CompletionRun:
         """This process ends, or has lost its lease: stop at the next step. The client, who is still there,
         is told."""
         self._cancel()
+
+    async def _answer(self) -> None:
+        with self._job.model.in_use():
+            await self._generate_and_settle(self._job.model.generator)
+        await self._finish()
 
     async def _generate_and_settle(self, backend: InferenceBackend) -> None:
         status: Status = "failed"
@@ -199,10 +193,8 @@ class CompletionRun:
         if self._job.stream or self._ended_well < self._job.choices:
             return
         write = partial(self._writer.document, self._buffers, self._tally.completion_usage())
-        if sum(buffer.pieces for buffer in self._buffers) <= INLINE_PIECES:
-            self._document = write()
-        else:
-            self._document = await self._threads.run(self._grant.organization_id, write)
+        pieces = sum(buffer.pieces for buffer in self._buffers)
+        self._document = await write_document(self._threads, self._grant.organization_id, write, pieces)
 
     async def _settle(self, status: Status) -> None:
         self._delivery.end()

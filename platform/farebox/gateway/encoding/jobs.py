@@ -44,6 +44,7 @@ from farebox.gateway.models.errors import RequestError
 _encode = msgspec.json.Encoder().encode
 
 
+Found = Embeddings | Ranking | Classifications | TokenLabels
 # Of a result and the request's id makes the document that is sent.
 Write = Callable[[Any, str], bytes]
 Prepared = tuple[EncoderRequest[Any], Write]
@@ -80,6 +81,19 @@ def make_encoding_job(asked: EncodingRequest, model: ServedModel) -> EncodingJob
     """Check and tokenise; blocks. Raises InvalidParameter for what does not fit the model."""
     request, write = _prepare(model.encoder, asked)
     return EncodingJob(model, request, write)
+
+
+def pieces_of(found: Found) -> int:
+    """How many numbers, labels or documents there are to write."""
+    match found:
+        case Embeddings():
+            return found.vectors.size
+        case Ranking():
+            return len(found.documents)
+        case Classifications():
+            return sum(map(len, found.labels))
+        case TokenLabels():
+            return sum(map(len, found.entities))
 
 
 def _prepare(backend: EncoderBackend, asked: EncodingRequest) -> Prepared:

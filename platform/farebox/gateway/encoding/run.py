@@ -4,12 +4,12 @@ import asyncio
 from functools import partial
 from typing import Any
 
-from farebox.gateway.encoding.jobs import EncodingJob
+from farebox.gateway.encoding.jobs import EncodingJob, pieces_of
 from farebox.gateway.errors import GenerationFailed, ShuttingDown
 from farebox.gateway.gate.fair_threads import FairThreads
 from farebox.gateway.models.encoder import EncoderUsage
 from farebox.gateway.models.errors import ClosedError, ComputeError
-from farebox.gateway.responder import Responder
+from farebox.gateway.responder import Responder, write_document
 from farebox.gateway.telemetry import record
 from farebox.gateway.transport.wire import Wire
 from farebox.metering.admission import Grant
@@ -34,16 +34,7 @@ class EncodingRun:
 
     async def execute(self) -> None:
         """Compute, settle, answer."""
-        self._wire.watch(self.leave)
-        try:
-            with self._job.model.in_use():
-                body = await self._compute_and_settle()
-            if body is not None:
-                await self._responder.send(body)
-        except Exception as error:
-            await self._responder.report(error)
-        finally:
-            self._wire.watch(None)
+        await self._responder.see_through(self._answer, self.leave)
 
     def leave(self) -> None:
         """The client has left: what it asked for is taken out before the next step."""
@@ -57,6 +48,12 @@ class EncodingRun:
         if self._computing is not None:
             self._computing.cancel()
 
+    async def _answer(self) -> None:
+        with self._job.model.in_use():
+            body = await self._compute_and_settle()
+        if body is not None:
+            await self._responder.send(body)
+
     async def _compute_and_settle(self) -> bytes | None:
         """The answer; None when nobody is there to take it."""
         status: Status = "failed"
@@ -68,7 +65,8 @@ class EncodingRun:
                 usage = found.usage
                 # Before it is billed: an answer that cannot be written must not be.
                 write = partial(self._job.write, found, self._grant.request_id.hex)
-                body = await self._writers.run(self._grant.organization_id, write)
+                tenant = self._grant.organization_id
+                body = await write_document(self._writers, tenant, write, pieces_of(found))
             status = "cancelled" if body is None or self._wire.gone else "completed"
         finally:
             await self._settle(status, usage)

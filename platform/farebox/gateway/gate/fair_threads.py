@@ -1,14 +1,19 @@
 """Threads that tenants share: for work of theirs that would hold up the event loop."""
 
 import asyncio
+import heapq
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 from typing import Any, TypeVar
 from uuid import UUID
 
 R = TypeVar("R")
+
+# Of so many tenants it is known for long what they had lately: of those who had most.
+KEPT = 1_024
 
 
 class FairThreads:
@@ -19,14 +24,23 @@ class FairThreads:
     it, and who floods the queue waits behind whoever does not.
     """
 
-    def __init__(self, name: str, threads: int = 2) -> None:
+    def __init__(
+        self, name: str, threads: int = 2, *, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        """`clock` tells the seconds that work takes."""
         self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=name)
+        self._clock = clock
         self._idle = threads
         self._waiting: dict[UUID, deque[tuple[asyncio.Future[Any], Callable[[], Any]]]] = {}
         self._busy: set[UUID] = set()
         # In virtual time: when a tenant's next piece starts, and when the last one that was begun did.
         self._starts: dict[UUID, float] = {}
         self._now = 0.0
+
+    @property
+    def remembered(self) -> int:
+        """Of how many tenants it is known what they had lately: at most twice KEPT."""
+        return len(self._starts)
 
     async def run(self, tenant: UUID, work: Callable[[], R]) -> R:
         """The result of `work`, called in a thread. A caller that is cancelled while it waits is skipped."""
@@ -51,7 +65,7 @@ class FairThreads:
         self._now = self._start_of(tenant)
         self._idle -= 1
         self._busy.add(tenant)
-        running = asyncio.get_running_loop().run_in_executor(self._executor, _timed, work)
+        running = asyncio.get_running_loop().run_in_executor(self._executor, _timed, work, self._clock)
         running.add_done_callback(lambda done: self._end(tenant, future, done))
 
     def _end(self, tenant: UUID, future: asyncio.Future[Any], done: "asyncio.Future[_Outcome]") -> None:
@@ -62,8 +76,7 @@ class FairThreads:
             return
         result, error, seconds = done.result()
         self._starts[tenant] = self._start_of(tenant) + seconds
-        if not (self._waiting or self._busy):
-            self._starts.clear()
+        self._forget()
         if not future.done():
             if error is None:
                 future.set_result(result)
@@ -71,14 +84,20 @@ class FairThreads:
                 future.set_exception(error)
         self._begin()
 
+    def _forget(self) -> None:
+        if not (self._waiting or self._busy):
+            self._starts.clear()
+        elif len(self._starts) > 2 * KEPT:
+            self._starts = dict(heapq.nlargest(KEPT, self._starts.items(), key=itemgetter(1)))
+
 
 _Outcome = tuple[Any, BaseException | None, float]
 
 
-def _timed(work: Callable[[], Any]) -> _Outcome:
-    begun = time.perf_counter()
+def _timed(work: Callable[[], Any], clock: Callable[[], float]) -> _Outcome:
+    begun = clock()
     try:
         result, error = work(), None
     except BaseException as caught:
         result, error = None, caught
-    return result, error, time.perf_counter() - begun
+    return result, error, clock() - begun

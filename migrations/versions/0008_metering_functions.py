@@ -1,4 +1,4 @@
-"""Admission, settlement, amendments, credits, checkpoints and sweeping, as they were when this migration was written.
+"""Admission, settlement, amendments, credits, checkpoints and sweeping, as this migration found them.
 
 The text in `sql/0008` stays as it is. What the functions are today is to be read in
 `farebox/metering/sql`: whoever changes one writes a migration with a frozen copy of its own.

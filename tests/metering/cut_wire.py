@@ -20,7 +20,7 @@ class CutWire:
 
     `lose_answers` is how many of the next settlements and sweeps that commit the replica shall hear
     nothing of: their connection breaks instead. While `away`, no connection is taken; while not
-    `listening`, nothing that is asked goes on to Postgres.
+    `listening`, nothing that is asked goes on to Postgres, and `held_up` tells that a settlement waits.
     """
 
     def __init__(self, database_url: str) -> None:
@@ -33,6 +33,7 @@ class CutWire:
         self.away = False
         self.listening = asyncio.Event()
         self.listening.set()
+        self.held_up = asyncio.Event()
         self._open: set[asyncio.StreamWriter] = set()
         self._above: set[asyncio.StreamWriter] = set()
 
@@ -83,6 +84,8 @@ class CutWire:
         while data := await reader.read(65_536):
             if SETTLING.search(data):  # a connection prepares a statement once and only names it later
                 settles.set()
+            if settles.is_set() and not self.listening.is_set():
+                self.held_up.set()
             await self.listening.wait()
             writer.write(data)
         raise ConnectionResetError

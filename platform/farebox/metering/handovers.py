@@ -59,11 +59,14 @@ class Handovers:
         """It is being settled, and on its way from then on."""
         self._on_their_way.add(request_id)
 
-    def end(self, request_id: UUID, *, reached: bool) -> None:
-        """It has left for its client, or nobody was there to take it."""
-        self._on_their_way.discard(request_id)
+    def end(self, request_id: UUID, *, reached: bool) -> bool:
+        """It has left for its client, or nobody was there to take it. Whether it will be credited."""
+        if request_id not in self._on_their_way:
+            return False
+        self._on_their_way.remove(request_id)
         if reached:
             self._over.add(request_id)
+        return not reached
 
     async def record(self) -> None:
         """Tell Postgres. Raises Unavailable."""

@@ -136,9 +136,12 @@ class Meter:
         # Shielded: the lease must be renewed until the settlement is through, cancelled caller or not.
         return await asyncio.shield(self._submit(grant, make_posting(grant, settlement)))
 
-    def hand_over(self, grant: Grant, *, reached: bool) -> None:
-        """Note that a whole answer has left for its client, or that nobody was there to take it."""
-        self._handovers.end(grant.request_id, reached=reached)
+    def hand_over(self, grant: Grant, *, reached: bool) -> bool:
+        """Note that a whole answer has left for its client, or that nobody was there to take it.
+
+        Whether its bill will be credited: not if it was none that was to be handed over.
+        """
+        return self._handovers.end(grant.request_id, reached=reached)
 
     async def drain(self) -> None:
         """Wait until what is queued has been answered: admissions, then settlements."""

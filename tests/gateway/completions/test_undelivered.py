@@ -5,20 +5,28 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 
 import asyncpg
 import httpx
 import pytest
+from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from farebox.billing.models import ModelOffer
 from farebox.core.database import Database
+from farebox.core.ids import external
 from farebox.gateway.models.generation import Chunk, Generation, GenerationRequest
 from farebox.gateway.models.local import LocalBackend
+from farebox.metering.meter import Meter
 from farebox_engine.config import EngineConfig
 from farebox_engine.engine import Engine
 from tests.gateway.completions.test_departures import FREED_STEPS, LONG, running, steps
 from tests.gateway.servers import RunningServer, ServerThread, make_settings
+from tests.metering.cut_wire import CutWire
 from tests.metering.factories import read_books
+from tests.metering.outages import expire_handover
 from tests.tenants.factories import Tenant
 from tests.waiting import WAIT_SECONDS, until
 
@@ -130,6 +138,84 @@ async def test_who_left_while_being_admitted_costs_no_work_and_no_money(
     assert not (await read_books(database, tenant.organization_id)).events
     after = served.generator.stats()
     assert (after.prompt_tokens, after.completion_tokens) == (before.prompt_tokens, before.completion_tokens)
+
+
+@pytest.fixture
+async def sweeper(database_url: str, tmp_path: Path) -> AsyncIterator[Meter]:
+    """Of a replica that has stood for long enough."""
+    meter = await Meter.open(
+        make_settings(tmp_path), database_url, tmp_path, turn_seconds=None, sweep_grace=timedelta()
+    )
+    yield meter
+    await meter.close()
+
+
+@pytest.fixture
+async def wire(database_url: str) -> AsyncIterator[CutWire]:
+    async with CutWire(database_url) as wire:
+        yield wire
+
+
+@pytest.fixture
+async def wired_server(
+    wire: CutWire, offered: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[RunningServer]:
+    """One whose way to Postgres can be held up."""
+    thread = ServerThread(make_settings(tmp_path_factory.mktemp("wired")), wire.url)
+    yield await asyncio.to_thread(thread.start)
+    await asyncio.to_thread(thread.stop)
+
+
+async def test_who_leaves_while_a_whole_answer_is_settled_gets_the_bill_back(
+    wire: CutWire,
+    wired_server: RunningServer,
+    database: Database,
+    tenant: Tenant,
+    tenant_authorization: bytes,
+    sweeper: Meter,
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", wired_server.port)
+    writer.write(posting("/v1/chat/completions", tenant_authorization, SHORT))
+    async with asyncio.timeout(WAIT_SECONDS):
+        await read_answers(reader, 1)  # from now on the way of settlements stands
+    with capture_logs() as logs:
+        writer.write(posting("/v1/chat/completions", tenant_authorization, SHORT))
+        await until(lambda: running(wired_server) == 1)
+        wire.listening.clear()
+        async with asyncio.timeout(WAIT_SECONDS):
+            await wire.held_up.wait()
+        writer.close()
+        await writer.wait_closed()
+        await until(lambda: not wired_server.connections)
+        wire.listening.set()
+        await until(lambda: any(line.get("outcome") == "undelivered" for line in logs))
+    (line,) = [line for line in logs if line.get("outcome") == "undelivered"]
+    assert (line["event"], line["amount"], line["output_tokens"]) == ("request.completed", 0, 0)
+    for event in (await read_books(database, tenant.organization_id)).events:
+        assert (event.status, event.output_tokens) == ("completed", 40)
+        if external("req", event.request_id) == line["request_id"]:
+            await expire_handover(database, event.request_id)
+    await sweeper.sweep()
+    (credit,) = (await read_books(database, tenant.organization_id)).amendments
+    assert (credit.status, external("req", credit.request_id)) == ("undelivered", line["request_id"])
+
+
+async def test_an_answer_that_left_is_confirmed(
+    server: RunningServer, http: httpx.AsyncClient, database: Database, tenant: Tenant
+) -> None:
+    asked = [
+        ("chat/completions", SHORT),
+        ("completions", {"model": "tiny", "prompt": "Hello", "max_tokens": 2}),
+    ]
+    for path, body in asked:
+        assert (await http.post(f"/v1/{path}", json=body)).status_code == 200
+    events = (await read_books(database, tenant.organization_id)).events
+    await until(lambda: len(server.gateway.runs) == 0)
+    await server.call(server.gateway.meter.turn)
+    async with database.meter_transaction() as session:
+        on_their_way = set(await session.scalars(text("SELECT request_id FROM handover")))
+    assert len(events) == 2
+    assert not on_their_way & {event.request_id for event in events}
 
 
 class Unwritable:

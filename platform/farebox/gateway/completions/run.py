@@ -14,6 +14,7 @@ from farebox.gateway.completions.writers.events import DONE
 from farebox.gateway.completions.writers.writer import Writer
 from farebox.gateway.errors import GenerationFailed, GrammarStuck, InvalidParameter, LeaseLost, ShuttingDown
 from farebox.gateway.gate.fair_threads import FairThreads
+from farebox.gateway.handover import hand_over
 from farebox.gateway.models.backend import InferenceBackend
 from farebox.gateway.models.errors import ClosedError, RequestError
 from farebox.gateway.models.generation import Chunk, FinishReason, Generation, GenerationRequest
@@ -79,9 +80,12 @@ class CompletionRun:
         self._cancel()
 
     async def _answer(self) -> None:
-        with self._job.model.in_use():
-            await self._generate_and_settle(self._job.model.generator)
-        await self._finish()
+        try:
+            with self._job.model.in_use():
+                await self._generate_and_settle(self._job.model.generator)
+            await self._finish()
+        finally:
+            hand_over(self._meter, self._grant, self._wire)
 
     async def _generate_and_settle(self, backend: InferenceBackend) -> None:
         status: Status = "failed"
@@ -198,7 +202,8 @@ class CompletionRun:
 
     async def _settle(self, status: Status) -> None:
         self._delivery.end()
-        settlement = self._tally.settlement(status, self._delivery.tokens)
+        whole = status == "completed" and not self._job.stream
+        settlement = self._tally.settlement(status, self._delivery.tokens, to_be_handed_over=whole)
         settled = await self._meter.settle(self._grant, settlement)
         record(self._wire.exchange, self._job.model.id, self._job.choices, self._grant, settlement, settled)
 

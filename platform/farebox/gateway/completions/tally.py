@@ -88,7 +88,9 @@ class Tally:
             ),
         )
 
-    def settlement(self, status: Status, delivered_tokens: int) -> Settlement:
+    def settlement(
+        self, status: Status, delivered_tokens: int, *, to_be_handed_over: bool = False
+    ) -> Settlement:
         """What to settle. Unless completed, of the output only what was delivered is billed.
 
         Times are the slowest choice's; device time is the sum over all.
@@ -105,6 +107,7 @@ class Tally:
             decode_seconds=max([u.decode_seconds for u in usages], default=None),
             first_token_seconds=min(first, default=None),
             device_seconds=sum([u.device_seconds for u in usages]) if usages else None,
+            to_be_handed_over=to_be_handed_over,
         )
 
 

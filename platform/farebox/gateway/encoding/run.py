@@ -7,6 +7,7 @@ from typing import Any
 from farebox.gateway.encoding.jobs import EncodingJob, pieces_of
 from farebox.gateway.errors import GenerationFailed, ShuttingDown
 from farebox.gateway.gate.fair_threads import FairThreads
+from farebox.gateway.handover import hand_over
 from farebox.gateway.models.encoder import EncoderUsage
 from farebox.gateway.models.errors import ClosedError, ComputeError
 from farebox.gateway.responder import Responder, write_document
@@ -49,10 +50,13 @@ class EncodingRun:
             self._computing.cancel()
 
     async def _answer(self) -> None:
-        with self._job.model.in_use():
-            body = await self._compute_and_settle()
-        if body is not None:
-            await self._responder.send(body)
+        try:
+            with self._job.model.in_use():
+                body = await self._compute_and_settle()
+            if body is not None:
+                await self._responder.send(body)
+        finally:
+            hand_over(self._meter, self._grant, self._wire)
 
     async def _compute_and_settle(self) -> bytes | None:
         """The answer; None when nobody is there to take it."""
@@ -99,6 +103,7 @@ class EncodingRun:
             queue_seconds=usage.queue_seconds if usage else None,
             prefill_seconds=usage.compute_seconds if usage else None,
             device_seconds=usage.device_seconds if usage else None,
+            to_be_handed_over=status == "completed",
         )
         settled = await self._meter.settle(self._grant, settlement)
         record(self._wire.exchange, self._job.model.id, 1, self._grant, settlement, settled)

@@ -73,6 +73,40 @@ async def test_a_short_password_is_said_on_the_form(visitor: FormBrowser) -> Non
     assert 'value="Ada"' in answer.text
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("name", "x" * 101, "Write a name of 1 to 100 characters"),
+        ("organization", "x" * 1001, "Write at most 1,000 characters."),
+        ("email", "ada", "This is not an e-mail address."),
+        ("password", "short", "12 to 128 characters"),
+        ("password", "x" * 1001, "Write at most 1,000 characters."),
+    ],
+)
+async def test_a_fault_is_said_at_its_field_and_all_but_the_password_stays(
+    visitor: FormBrowser, name: str, text: str, said: str
+) -> None:
+    typed = {"name": "Ada", "organization": "Acme", "email": an_email(), "password": PASSWORD} | {name: text}
+    answer = await visitor.submit("/sign-up", "/sign-up", **typed)
+    assert answer.status_code == 400
+    assert said in answer.text.split(f'id="{name}"')[1].split("</p>")[0]
+    kept = dict(Forms(answer.text).found)["/sign-up"]
+    assert kept.items() >= (typed | {"password": ""}).items()
+
+
+@pytest.mark.parametrize("path", ["/reset", "/verify"])
+async def test_a_password_that_is_too_long_leaves_the_link_in_its_form(
+    visitor: FormBrowser, database: Database, path: str
+) -> None:
+    email = an_email()
+    await sign_up(visitor, email)
+    token = await mailed_token(database, email, "reset" if path == "/reset" else "verify")
+    answer = await visitor.submit(f"{path}?token={token}", path, password="x" * 1001)
+    assert answer.status_code == 400
+    assert "Write at most 1,000 characters." in answer.text.split('id="password"')[1].split("</p>")[0]
+    assert dict(Forms(answer.text).found)[path]["token"] == token
+
+
 async def test_whoever_is_not_signed_in_is_led_to_the_sign_in_and_back(visitor: FormBrowser) -> None:
     email = an_email()
     await sign_up(visitor, email)

@@ -5,7 +5,7 @@ import re
 from farebox.core.database import Database
 from farebox.core.ids import external
 from farebox.tenants.organizations import archive_project, create_project
-from tests.dashboard.browsers import Member, text_of
+from tests.dashboard.browsers import Forms, Member, text_of
 
 TOKEN = re.compile(r'id="new-key">(fb_live_[\w.-]+)<')
 
@@ -49,10 +49,15 @@ async def test_bad_fields_are_said_on_the_page(owner: Member) -> None:
         answer = await owner.browser.submit("/keys", "/keys", **({"name": "ok", "project": project} | fields))
         assert answer.status_code == 400, fields
         assert 'role="alert"' in answer.text
-    for fields in ({"days": "0"}, {"days": "99999"}, {"days": "soon"}):
+        assert "`" not in answer.text
+    for fields in ({"days": "0"}, {"days": "99999"}, {"days": "soon"}, {"name": "x" * 1001}):
         answer = await owner.browser.submit("/keys", "/keys", **({"name": "ok"} | fields))
         assert answer.status_code == 400, fields
-        assert "Days:" in text_of(answer.text)
+        name = next(iter(fields))
+        beside = answer.text.split(f'id="{name}"')[1].split("</p>")[0]
+        assert 'role="alert"' in beside
+        assert f'aria-invalid="true" aria-describedby="fault-{name}"' in beside
+        assert dict(Forms(answer.text).found)["/keys"]["name"] == fields.get("name", "ok")
 
 
 async def test_last_use_is_shown(owner: Member) -> None:

@@ -21,7 +21,7 @@ from farebox.limits.models import MeterScope
 from farebox.limits.service import get_limits
 from farebox.tenants.models import Membership, Organization
 from farebox.tenants.organizations import create_project
-from tests.dashboard.browsers import FormBrowser, Markup, Member, text_of
+from tests.dashboard.browsers import FormBrowser, Forms, Markup, Member, text_of
 from tests.gateway.servers import RunningServer
 from tests.tenants.factories import make_tenant
 from tests.usage.usage_history import add_usage
@@ -195,10 +195,8 @@ async def test_limits_are_set_and_shown(owner: Member) -> None:
     assert "Saved." in answer.text
     assert "of a cap of $12.50" in text_of((await browser.get("/overview")).text)
     await browser.submit("/limits", f"/limits/{project}", tokens_per_minute="5000")
-    assert (
-        'name="tokens_per_minute" inputmode="numeric" autocomplete="off" value="5000"'
-        in (await browser.get("/limits")).text
-    )
+    forms = dict(Forms((await browser.get("/limits")).text).found)
+    assert forms[f"/limits/{project}"]["tokens_per_minute"] == "5000"
     answer = await browser.submit(f"/limits/{key}", f"/limits/{key}", requests_per_minute="7")
     assert 'value="7"' in answer.text
     answer = await browser.submit("/limits", f"/limits/{organization}", monthly_cap="")
@@ -215,13 +213,17 @@ async def test_a_bad_limit_is_said_on_the_page(owner: Member, typed: str) -> Non
     assert 'role="alert">Write an amount like 25.00' in beside
 
 
-async def test_every_fault_is_said_at_its_field_and_what_was_typed_stays(owner: Member) -> None:
+async def test_every_fault_is_said_at_its_field_and_what_was_typed_stays(
+    owner: Member, site: RunningServer
+) -> None:
+    settings: Settings = site.app.state.settings
     organization = external("org", owner.tenant.organization_id)
     typed = {"monthly_cap": "1e3", "requests_per_minute": "1,000", "concurrent_requests": "12"}
     answer = await owner.browser.submit("/limits", f"/limits/{organization}", **typed)
     assert answer.status_code == 400
     assert answer.text.count('class="fault"') == 2
-    assert answer.text.count("Write a whole number from 0 to 2,000,000,000 in digits alone") == 1
+    most = settings.max_requests_per_minute
+    assert answer.text.count(f"Write a whole number from 0 to {most:,} in digits alone") == 1
     for text in typed.values():
         assert f'value="{text}"' in answer.text
     assert "expected" not in answer.text.lower()
@@ -300,6 +302,40 @@ async def test_nobody_lifts_their_own_limits_above_the_operators(owner: Member, 
         assert f'value="{most}"' in answer.text
 
 
+async def test_a_limit_above_the_operators_is_told_at_its_field_and_nothing_typed_is_lost(
+    owner: Member, site: RunningServer
+) -> None:
+    settings: Settings = site.app.state.settings
+    project = external("proj", owner.tenant.project_id)
+    typed = {
+        "monthly_cap": "12.50",
+        "requests_per_minute": str(settings.max_requests_per_minute + 1),
+        "tokens_per_minute": "7",
+        "concurrent_requests": str(settings.max_concurrent_requests + 1),
+    }
+    answer = await owner.browser.submit("/limits", f"/limits/{project}", **typed)
+    assert answer.status_code == 400
+    assert answer.text.count('class="fault"') == 2
+    for name in ("requests_per_minute", "concurrent_requests"):
+        most: int = getattr(settings, f"max_{name}")
+        beside = answer.text.split(f'id="{name}-{project}"')[1].split("</p>")[0]
+        assert f"Write a whole number from 0 to {most:,} in digits alone" in beside
+        assert name not in text_of(beside.partition(">")[2])
+    assert dict(Forms(answer.text).found)[f"/limits/{project}"].items() >= typed.items()
+    saved = dict(Forms((await owner.browser.get("/limits")).text).found)
+    assert set(typed.values()).isdisjoint(saved[f"/limits/{project}"].values()), "nothing was saved"
+
+
+@pytest.mark.parametrize(("name", "said"), [("x" * 101, "Write a name of"), ("x" * 1001, "1,000 characters")])
+async def test_a_projects_bad_name_is_told_at_its_field_and_stays(
+    owner: Member, name: str, said: str
+) -> None:
+    answer = await owner.browser.submit("/limits", "/projects", name=name)
+    assert answer.status_code == 400
+    assert said in answer.text.split('id="project-name"')[1].split("</p>")[0]
+    assert dict(Forms(answer.text).found)["/projects"]["name"] == name
+
+
 async def test_there_is_an_end_to_projects_and_keys(
     owner: Member, database: Database, site: RunningServer
 ) -> None:
@@ -312,6 +348,7 @@ async def test_there_is_an_end_to_projects_and_keys(
     answer = await owner.browser.submit("/limits", "/projects", name="one more")
     assert answer.status_code == 409
     assert f"{settings.max_projects} projects" in answer.text
+    assert dict(Forms(answer.text).found)["/projects"]["name"] == "one more"
 
 
 async def test_a_member_may_look_but_not_change_limits(owner: Member, database: Database) -> None:

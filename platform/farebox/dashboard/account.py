@@ -18,7 +18,8 @@ from farebox.auth.passwords import PasswordHasher
 from farebox.core.database import Database
 from farebox.core.errors import FareboxError
 from farebox.core.settings import Settings
-from farebox.dashboard.forms import EmailForm, LinkForm, SignInForm, SignUpForm, read_form
+from farebox.dashboard.filled_form import EMPTY, FilledForm, refused
+from farebox.dashboard.forms import EmailForm, LinkForm, SignInForm, SignUpForm, fill_in, read_typed
 from farebox.dashboard.pages import page, redirect
 from farebox.dashboard.pre_session import PreSession, provide_pre_session
 
@@ -28,13 +29,10 @@ LinkToken = Annotated[str, QueryParameter(max_length=200)]
 _CHECK_MAIL = "Check your mail: we have sent you a message with what to do next."
 
 
-def _form_page(
-    name: str, pre_session: PreSession, *, error: FareboxError | None = None, **values: Any
-) -> Response[Any]:
-    status = error.status if error else 200
-    values |= {"person": pre_session, "error": error.message if error else None}
-    response = pre_session.remember(page(f"account/{name}.html", status=status, **values))
-    response.headers.update(error.headers if error else {})
+def _form_page(name: str, pre_session: PreSession, form: FilledForm = EMPTY, **values: Any) -> Response[Any]:
+    drawn = page(f"account/{name}.html", status=form.status, person=pre_session, form=form, **values)
+    response = pre_session.remember(drawn)
+    response.headers.update(form.headers)
     return response
 
 
@@ -45,8 +43,8 @@ async def _link_page(
     try:
         await service.check_link(database, token, purpose)
     except InvalidLink as error:
-        return _form_page("dead_link", pre_session, error=error, purpose=purpose)
-    return _form_page(purpose, pre_session, token=token)
+        return _form_page("dead_link", pre_session, refused({}, error, LinkForm), purpose=purpose)
+    return _form_page(purpose, pre_session, FilledForm(typed={"token": token}))
 
 
 def _welcome(settings: Settings, opened: NewSession, path: str = "/overview") -> Redirect:
@@ -59,9 +57,7 @@ def _welcome(settings: Settings, opened: NewSession, path: str = "/overview") ->
 async def sign_up_page(
     pre_session: NamedDependency[PreSession], settings: NamedDependency[Settings]
 ) -> Response[Any]:
-    return _form_page(
-        "sign_up", pre_session, form=SignUpForm("", "", "", ""), closed=settings.sign_up == "closed"
-    )
+    return _form_page("sign_up", pre_session, closed=settings.sign_up == "closed")
 
 
 @post("/sign-up")
@@ -72,13 +68,15 @@ async def sign_up(
     passwords: Passwords,
     settings: NamedDependency[Settings],
 ) -> Response[Any]:
-    form = await read_form(request, SignUpForm)
+    typed = await read_typed(request)
     try:
+        form = fill_in(typed, SignUpForm)
         await service.sign_up(
             database, passwords, settings, **msgspec.structs.asdict(form), address=pre_session.address
         )
     except FareboxError as error:
-        return _form_page("sign_up", pre_session, error=error, form=form, closed=settings.sign_up == "closed")
+        filled = refused(typed, error, SignUpForm)
+        return _form_page("sign_up", pre_session, filled, closed=settings.sign_up == "closed")
     return _form_page(
         "notice", pre_session, heading="Almost there", message=_CHECK_MAIL, link=not settings.smtp_url
     )
@@ -90,7 +88,7 @@ async def sign_in_page(
     next: FromQuery[str] = "",  # noqa: A002
     ended: FromQuery[bool] = False,
 ) -> Response[Any]:
-    return _form_page("sign_in", pre_session, form=SignInForm("", "", next), ended=ended)
+    return _form_page("sign_in", pre_session, FilledForm(typed={"next": next}), ended=ended)
 
 
 @post("/sign-in")
@@ -101,16 +99,21 @@ async def sign_in(
     passwords: Passwords,
     settings: NamedDependency[Settings],
 ) -> Response[Any]:
-    form = await read_form(request, SignInForm)
-    fields: dict[str, Any] = {"email": form.email, "password": form.password, "address": pre_session.address}
-    fields |= {
-        "device": device_token(request, settings),
-        "replaces": session_token(request, settings),
-    }
+    typed = await read_typed(request)
     try:
-        opened = await service.sign_in(database, passwords, settings, **fields)
+        form = fill_in(typed, SignInForm)
+        opened = await service.sign_in(
+            database,
+            passwords,
+            settings,
+            email=form.email,
+            password=form.password,
+            address=pre_session.address,
+            device=device_token(request, settings),
+            replaces=session_token(request, settings),
+        )
     except FareboxError as error:
-        return _form_page("sign_in", pre_session, error=error, form=form, ended=False)
+        return _form_page("sign_in", pre_session, refused(typed, error, SignInForm), ended=False)
     return _welcome(settings, opened, _own_path(form.next))
 
 
@@ -129,7 +132,7 @@ async def sign_out(
 
 @get("/forgot")
 async def forgot_page(pre_session: NamedDependency[PreSession]) -> Response[Any]:
-    return _form_page("forgot", pre_session, form=EmailForm(""))
+    return _form_page("forgot", pre_session)
 
 
 @post("/forgot")
@@ -139,11 +142,12 @@ async def forgot(
     database: NamedDependency[Database],
     settings: NamedDependency[Settings],
 ) -> Response[Any]:
-    form = await read_form(request, EmailForm)
+    typed = await read_typed(request)
     try:
+        form = fill_in(typed, EmailForm)
         await service.request_password_reset(database, email=form.email, address=pre_session.address)
     except FareboxError as error:
-        return _form_page("forgot", pre_session, error=error, form=form)
+        return _form_page("forgot", pre_session, refused(typed, error, EmailForm))
     return _form_page(
         "notice", pre_session, heading="Check your mail", message=_CHECK_MAIL, link=not settings.smtp_url
     )
@@ -164,11 +168,12 @@ async def reset(
     passwords: Passwords,
     settings: NamedDependency[Settings],
 ) -> Response[Any]:
-    form = await read_form(request, LinkForm)
+    typed = await read_typed(request)
     try:
+        form = fill_in(typed, LinkForm)
         device = await service.reset_password(database, passwords, token=form.token, password=form.password)
     except FareboxError as error:
-        return _form_page("reset", pre_session, error=error, token=form.token)
+        return _form_page("reset", pre_session, refused(typed, error, LinkForm))
     response = _form_page(
         "notice", pre_session, heading="Done", message="Your password is changed.", link=False
     )
@@ -191,14 +196,19 @@ async def verify(
     passwords: Passwords,
     settings: NamedDependency[Settings],
 ) -> Response[Any]:
-    form = await read_form(request, LinkForm)
-    fields: dict[str, Any] = {"token": form.token, "password": form.password, "address": pre_session.address}
+    typed = await read_typed(request)
     try:
+        form = fill_in(typed, LinkForm)
         opened = await service.verify_email(
-            database, passwords, **fields, replaces=session_token(request, settings)
+            database,
+            passwords,
+            token=form.token,
+            password=form.password,
+            address=pre_session.address,
+            replaces=session_token(request, settings),
         )
     except FareboxError as error:
-        return _form_page("verify", pre_session, error=error, token=form.token)
+        return _form_page("verify", pre_session, refused(typed, error, LinkForm))
     return _welcome(settings, opened)
 
 

@@ -15,16 +15,15 @@ from farebox.auth.dependencies import SignedIn
 from farebox.billing.service import active_models
 from farebox.core.clock import utc_now
 from farebox.core.database import Database
-from farebox.core.errors import BadRequest, Conflict, FareboxError
+from farebox.core.errors import BadRequest, Conflict
 from farebox.core.ids import internal
 from farebox.core.settings import Settings
-from farebox.dashboard.forms import KeyForm, read_form
+from farebox.dashboard.filled_form import EMPTY, FilledForm, refused
+from farebox.dashboard.forms import KeyForm, fill_in, read_typed
 from farebox.dashboard.frame import load_frame, require_administrator
 from farebox.dashboard.pages import long_page, redirect
 from farebox.keys.service import MintedKey, create_key, find_key, list_keys, revoke_key
 from farebox.keys.tokens import Keyring
-
-FORM = KeyForm(name="", project="")
 
 
 @get("/keys")
@@ -47,14 +46,16 @@ async def make_key(
     settings: NamedDependency[Settings],
     keyring: NamedDependency[Keyring],
 ) -> Response[str]:
-    form = await read_form(request, KeyForm)
+    typed = await read_typed(request)
     owner: dict[str, Any] = {"organization_id": signed_in.organization_id, "user_id": signed_in.user_id}
     try:
+        form = fill_in(typed, KeyForm)
         async with database.transaction(**owner) as session:
             made = await _make(session, keyring, signed_in, form, settings.max_keys)
     except (BadRequest, Conflict) as error:
+        filled = refused(typed, error, KeyForm)
         async with database.transaction(**owner) as session:
-            return await render_keys(session, signed_in, settings, form=form, error=error)
+            return await render_keys(session, signed_in, settings, form=filled)
     async with database.transaction(**owner) as session:
         return await render_keys(session, signed_in, settings, made=made)
 
@@ -82,9 +83,8 @@ async def render_keys(
     person: SignedIn,
     settings: Settings,
     *,
-    form: KeyForm = FORM,
+    form: FilledForm = EMPTY,
     made: MintedKey | None = None,
-    error: FareboxError | None = None,
 ) -> Response[str]:
     """The page of keys, once with the token of the one just made."""
     frame = await load_frame(session, person, settings)
@@ -93,7 +93,7 @@ async def render_keys(
     now = utc_now()
     return await long_page(
         "keys.html",
-        status=error.status if error else 200,
+        status=form.status,
         frame=frame,
         live=[each for each in keys if each.revoked_at is None and each.expires_at > now],
         ended=[each for each in keys if each.revoked_at is not None or each.expires_at <= now],
@@ -101,7 +101,6 @@ async def render_keys(
         example_model=models[0].id if models else "MODEL",
         form=form,
         made=made,
-        error=error.message if error else None,
     )
 
 

@@ -10,11 +10,12 @@ from litestar.enums import RequestEncodingType
 
 from farebox.core.errors import BadRequest, UnsupportedMediaType
 from farebox.core.money import read_plain
+from farebox.limits.service import MAX_LIMIT, Ceilings, is_whole_cents
 
 _MAX_FIELDS = 50
 
 Line = Annotated[str, msgspec.Meta(max_length=1000)]
-Whole = Annotated[int, msgspec.Meta(ge=0, le=2_000_000_000)]
+Whole = Annotated[int, msgspec.Meta(ge=0, le=MAX_LIMIT)]
 Form = TypeVar("Form", bound=msgspec.Struct)
 
 
@@ -62,42 +63,53 @@ class LimitsForm(msgspec.Struct, frozen=True, kw_only=True):
     concurrent_requests: Whole | None = None
 
 
-# What a field takes, for people who typed something else; the others are told that they are too long.
-_WHOLE = "Write a whole number from 0 to 2,000,000,000 in digits alone, or leave the field empty."
-_ADVICE = {
-    "monthly_cap": "Write an amount like 25.00, at most 2,000,000,000.00, or leave the field empty.",
-    "requests_per_minute": _WHOLE,
-    "tokens_per_minute": _WHOLE,
-    "concurrent_requests": _WHOLE,
-    "days": "Choose a number of days from 1 to 3,650.",
-}
+Typed = Mapping[str, str]
+# What a field takes, for people who typed something else; of the others they are told that it is too long.
+Advice = Mapping[str, str]
+ADVICE: Advice = {"days": "Choose a number of days from 1 to 3,650."}
 _TOO_LONG = "Write at most 1,000 characters."
-_MAX_CAP = Decimal(2_000_000_000)
+
+
+def limits_advice(ceilings: Ceilings) -> Advice:
+    """What each limit may be: the operator's ceilings are told with it, since nobody else knows them."""
+    names = ("requests_per_minute", "tokens_per_minute", "concurrent_requests")
+    cap = f"Write an amount like 25.00, at most {MAX_LIMIT:,}.00, or leave the field empty."
+    return {"monthly_cap": cap} | {name: _whole(ceilings.most_of(name)) for name in names}
+
+
+def _whole(most: int) -> str:
+    return f"Write a whole number from 0 to {most:,} in digits alone, or leave the field empty."
 
 
 class FormError(BadRequest):
-    """What is wrong with which fields, in words for people, and what they had typed."""
+    """What is wrong with which fields, in words for people."""
 
     code = "invalid_value"
 
-    def __init__(self, faults: Mapping[str, str], typed: Mapping[str, str]) -> None:
+    def __init__(self, faults: Mapping[str, str]) -> None:
         name, advice = next(iter(faults.items()))
         super().__init__(f"{name.replace('_', ' ').capitalize()}: {advice}", param=name)
         self.faults = faults
-        self.typed = typed
 
 
-async def read_form(request: Request[Any, Any, Any], kind: type[Form]) -> Form:
-    """The form as `kind`; empty fields count as absent, unknown ones (the CSRF token) are left out.
+async def read_typed(request: Request[Any, Any, Any]) -> Typed:
+    """What was typed, by field; empty fields count as absent.
 
-    Raises FormError that names the fields, UnsupportedMediaType for what is no URL-encoded form.
+    Raises BadRequest for a form of too many fields, UnsupportedMediaType for what is no URL-encoded form.
     """
     if request.content_type[0] != RequestEncodingType.URL_ENCODED:
         raise UnsupportedMediaType("This address takes an HTML form.", code="unsupported_media_type")
     form = await request.form()
     if len(form) > _MAX_FIELDS:
         raise BadRequest("The form has too many fields.", code="invalid_request")
-    typed = {name: text for name, text in form.items() if isinstance(text, str) and text.strip()}
+    return {name: text for name, text in form.items() if isinstance(text, str) and text.strip()}
+
+
+def fill_in(typed: Typed, kind: type[Form], advice: Advice = ADVICE) -> Form:
+    """The form as `kind`; unknown fields (the CSRF token) are left out.
+
+    Raises FormError that names every field at fault.
+    """
     values: dict[str, Any] = {}
     faults: dict[str, str] = {}
     for field in msgspec.structs.fields(kind):
@@ -107,19 +119,19 @@ async def read_form(request: Request[Any, Any, Any], kind: type[Form]) -> Form:
         try:
             values[field.name] = _read(field, typed.get(field.name, ""))
         except ValueError:  # msgspec's own is one
-            faults[field.name] = _ADVICE.get(field.name, _TOO_LONG)
+            faults[field.name] = advice.get(field.name, _TOO_LONG)
     if faults:
-        raise FormError(faults, typed)
+        raise FormError(faults)
     return kind(**values)
 
 
 def _read(field: msgspec.structs.FieldInfo, text: str) -> Any:
     """Raises ValueError."""
-    if field.type is not Line and field.type != Decimal | None:
-        return msgspec.convert(text.strip(), field.type, strict=False)
     if field.type is Line:
         return msgspec.convert(text, field.type)
+    if field.type != Decimal | None:
+        return msgspec.convert(text.strip(), field.type, strict=False)
     amount = read_plain(text.strip())
-    if not 0 <= amount <= _MAX_CAP or amount != amount.quantize(Decimal("0.01")):
+    if not is_whole_cents(amount):
         raise ValueError(text)
     return amount

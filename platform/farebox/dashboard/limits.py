@@ -14,16 +14,24 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.auth.dependencies import SignedIn
 from farebox.core.database import Database
-from farebox.core.errors import BadRequest, Conflict, FareboxError, NotFound
+from farebox.core.errors import BadRequest, Conflict, NotFound
 from farebox.core.ids import external, internal
 from farebox.core.settings import Settings
-from farebox.dashboard.forms import FormError, LimitsForm, ProjectForm, read_form
+from farebox.dashboard.filled_form import EMPTY, FilledForm, refused
+from farebox.dashboard.forms import FormError, LimitsForm, ProjectForm, fill_in, limits_advice, read_typed
 from farebox.dashboard.frame import load_frame, require_administrator
 from farebox.dashboard.pages import long_page, redirect
 from farebox.keys.models import ApiKey
 from farebox.keys.service import find_key
 from farebox.limits.models import MeterScope
-from farebox.limits.service import Ceilings, LimitChange, get_limits, limits_of_projects, set_limits
+from farebox.limits.service import (
+    Ceilings,
+    InvalidLimit,
+    LimitChange,
+    get_limits,
+    limits_of_projects,
+    set_limits,
+)
 from farebox.tenants.audit import record
 from farebox.tenants.organizations import create_project
 
@@ -74,22 +82,20 @@ async def change_limits(
     settings: NamedDependency[Settings],
 ) -> Response[Any]:
     require_administrator(signed_in)
-    refusal = None
+    typed, ceilings, filled = await read_typed(request), Ceilings.of(settings), EMPTY
     try:
-        form = await read_form(request, LimitsForm)
+        form = fill_in(typed, LimitsForm, limits_advice(ceilings))
         # Committed before anything is drawn: admission waits for the row that is changed here.
         async with database.transaction(
             organization_id=signed_in.organization_id, user_id=signed_in.user_id
         ) as session:
-            await _change(session, signed_in, scope_id, form, Ceilings.of(settings))
+            await _change(session, signed_in, scope_id, form, ceilings)
     except BadRequest as error:
-        refusal = error
+        filled = refused(typed, error, LimitsForm)
     async with database.transaction(
         organization_id=signed_in.organization_id, user_id=signed_in.user_id
     ) as session:
-        return await render_limits(
-            session, signed_in, settings, error=refusal, at=scope_id, saved=refusal is None
-        )
+        return await render_limits(session, signed_in, settings, filled, at=scope_id, saved=filled is EMPTY)
 
 
 @post("/projects", status_code=303)
@@ -100,9 +106,10 @@ async def make_project(
     settings: NamedDependency[Settings],
 ) -> Response[Any]:
     require_administrator(signed_in)
-    form = await read_form(request, ProjectForm)
+    typed = await read_typed(request)
     owner: dict[str, Any] = {"organization_id": signed_in.organization_id, "user_id": signed_in.user_id}
     try:
+        form = fill_in(typed, ProjectForm)
         async with database.transaction(**owner) as session:
             made = await create_project(
                 session,
@@ -112,8 +119,9 @@ async def make_project(
                 at_most=settings.max_projects,
             )
     except (BadRequest, Conflict) as error:
+        filled = refused(typed, error, ProjectForm)
         async with database.transaction(**owner) as session:
-            return await render_limits(session, signed_in, settings, error=error, at="new-project")
+            return await render_limits(session, signed_in, settings, filled, at="new-project")
     return redirect(f"/limits#{external('proj', made.id)}")
 
 
@@ -121,8 +129,8 @@ async def render_limits(
     session: AsyncSession,
     person: SignedIn,
     settings: Settings,
+    form: FilledForm = EMPTY,
     *,
-    error: FareboxError | None = None,
     at: str = "",
     saved: bool = False,
 ) -> Response[str]:
@@ -141,7 +149,7 @@ async def render_limits(
     projects = {} if key else await limits_of_projects(session, organization_id)
     return await long_page(
         "limits.html",
-        status=error.status if error else 200,
+        status=form.status,
         frame=frame,
         organization=await limited("organization", organization_id, frame.organization),
         projects=[
@@ -153,9 +161,8 @@ async def render_limits(
         defaults=settings,
         at=at,
         saved=saved,
-        error=error.message if error else None,
-        faults=error.faults if isinstance(error, FormError) else {},
-        typed=error.typed if isinstance(error, FormError) else {},
+        form=form,
+        untouched=EMPTY,
     )
 
 
@@ -173,7 +180,11 @@ async def _change(
     values = msgspec.structs.asdict(form)
     if external_id.startswith(_PREFIXES["key"]):
         del values["monthly_cap"]
-    await set_limits(session, person.organization_id, scope_id, LimitChange(**values), ceilings)
+    try:
+        await set_limits(session, person.organization_id, scope_id, LimitChange(**values), ceilings)
+    except InvalidLimit as error:
+        advice = limits_advice(ceilings)
+        raise FormError({name: advice[name] for name in error.names}) from error
     await record(
         session,
         organization_id=person.organization_id,

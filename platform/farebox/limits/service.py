@@ -1,6 +1,8 @@
 """Reading and setting limits. Sessions come from `Database.transaction` of the organization."""
 
+from collections.abc import Mapping
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -17,7 +19,13 @@ MAX_LIMIT = 2_000_000_000
 
 
 class InvalidLimit(BadRequest):
+    """`names` are the limits that cannot be set to what was asked."""
+
     code = "invalid_limit"
+
+    def __init__(self, faults: Mapping[str, str]) -> None:
+        super().__init__(" ".join(faults.values()), param=next(iter(faults)))
+        self.names = tuple(faults)
 
 
 class Ceilings(msgspec.Struct, frozen=True):
@@ -34,6 +42,11 @@ class Ceilings(msgspec.Struct, frozen=True):
             settings.max_tokens_per_minute,
             settings.max_concurrent_requests,
         )
+
+    def most_of(self, name: str) -> int:
+        """What a limit may be set to at most."""
+        most: int = getattr(self, name)
+        return min(most, MAX_LIMIT)
 
 
 class LimitChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,8 +86,7 @@ async def set_limits(
     """Change limits; the next admission on any replica obeys. Raises NotFound, InvalidLimit."""
     scope = await get_limits(session, organization_id, scope_id)
     values = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not UNSET}
-    for name, value in values.items():
-        _check(scope, name, value, ceilings)
+    _check(scope, values, ceilings)
     if values:
         await lock_briefly(session)
         await session.execute(
@@ -86,20 +98,26 @@ async def set_limits(
     return scope
 
 
-def _check(scope: MeterScope, name: str, value: int | Decimal | None, ceilings: Ceilings) -> None:
+def _check(scope: MeterScope, values: Mapping[str, Any], ceilings: Ceilings) -> None:
+    """Raises InvalidLimit that names every limit at fault, not only the first."""
+    found = ((name, _fault(scope, name, value, ceilings)) for name, value in values.items())
+    if faults := {name: fault for name, fault in found if fault}:
+        raise InvalidLimit(faults)
+
+
+def _fault(scope: MeterScope, name: str, value: int | Decimal | None, ceilings: Ceilings) -> str | None:
     if value is None:
-        return
-    if name == "monthly_cap":
-        if scope.kind == "key":
-            raise InvalidLimit("A spend cap belongs to an organization or a project.", param=name)
-        amount = Decimal(value)
-        if (
-            not amount.is_finite()
-            or not 0 <= amount <= MAX_LIMIT
-            or amount != amount.quantize(Decimal("0.01"))
-        ):
-            raise InvalidLimit(f"`{name}` is an amount in whole cents from 0 to {MAX_LIMIT}.", param=name)
-        return
-    most = min(getattr(ceilings, name), MAX_LIMIT)
-    if not 0 <= value <= most:
-        raise InvalidLimit(f"`{name}` is a whole number from 0 to {most}.", param=name)
+        return None
+    if name != "monthly_cap":
+        most = ceilings.most_of(name)
+        return None if 0 <= value <= most else f"`{name}` is a whole number from 0 to {most}."
+    if scope.kind == "key":
+        return "A spend cap belongs to an organization or a project."
+    if not is_whole_cents(Decimal(value)):
+        return f"`{name}` is an amount in whole cents from 0 to {MAX_LIMIT}."
+    return None
+
+
+def is_whole_cents(amount: Decimal) -> bool:
+    """Whether a spend cap may be this amount."""
+    return amount.is_finite() and 0 <= amount <= MAX_LIMIT and amount == amount.quantize(Decimal("0.01"))

@@ -4,5 +4,5 @@ from typing import Annotated
 
 from msgspec import Meta
 
-ModelName = Annotated[str, Meta(min_length=1, max_length=256, examples=["demo"])]
+ModelName = Annotated[str, Meta(min_length=1, max_length=256)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]

@@ -13,19 +13,35 @@ import pytest
 from click.testing import CliRunner
 from litestar.routes import ASGIRoute, HTTPRoute
 
+from farebox.cli.offering import DEMO_MODEL
 from farebox.cli.openapi import openapi
+from farebox.core.bodies import ClientGone
 from farebox.core.errors import FareboxError
-from farebox.core.openapi.documentation import Documentation, ErrorEnvelope
+from farebox.core.openapi.documentation import REQUEST_ID, Documentation, ErrorEnvelope
 from farebox.core.strict_json import StrictDecoder
-from farebox.gateway.completions.requests import ChatCompletionRequest, refuse_unsupported
+from farebox.gateway.completions.jobs.bounds import MAX_ANSWERS, check_answers
+from farebox.gateway.completions.requests import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    refuse_unsupported,
+)
 from farebox.gateway.completions.responses import ChatCompletion, ChatCompletionChunk
+from farebox.gateway.errors import TooMuchWork
+from farebox.gateway.models.checkpoints import UnusableCheckpoint
 from farebox.keys.documentation import PublicKeySet
+from farebox.keys.errors import InsufficientScope
 from tests.gateway.operations.openapi_objects import OpenAPI
 from tests.gateway.servers import RunningServer
 
 METHODS = {method.value.lower() for method in HTTPMethod}
 INFERENCE = ("createChatCompletion", "createCompletion")
+ENCODING = ("createEmbedding", "createRerank", "createClassification")
 ERRORS_OF_INFERENCE = {"400", "401", "402", "404", "413", "415", "429", "500", "503"}
+ERRORS_OF_ALL = {"400": "malformed_request", "405": "method_not_allowed", "408": "request_timeout"} | {
+    "431": "headers_too_large"
+}
+# Nobody is there to see the first; the second is of other endpoints, the third is told to the operator.
+NOT_OF_INFERENCE = {ClientGone, InsufficientScope, UnusableCheckpoint}
 RATE_LIMITS = {
     f"x-ratelimit-{word}-{kind}"
     for word in ("limit", "remaining", "reset")
@@ -161,9 +177,9 @@ def test_every_error_has_an_example_of_its_status(operations: dict[str, Any]) ->
             content = response.get("content", {}).get("application/json", {})
             if content.get("schema") != {"$ref": "#/components/schemas/ErrorEnvelope"}:
                 continue
-            for code, example in content["examples"].items():
+            for title, example in content["examples"].items():
                 envelope = msgspec.convert(example["value"], ErrorEnvelope)
-                assert envelope.error.code == code
+                assert envelope.error.code == title.split()[0]
                 assert {"500": "server_error", "401": "authentication_error"}.get(
                     status, envelope.error.type
                 ) == envelope.error.type
@@ -180,6 +196,56 @@ def test_inference_tells_of_streams_errors_and_headers(operations: dict[str, Any
     assert responses["429"]["headers"].keys() >= {"Retry-After", *RATE_LIMITS}
     assert "Retry-After" in responses["503"]["headers"]
     assert "WWW-Authenticate" in responses["401"]["headers"]
+
+
+def test_what_is_said_before_any_route_is_asked_is_told_of_every_operation(
+    operations: dict[str, Any],
+) -> None:
+    for name, operation in operations.items():
+        for status, code in ERRORS_OF_ALL.items():
+            assert code in codes_of(operation, status), name
+        assert "Allow" in operation["responses"]["405"]["headers"], name
+
+
+def test_every_error_of_the_gateway_is_told(operations: dict[str, Any]) -> None:
+    told = {
+        (status, code)
+        for name in (*INFERENCE, *ENCODING)
+        for status in operations[name]["responses"]
+        for code in codes_of(operations[name], status)
+    }
+    rooms = ("farebox.gateway.", "farebox.metering.", "farebox.keys.", "farebox.core.strict_json")
+    raised = {
+        kind
+        for kind in subclasses(FareboxError)
+        if kind.__module__.startswith(rooms) and kind.code and kind not in NOT_OF_INFERENCE
+    }
+    assert len(raised) > 15
+    assert {kind.__name__ for kind in raised if (str(kind.status), kind.code) not in told} == set()
+
+
+@pytest.mark.parametrize("name", ENCODING)
+def test_encoders_tell_of_no_errors_that_only_writing_has(operations: dict[str, Any], name: str) -> None:
+    told = codes_of(operations[name], "400")
+    assert told.isdisjoint({"grammar_stuck", "context_length_exceeded", "unsupported_parameter"})
+    assert ("too_much_work" in told) == (name == "createRerank")
+
+
+def test_the_model_of_the_examples_is_the_one_that_comes_with_farebox(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for name in ("ChatCompletionRequest", "CompletionRequest"):
+        assert schemas[name]["properties"]["model"]["examples"] == [DEMO_MODEL]
+    assert "examples" not in schemas["EmbeddingRequest"]["properties"]["model"]
+
+
+def test_as_many_prompts_are_shown_as_are_taken(document: dict[str, Any]) -> None:
+    prompt = document["components"]["schemas"]["CompletionRequest"]["properties"]["prompt"]
+    text, ids, prompts = prompt["anyOf"]
+    assert (text["type"], ids["items"]["type"], "maxItems" in ids) == ("string", "integer", False)
+    assert prompts["maxItems"] == MAX_ANSWERS
+    check_answers(CompletionRequest(model="m", prompt=["a"] * prompts["maxItems"]))
+    with pytest.raises(TooMuchWork, match=str(MAX_ANSWERS)):
+        check_answers(CompletionRequest(model="m", prompt=["a"] * (prompts["maxItems"] + 1)))
 
 
 def test_schemas_say_what_is_enforced(document: dict[str, Any]) -> None:
@@ -251,19 +317,55 @@ async def test_refusals_are_documented(http: httpx.AsyncClient, operations: dict
         await http.post("/v1/chat/completions", json=unknown),
         await http.post("/v1/chat/completions", content=b" " * 1_000_001, headers=json_type),
         await http.post("/v1/chat/completions", content=b"{}", headers={"content-type": "text/plain"}),
+        await http.patch("/v1/chat/completions"),
     ]
-    assert [answer.status_code for answer in answers] == [400, 400, 400, 400, 401, 404, 413, 415]
-    responses = operations["createChatCompletion"]["responses"]
+    assert [answer.status_code for answer in answers] == [400, 400, 400, 400, 401, 404, 413, 415, 405]
     for answer in answers:
-        documented = responses[str(answer.status_code)]["content"]["application/json"]["examples"]
         error = answer.json()["error"]
-        assert error["code"] in documented
-        assert error["type"] == documented[error["code"]]["value"]["error"]["type"]
+        documented = example_of(operations["createChatCompletion"], answer)
+        assert error["type"] == documented["type"]
+
+
+async def test_the_examples_of_refusals_say_what_the_server_says(
+    http: httpx.AsyncClient, offered: str, operations: dict[str, Any]
+) -> None:
+    """To the word: sent what an example refuses, the server answers with the example."""
+    chat = {"model": offered, "messages": [{"role": "user", "content": "?"}]}
+    text = {"model": offered, "prompt": "A ferry"}
+    documents = {"query": "q" * 2047, "documents": ["d"] * 2048}
+    for path, name, body in (
+        ("chat/completions", "createChatCompletion", chat | {"audio": {"voice": "x"}}),
+        ("chat/completions", "createChatCompletion", chat | {"stream_options": {"include_usage": True}}),
+        ("completions", "createCompletion", text | {"suffix": "."}),
+        ("rerank", "createRerank", {"model": offered} | documents),
+    ):
+        answer = await http.post(f"/v1/{path}", json=body)
+        assert answer.status_code == 400
+        assert answer.json()["error"] | {"request_id": REQUEST_ID} == example_of(operations[name], answer)
 
 
 async def test_the_public_keys_have_the_type_that_is_documented(http: httpx.AsyncClient) -> None:
     answer = await http.get("/.well-known/jwks.json")
     assert msgspec.json.decode(answer.content, type=PublicKeySet).keys
+
+
+def codes_of(operation: dict[str, Any], status: str) -> set[str]:
+    """The codes of the errors that an operation tells of for a status."""
+    content = operation["responses"].get(status, {}).get("content", {}).get("application/json", {})
+    return {title.split()[0] for title in content.get("examples", {})}
+
+
+def example_of(operation: dict[str, Any], answer: httpx.Response) -> dict[str, Any]:
+    """The example of the error that the server answered."""
+    examples = operation["responses"][str(answer.status_code)]["content"]["application/json"]["examples"]
+    error: dict[str, Any] = examples[answer.json()["error"]["code"]]["value"]["error"]
+    return error
+
+
+def subclasses(kind: type[FareboxError]) -> Iterator[type[FareboxError]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from subclasses(each)
 
 
 def documented(server: RunningServer) -> Iterator[tuple[str, Any, Documentation]]:

@@ -5,12 +5,13 @@ objects and exact numbers, and its errors have another shape than ours. msgspec,
 the bodies, describes its types exactly, in the JSON Schema dialect that OpenAPI 3.1 adopted.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from litestar import Litestar
 
+from farebox.core.errors import FareboxError
 from farebox.core.openapi.documentation import HEADERS
 from farebox.core.openapi.endpoints import endpoints_of
 from farebox.core.openapi.operations import operation
@@ -19,7 +20,10 @@ from farebox.core.openapi.schemas import Schemas
 
 @dataclass(frozen=True, kw_only=True)
 class ApiDescription:
-    """What the document says of the API as a whole; `tags` with their descriptions, in reading order."""
+    """What the document says of the API as a whole; `tags` with their descriptions, in reading order.
+
+    `errors` are those that every operation may answer.
+    """
 
     title: str
     version: str
@@ -27,6 +31,7 @@ class ApiDescription:
     server_url: str
     tags: Mapping[str, str]
     security_schemes: Mapping[str, Mapping[str, str]]
+    errors: Sequence[FareboxError]
 
 
 def openapi_document(app: Litestar, about: ApiDescription) -> dict[str, Any]:
@@ -35,7 +40,9 @@ def openapi_document(app: Litestar, about: ApiDescription) -> dict[str, Any]:
     schemas = Schemas(endpoints)
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
-        paths.setdefault(endpoint.path, {})[endpoint.operation.method] = operation(endpoint, schemas)
+        paths.setdefault(endpoint.path, {})[endpoint.operation.method] = operation(
+            endpoint, schemas, about.errors
+        )
     return {
         "openapi": "3.1.0",
         "info": {

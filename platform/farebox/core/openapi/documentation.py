@@ -17,6 +17,12 @@ from farebox.core.strict_json import InvalidField, MalformedJson
 # Marks a Decimal that its route writes as a JSON number, with all its digits; msgspec supposes a string.
 WRITTEN_AS_NUMBER = {"x-written-as": "number"}
 
+
+def shown_as(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Marks a type whose JSON Schema is `schema`: msgspec knows no two kinds of lists side by side."""
+    return {"x-shown-as": schema}
+
+
 REQUEST_ID = "req_0199d3f04a7c7b52a6e1c4d2f8b09a31"
 
 # Every response has the first; which have the others, each reply and error says.
@@ -33,6 +39,7 @@ HEADERS = {
     "retry-after-ms": "The same in milliseconds.",
     "x-should-retry": "`true` or `false`: whether another try can help at all.",
     "WWW-Authenticate": "How to authenticate: `Bearer`.",
+    "Allow": "The methods that this address takes.",
     "Set-Cookie": "The session's cookie: HttpOnly, SameSite=Lax.",
 }
 

@@ -1,5 +1,6 @@
 """One endpoint as OpenAPI's operation object: its body, its replies, its errors."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -10,7 +11,6 @@ from farebox.core.openapi.documentation import (
     HEADERS,
     REQUEST_ID,
     Content,
-    Documentation,
     ErrorEnvelope,
     Reply,
 )
@@ -21,8 +21,8 @@ from farebox.core.openapi.schemas import Schemas
 _exact = msgspec.json.Encoder(decimal_format="number")
 
 
-def operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
-    """All that the document says of one method of one path."""
+def operation(endpoint: Endpoint, schemas: Schemas, errors: Sequence[FareboxError]) -> dict[str, Any]:
+    """All that the document says of one method of one path. `errors` are those of every operation."""
     named, documentation = endpoint.operation, endpoint.documentation
     described: dict[str, Any] = {
         "operationId": named.operation_id,
@@ -39,7 +39,7 @@ def operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
         content = Content(kind=endpoint.body, examples=documentation.request, media_type=endpoint.media_type)
         described["requestBody"] = {"required": True, "content": _content(content, schemas)}
     replies = {str(reply.status): _reply(reply, schemas) for reply in documentation.replies}
-    described["responses"] = replies | _errors(documentation, schemas)
+    described["responses"] = replies | _errors([*errors, *documentation.errors], schemas)
     return described
 
 
@@ -71,24 +71,27 @@ def _content(content: Content, schemas: Schemas) -> dict[str, Any]:
     return {content.media_type: described}
 
 
-def _errors(documentation: Documentation, schemas: Schemas) -> dict[str, Any]:
+def _errors(errors: Sequence[FareboxError], schemas: Schemas) -> dict[str, Any]:
     by_status: dict[int, list[FareboxError]] = {}
-    for error in documentation.errors:
+    for error in errors:
         by_status.setdefault(error.status, []).append(error)
     return {
-        str(status): _error(errors, schemas)
-        for status, errors in sorted(by_status.items(), key=lambda item: item[0])
+        str(status): _error(alike, schemas)
+        for status, alike in sorted(by_status.items(), key=lambda item: item[0])
     }
 
 
 def _error(errors: list[FareboxError], schemas: Schemas) -> dict[str, Any]:
-    """One response for all errors of a status, each an example under its code."""
-    examples = {str(error.code): error.envelope(REQUEST_ID) for error in errors}
+    """One response for all errors of a status, each an example under its code; of a second one, numbered."""
+    examples: dict[str, Any] = {}
+    for error in errors:
+        alike = sum(name.partition(" ")[0] == error.code for name in examples)
+        name = f"{error.code} {alike + 1}" if alike else str(error.code)
+        examples[name] = error.envelope(REQUEST_ID)
+    codes = dict.fromkeys(f"`{error.code}`" for error in errors)
     names = dict.fromkeys(name for error in errors for name in error.headers if name in HEADERS)
     return {
-        "description": f"{HTTPStatus(errors[0].status).phrase}: "
-        + ", ".join(f"`{code}`" for code in examples)
-        + ".",
+        "description": f"{HTTPStatus(errors[0].status).phrase}: {', '.join(codes)}.",
         "headers": _headers(["x-request-id", *names]),
         "content": _content(Content(kind=ErrorEnvelope, examples=examples), schemas),
     }

@@ -34,8 +34,11 @@ class Schemas:
 
 
 def _polish(schema: Any) -> None:
-    """Carry out what WRITTEN_AS_NUMBER asks for, and take the indentation out of docstrings, at any depth."""
+    """Carry out what WRITTEN_AS_NUMBER and `shown_as` ask for, and take the indentation out of docstrings."""
     if isinstance(schema, dict):
+        if (shown := schema.pop("x-shown-as", None)) is not None:
+            schema.pop("anyOf", None)
+            schema |= shown
         if (kind := schema.pop("x-written-as", None)) is not None:
             schema["type"] = kind
         if isinstance(text := schema.get("description"), str):

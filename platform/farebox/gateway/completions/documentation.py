@@ -1,9 +1,11 @@
 """What chat completions and completions say of themselves in the API reference, with examples."""
 
 from farebox.core.openapi.documentation import Content, Documentation, Reply
+from farebox.gateway.completions.jobs.bounds import MAX_ANSWERS
 from farebox.gateway.completions.requests import (
     IGNORED,
     INERT,
+    MAX_PROMPTS,
     ChatCompletionRequest,
     CompletionRequest,
     Sampling,
@@ -21,6 +23,13 @@ from farebox.gateway.completions.responses import (
     PromptTokensDetails,
 )
 from farebox.gateway.documentation import ANSWER_HEADERS, INFERENCE_ERRORS
+from farebox.gateway.errors import (
+    ContextLengthExceeded,
+    GrammarStuck,
+    InvalidParameter,
+    TooMuchWork,
+    UnsupportedParameter,
+)
 
 EVENT_STREAM = "text/event-stream"
 
@@ -77,6 +86,20 @@ def _fields(kind: type[Sampling], **own: str) -> dict[str, str]:
     return {name: known[name] for name in kind.__struct_fields__ if name in known}
 
 
+_ERRORS = (
+    *INFERENCE_ERRORS,
+    InvalidParameter("`stream_options` goes with `stream: true` only.", "stream_options"),
+    TooMuchWork(
+        "2 answers of up to 4096 tokens with 31 log-probabilities each are 253952, of at most 250000 in one"
+        " answer. Lower `max_tokens`, `n` or the log-probabilities, or stream.",
+        "logprobs",
+    ),
+    GrammarStuck(
+        "The grammar became too ambiguous in mid-answer: too many rules could go on at once.",
+        "structured_outputs",
+    ),
+)
+
 CHAT_COMPLETION = Documentation(
     body=ChatCompletionRequest,
     fields=_fields(
@@ -85,8 +108,9 @@ CHAT_COMPLETION = Documentation(
         max_completion_tokens="The newer name of `max_tokens`; send one of them.",
         logprobs="Tell the log probability of each token of the answer.",
         response_format="Bind the answer to JSON, or to a JSON schema.",
-        reasoning_effort="How much to think: `none` switches a template's thinking off; levels reach "
-        "templates that know them, and have no effect elsewhere.",
+        reasoning_effort="How much to think. `none` switches a template's thinking off, a level switches it "
+        "on. Templates know three levels: `minimal` counts as `low`, `xhigh` as `high`. A model whose "
+        "template reads none of this is not changed by it.",
         chat_template_kwargs="Variables for the model's chat template, 16 scalars at most. "
         "Beyond OpenAI's API.",
         tools="Functions that the model may call, where its chat template knows tools.",
@@ -179,7 +203,11 @@ CHAT_COMPLETION = Documentation(
             ],
         )
     ],
-    errors=INFERENCE_ERRORS,
+    errors=(
+        *_ERRORS,
+        UnsupportedParameter("audio"),
+        ContextLengthExceeded(2048, 1900, 400, "max_completion_tokens"),
+    ),
     security="apiKey",
 )
 
@@ -187,7 +215,8 @@ COMPLETION = Documentation(
     body=CompletionRequest,
     fields=_fields(
         CompletionRequest,
-        prompt="A text, several texts, token ids, or several lists of token ids.",
+        prompt=f"A text, token ids, or up to {MAX_PROMPTS} prompts of either kind. Prompts times `n` are "
+        f"{MAX_ANSWERS} at most.",
         logprobs="Tell the log probabilities of so many likeliest tokens at each place.",
         echo="Put the prompt before the answer; with `max_tokens: 0` only the prompt.",
         best_of="Only the value of `n`.",
@@ -235,6 +264,6 @@ COMPLETION = Documentation(
             ],
         )
     ],
-    errors=INFERENCE_ERRORS,
+    errors=(*_ERRORS, UnsupportedParameter("suffix"), ContextLengthExceeded(2048, 1900, 400, "max_tokens")),
     security="apiKey",
 )

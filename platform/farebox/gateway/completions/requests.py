@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from farebox.core.openapi.documentation import shown_as
 from farebox.gateway.completions.messages import MAX_TOOLS, Flag, FunctionTool, Message, Text, ToolChoice
 from farebox.gateway.errors import UnsupportedParameter
 from farebox.gateway.fields import ModelName, TokenId
@@ -29,6 +30,23 @@ StopText = Annotated[str, Meta(min_length=1, max_length=1024)]
 Stop = StopText | Annotated[list[StopText], Meta(max_length=16)] | None
 BadWord = Annotated[str, Meta(min_length=1, max_length=256)]
 TemplateValue = bool | int | float | Annotated[str, Meta(max_length=256)] | None
+# A list has no length of its own: it may be the token ids of one prompt. What prompts there may be is judged
+# with `n`, and shown here.
+_IDS_SHOWN = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+}
+_PROMPTS_SHOWN = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": MAX_PROMPTS,
+    "items": {"anyOf": [{"type": "string"}, _IDS_SHOWN]},
+}
+Prompt = Annotated[
+    str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1)],
+    Meta(extra_json_schema=shown_as({"anyOf": [{"type": "string"}, _IDS_SHOWN, _PROMPTS_SHOWN]})),
+]
 TemplateVariables = Annotated[dict[str, TemplateValue], Meta(max_length=16)]
 
 
@@ -60,7 +78,7 @@ class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tenants: nobody goes before another tenant.
     """
 
-    model: ModelName
+    model: Annotated[ModelName, Meta(examples=["farebox-demo"])]
     stream: Flag = None
     stream_options: StreamOptions | None = None
     n: Choices = None
@@ -144,7 +162,7 @@ class ChatCompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_
 class CompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`POST /v1/completions`. A prompt is text, token ids, or a list of either."""
 
-    prompt: str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1)]
+    prompt: Prompt
     logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
     best_of: Choices = None
     echo: Flag = None

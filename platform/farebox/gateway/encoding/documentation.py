@@ -2,6 +2,7 @@
 
 from farebox.core.openapi.documentation import Content, Documentation, Reply
 from farebox.gateway.documentation import ANSWER_HEADERS, INFERENCE_ERRORS
+from farebox.gateway.encoding.bounds import MAX_PAIR_BYTES
 from farebox.gateway.encoding.requests import ClassifyRequest, EmbeddingRequest, RerankRequest
 from farebox.gateway.encoding.responses import (
     Classification,
@@ -13,6 +14,7 @@ from farebox.gateway.encoding.responses import (
     RankedResult,
     ScoredLabel,
 )
+from farebox.gateway.errors import InvalidParameter, TooMuchWork
 
 _USAGE = EncodingUsage(9, 9)
 _SHARED = {
@@ -50,7 +52,7 @@ EMBEDDING = Documentation(
             ],
         )
     ],
-    errors=INFERENCE_ERRORS,
+    errors=(*INFERENCE_ERRORS, InvalidParameter("`input` mixes token ids with texts.", "input")),
     security="apiKey",
 )
 
@@ -89,7 +91,15 @@ RERANK = Documentation(
             ],
         )
     ],
-    errors=INFERENCE_ERRORS,
+    errors=(
+        *INFERENCE_ERRORS,
+        InvalidParameter("This model does not rerank; use a cross-encoder with one label.", "model"),
+        TooMuchWork(
+            "The query goes with each of 2048 documents: 4194304 bytes to read, of at most "
+            f"{MAX_PAIR_BYTES}. Shorten the query, or send fewer documents at a time.",
+            "query",
+        ),
+    ),
     security="apiKey",
 )
 
@@ -123,6 +133,9 @@ CLASSIFICATION = Documentation(
             ],
         )
     ],
-    errors=INFERENCE_ERRORS,
+    errors=(
+        *INFERENCE_ERRORS,
+        InvalidParameter("This model does not classify; its task is embedding.", "model"),
+    ),
     security="apiKey",
 )

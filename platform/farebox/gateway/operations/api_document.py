@@ -7,8 +7,16 @@ import msgspec
 from litestar import Litestar, Response, Router, get
 
 from farebox.core.bodies import StrictRequest
+from farebox.core.errors import MethodNotAllowed
 from farebox.core.openapi.document import ApiDescription, openapi_document
 from farebox.core.settings import Settings
+from farebox.gateway.transport.http_protocol import (
+    MAX_HEAD_BYTES,
+    REQUEST_SECONDS,
+    HeadTooLarge,
+    MalformedRequest,
+    RequestTooSlow,
+)
 
 _DESCRIPTION = """\
 Speaks OpenAI's HTTP API: point any OpenAI client at this address followed by `/v1`, with a key made in the
@@ -30,6 +38,18 @@ _TAGS = {
     "Operations": "For load balancers.",
 }
 
+# What is said before any route is asked.
+_ERRORS = (
+    MalformedRequest("This is not a valid HTTP request."),
+    MethodNotAllowed(
+        "This address does not take this method.",
+        code="method_not_allowed",
+        headers={"Allow": "OPTIONS, POST"},
+    ),
+    RequestTooSlow(f"The request was not sent within {REQUEST_SECONDS:g} s."),
+    HeadTooLarge(f"The request line and headers exceed {MAX_HEAD_BYTES} bytes."),
+)
+
 
 def api_document(app: Litestar) -> dict[str, Any]:
     """The OpenAPI 3.1 document of `app`, as dictionaries and lists.
@@ -46,6 +66,7 @@ def api_document(app: Litestar) -> dict[str, Any]:
             server_url=settings.public_url,
             tags=_TAGS,
             security_schemes=app.state.security_schemes,
+            errors=_ERRORS,
         ),
     )
 

@@ -1,19 +1,24 @@
 """What the fields of a request multiply to, bounded before any of it is done."""
 
-from farebox.gateway.completions.requests import MAX_CHOICES, MAX_PROMPTS, CompletionRequest, Sampling
-from farebox.gateway.errors import InvalidParameter, TooMuchWork
+from farebox.gateway.completions.requests import MAX_PROMPTS, CompletionRequest, Sampling
+from farebox.gateway.errors import TooMuchWork
+
+# All prompts may have one answer each; a single prompt may have as many as `n` can say.
+MAX_ANSWERS = MAX_PROMPTS
 
 # Of an answer that is sent whole. At 100 bytes each they make a document of 25 MB.
 MAX_SCORES = 250_000
 
 
 def check_answers(request: Sampling) -> None:
-    """Raises InvalidParameter where prompts times `n` are too many answers."""
+    """Raises TooMuchWork where prompts times `n` are more than MAX_ANSWERS."""
     prompts, n = _prompts(request), request.n or 1
-    if prompts > MAX_PROMPTS:
-        raise InvalidParameter(f"`prompt` has {prompts} prompts; at most {MAX_PROMPTS}.", "prompt")
-    if prompts * n > max(MAX_CHOICES, MAX_PROMPTS):
-        raise InvalidParameter(f"{prompts} prompts times n={n} are too many answers.", "n")
+    if prompts * n > MAX_ANSWERS:
+        raise TooMuchWork(
+            f"{prompts} prompts times n={n} are {prompts * n} answers, of at most {MAX_ANSWERS} in one"
+            " request. Send fewer prompts, or lower `n`.",
+            "prompt" if prompts > MAX_PROMPTS else "n",
+        )
 
 
 def tokens_with_scores(answers: int, top: int) -> int:

@@ -5,7 +5,7 @@ from decimal import Decimal
 from farebox.core.errors import FareboxError
 from farebox.core.openapi.documentation import BODY_ERRORS, SERVER_ERRORS
 from farebox.gateway.errors import GenerationFailed, ShuttingDown, TooManyPending, TooManyRefusals
-from farebox.keys.errors import InsufficientScope, InvalidApiKey
+from farebox.keys.errors import DuplicateHeader, InsufficientScope, InvalidApiKey
 from farebox.metering.errors import ModelNotFound, QuotaExceeded, RateLimitExceeded
 
 _RATE_LIMITS = {
@@ -25,16 +25,17 @@ def _limited(error: FareboxError) -> FareboxError:
     return error
 
 
-KEY_ERRORS = (InvalidApiKey(), *SERVER_ERRORS)
+KEY_ERRORS = (DuplicateHeader(), InvalidApiKey(), *SERVER_ERRORS)
 INFERENCE_ERRORS = (
     *BODY_ERRORS,
+    DuplicateHeader(),
     InvalidApiKey(),
     InsufficientScope("inference"),
     _limited(QuotaExceeded("organization", "balance", Decimal("0.0004"), Decimal("0.0121"), "USD")),
     ModelNotFound("gpt-7"),
     _limited(RateLimitExceeded("project", "requests_per_minute", Decimal(600), 1.2)),
-    TooManyPending(),
-    TooManyRefusals(3),
+    TooManyPending("pending_requests", "key"),
+    TooManyRefusals("organization", 3),
     GenerationFailed(),
     *SERVER_ERRORS,
     ShuttingDown(),

@@ -16,11 +16,14 @@ from litestar.types import Receive, Scope, Send
 
 from farebox.core.bodies import LARGE_BODY_BYTES, ClientGone, read_body
 from farebox.core.errors import FareboxError, MethodNotAllowed
+from farebox.core.exchange import exchange_of
 from farebox.core.openapi.documentation import Documentation, Operation
 from farebox.core.strict_json import StrictDecoder
+from farebox.gateway.errors import TooManyPending, TooManyRefusals
 from farebox.gateway.gate.gate import Visit
 from farebox.gateway.gateway import Gateway
 from farebox.gateway.key_check import verify_key
+from farebox.gateway.refusals import tell_refusal
 from farebox.gateway.transport.wire import Wire
 
 ALLOWED = "OPTIONS, POST"
@@ -47,9 +50,14 @@ def inference(
                 return
             claims = await verify_key(scope)
             gateway: Gateway = scope["litestar_app"].state.gateway
-            with gateway.gate.visit(claims, scope) as visit:
-                request = await _read(gateway, decoder, visit, scope, receive)
-                await answer(gateway, request, visit, Wire(scope))
+            try:
+                with gateway.gate.visit(claims, scope) as visit:
+                    request = await _read(gateway, decoder, visit, scope, receive)
+                    await answer(gateway, request, visit, Wire(scope))
+            except (TooManyPending, TooManyRefusals) as refusal:
+                refusal.organization_id = claims.organization_id
+                tell_refusal(exchange_of(scope), refusal)
+                raise
 
         operation = Operation(
             method="post",

@@ -13,7 +13,10 @@ ShuttingDown           503  the server is draining
 LeaseLost              503  the server was cut off for so long that another settled the request
 """
 
+from uuid import UUID
+
 from farebox.core.errors import BadRequest, FareboxError, RateLimited, Unavailable
+from farebox.metering.errors import LimitReached
 
 
 class InvalidParameter(BadRequest):
@@ -85,22 +88,31 @@ class GenerationFailed(FareboxError):
         super().__init__("The model failed while answering; please try again.")
 
 
-class TooManyPending(RateLimited):
-    def __init__(self) -> None:
+class TooManyPending(LimitReached, RateLimited):
+    """`limit` is `pending_requests` or `pending_bytes`, `scope` may be an `address`, too."""
+
+    def __init__(self, limit: str, scope: str, scope_id: UUID | None = None) -> None:
         super().__init__(
             "Too many of your requests wait to be admitted; please send fewer at a time.",
             headers={"Retry-After": "1"},
         )
+        self.limit = limit
+        self.scope = scope
+        self.scope_id = scope_id
 
 
-class TooManyRefusals(RateLimited):
+class TooManyRefusals(LimitReached, RateLimited):
     """`seconds` are whole ones until a request will be looked at again."""
 
-    def __init__(self, seconds: int) -> None:
+    limit = "refused_requests_per_minute"
+
+    def __init__(self, scope: str, seconds: int, scope_id: UUID | None = None) -> None:
         super().__init__(
             "Too many of your requests were refused; please mend them, and try again more slowly.",
             headers={"Retry-After": str(seconds)},
         )
+        self.scope = scope
+        self.scope_id = scope_id
 
 
 class ShuttingDown(Unavailable):

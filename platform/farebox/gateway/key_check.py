@@ -12,7 +12,7 @@ from farebox.keys.tokens import KeyClaims, Keyring
 
 async def verify_key(scope: Scope) -> KeyClaims:
     """What the token of a request says. It must be one of ours: raises InvalidApiKey, and
-    BadRequest for two `Authorization` headers.
+    DuplicateHeader.
 
     Whether its row still opens anything is for admission, or `authenticate`, to say.
     """

@@ -17,12 +17,17 @@ def refusals_told(exchange: Exchange) -> Iterator[None]:
     try:
         yield
     except LimitReached as refusal:
-        headers = rate_limit_headers(refusal.quotas)
-        refusal.headers |= {name.decode(): value.decode() for name, value in headers}
-        exchange.facts["refused_by"] = refusal.limit
-        exchange.facts["scope"] = refusal.scope
-        if refusal.scope_id is not None:
-            exchange.facts["scope_id"] = external(_PREFIXES[refusal.scope], refusal.scope_id)
-        if refusal.organization_id is not None:
-            exchange.facts["organization"] = external("org", refusal.organization_id)
+        tell_refusal(exchange, refusal)
         raise
+
+
+def tell_refusal(exchange: Exchange, refusal: LimitReached) -> None:
+    """Put what is left into the answer's headers, and the limit and its scope into the access line."""
+    headers = rate_limit_headers(refusal.quotas)
+    refusal.headers |= {name.decode(): value.decode() for name, value in headers}
+    exchange.facts["refused_by"] = refusal.limit
+    exchange.facts["scope"] = refusal.scope
+    if refusal.scope_id is not None:
+        exchange.facts["scope_id"] = external(_PREFIXES[refusal.scope], refusal.scope_id)
+    if refusal.organization_id is not None:
+        exchange.facts["organization"] = external("org", refusal.organization_id)

@@ -7,16 +7,15 @@ from litestar.connection import Request
 from litestar.di import NamedDependency
 
 from farebox.core.database import Database
-from farebox.core.errors import BadRequest
-from farebox.keys.errors import InsufficientScope, InvalidApiKey
+from farebox.keys.errors import DuplicateHeader, InsufficientScope, InvalidApiKey
 from farebox.keys.service import Principal, authenticate
 from farebox.keys.tokens import Keyring
 
 
 def one_authorization(values: Sequence[str]) -> str | None:
-    """The Authorization header of a request. Raises BadRequest for two: proxies pick another one than we."""
+    """The Authorization header of a request. Raises DuplicateHeader for two."""
     if len(values) > 1:
-        raise BadRequest("Send one `Authorization` header.", code="duplicate_header")
+        raise DuplicateHeader
     return values[0] if values else None
 
 

@@ -1,6 +1,15 @@
 """What is said about a key that does not open the door."""
 
-from farebox.core.errors import Forbidden, Unauthenticated
+from farebox.core.errors import BadRequest, Forbidden, Unauthenticated
+
+
+class DuplicateHeader(BadRequest):
+    """Two keys came with one request: a proxy before us may have picked another one than we."""
+
+    code = "duplicate_header"
+
+    def __init__(self) -> None:
+        super().__init__("Send one `Authorization` header.")
 
 
 class InvalidApiKey(Unauthenticated):

@@ -75,43 +75,47 @@ async def create_key(
     await open_project(session, organization_id, project_id)
     await check_holder(session, organization_id, project_id, user_id, service_account_id)
     await check_room(session, organization_id, _counted_keys(organization_id), "API keys", at_most)
-    key_id, expires_at = new_id(), (utc_now() + lifetime).replace(microsecond=0)
-    token = keyring.mint(
-        key_id=key_id,
-        organization_id=organization_id,
-        project_id=project_id,
-        subject=subject_of(key_id, user_id, service_account_id),
-        expires_at=expires_at,
-    )
     row = ApiKey(
-        id=key_id,
+        id=new_id(),
         organization_id=organization_id,
         project_id=project_id,
         user_id=user_id,
         service_account_id=service_account_id,
         name=name,
-        token_sha256=digest_of(token),
-        last_four=token[-4:],
         scopes=sorted(set(scopes)),
         models=None if models is None else sorted(set(models)),
-        expires_at=expires_at,
+        expires_at=(utc_now() + lifetime).replace(microsecond=0),
     )
+    token = _mint(keyring, row)
     session.add(row)
     await session.flush()
+    await _record_made(session, row, actor_id or user_id)
+    return MintedKey(row, token)
+
+
+def _mint(keyring: Keyring, row: ApiKey) -> str:
+    """The token of a new key; its row keeps the fingerprint and the last characters."""
+    token = keyring.mint(
+        key_id=row.id,
+        organization_id=row.organization_id,
+        project_id=row.project_id,
+        subject=subject_of(row.id, row.user_id, row.service_account_id),
+        expires_at=row.expires_at,
+    )
+    row.token_sha256, row.last_four = digest_of(token), token[-4:]
+    return token
+
+
+async def _record_made(session: AsyncSession, row: ApiKey, actor_id: UUID | None) -> None:
+    detail = {"name": row.name, "project": external("proj", row.project_id)}
     await record(
         session,
-        organization_id=organization_id,
-        actor_id=actor_id or user_id,
+        organization_id=row.organization_id,
+        actor_id=actor_id,
         action="key.created",
-        target=external("key", key_id),
-        detail={
-            "name": name,
-            "project": external("proj", project_id),
-            "scopes": row.scopes,
-            "models": row.models,
-        },
+        target=external("key", row.id),
+        detail=detail | {"scopes": row.scopes, "models": row.models},
     )
-    return MintedKey(row, token)
 
 
 def _counted_keys(organization_id: UUID) -> Select[UUID]:

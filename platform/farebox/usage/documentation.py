@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from farebox.core.errors import BadRequest
 from farebox.core.openapi.documentation import SERVER_ERRORS, Content, Documentation, Reply
-from farebox.keys.errors import InsufficientScope, InvalidApiKey
+from farebox.keys.errors import DuplicateHeader, InsufficientScope, InvalidApiKey
 from farebox.usage.parameters import CompletionsParameters, CostsParameters
 from farebox.usage.schemas import (
     Amount,
@@ -26,6 +26,7 @@ _ERRORS = (
     BadRequest(
         "Missing required parameter: `start_time`.", param="start_time", code="missing_required_parameter"
     ),
+    DuplicateHeader(),
     InvalidApiKey(),
     InsufficientScope("admin"),
     *SERVER_ERRORS,

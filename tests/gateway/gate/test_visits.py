@@ -131,7 +131,9 @@ async def test_revoked_keys_together_cannot(gate: Gate) -> None:
     assert is_heard(gate, a_key(organization_id))
 
 
-@pytest.mark.parametrize("error", [ClientGone("It left."), Unavailable("Away."), TooManyPending()])
+@pytest.mark.parametrize(
+    "error", [ClientGone("It left."), Unavailable("Away."), TooManyPending("pending_requests", "key")]
+)
 async def test_what_is_no_refusal_takes_nothing(gate: Gate, error: FareboxError) -> None:
     key = a_key(uuid4())
     for _ in range(2 * BURST):

@@ -28,7 +28,8 @@ SMALL_BODY_BYTES = 4_096
 # Of bodies that were not admitted yet, for each key and organization.
 MAX_PENDING_BYTES = 32_000_000
 
-# Behind one address many keys may be at home.
+# Behind one address many keys may be at home. It is nobody's, and is not told.
+ADDRESS = "address"
 ADDRESS_SHARES = 4
 
 # Of refusals: so that no key alone can have its organization's.
@@ -46,9 +47,17 @@ class Pending:
     """What of one key, organization or address is on its way to admission."""
 
     who: Hashable
-    shares: int
+    scope: str
     requests: int = 0
     body_bytes: int = 0
+
+    @property
+    def shares(self) -> int:
+        return ADDRESS_SHARES if self.scope == ADDRESS else 1
+
+    def refusal(self, limit: str) -> TooManyPending:
+        """What is said where no more may be pending."""
+        return TooManyPending(limit, self.scope, self.who if isinstance(self.who, UUID) else None)
 
 
 class Gate:
@@ -73,12 +82,12 @@ class Gate:
 
     def visit(self, claims: KeyClaims, scope: Scope) -> "Visit":
         """A request on its way to admission, to be entered. Raises TooManyRefusals."""
-        wait = max(
-            self._key_refusals.wait_of(claims.key_id),
-            self._organization_refusals.wait_of(claims.organization_id),
-        )
-        if wait:
-            raise TooManyRefusals(wait)
+        key_wait = self._key_refusals.wait_of(claims.key_id)
+        wait = self._organization_refusals.wait_of(claims.organization_id)
+        if wait > key_wait:
+            raise TooManyRefusals("organization", wait, claims.organization_id)
+        if key_wait:
+            raise TooManyRefusals("key", key_wait, claims.key_id)
         client = scope.get("client")
         return Visit(self, claims, client[0] if client else "", announced_bytes(scope))
 
@@ -102,13 +111,13 @@ class Gate:
         self._known.add(claims.digest)
         return standing
 
-    def enter(self, who: Hashable, shares: int, body_bytes: int) -> Pending:
+    def enter(self, who: Hashable, scope: str, body_bytes: int) -> Pending:
         """Count a request as pending. Raises TooManyPending."""
         pending = self._pending.get(who)
         if pending is None:
-            pending = self._pending[who] = Pending(who, shares)
-        elif pending.requests >= shares * self._max_pending:
-            raise TooManyPending
+            pending = self._pending[who] = Pending(who, scope)
+        elif pending.requests >= pending.shares * self._max_pending:
+            raise pending.refusal("pending_requests")
         else:
             _check_room(pending, body_bytes)
         pending.requests += 1
@@ -143,7 +152,7 @@ class Gate:
 
 def _check_room(pending: Pending, body_bytes: int) -> None:
     if pending.body_bytes + body_bytes > pending.shares * MAX_PENDING_BYTES:
-        raise TooManyPending
+        raise pending.refusal("pending_bytes")
 
 
 class Visit:
@@ -202,7 +211,7 @@ class Visit:
             return
         if not self._gate.knows(self.claims):
             await self.authorise()
-        self._counted.append(self._gate.enter(self.claims.organization_id, 1, self.body_bytes))
+        self._counted.append(self._gate.enter(self.claims.organization_id, "organization", self.body_bytes))
         self._joined = True
 
     async def authorise(self) -> Standing:
@@ -225,8 +234,8 @@ class Visit:
     def __enter__(self) -> "Visit":
         """Raises TooManyPending."""
         try:
-            for who, shares in ((self.claims.key_id, 1), (self._address, ADDRESS_SHARES)):
-                self._counted.append(self._gate.enter(who, shares, self.body_bytes))
+            for who, scope in ((self.claims.key_id, "key"), (self._address, ADDRESS)):
+                self._counted.append(self._gate.enter(who, scope, self.body_bytes))
         except TooManyPending:
             self.end()
             raise

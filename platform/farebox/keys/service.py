@@ -87,9 +87,7 @@ async def create_key(
         expires_at=(utc_now() + lifetime).replace(microsecond=0),
     )
     token = _mint(keyring, row)
-    session.add(row)
-    await session.flush()
-    await _record_made(session, row, actor_id or user_id)
+    await _add(session, row, actor_id or user_id)
     return MintedKey(row, token)
 
 
@@ -106,7 +104,9 @@ def _mint(keyring: Keyring, row: ApiKey) -> str:
     return token
 
 
-async def _record_made(session: AsyncSession, row: ApiKey, actor_id: UUID | None) -> None:
+async def _add(session: AsyncSession, row: ApiKey, actor_id: UUID | None) -> None:
+    session.add(row)
+    await session.flush()
     detail = {"name": row.name, "project": external("proj", row.project_id)}
     await record(
         session,

@@ -3,7 +3,7 @@
 from farebox.gateway.encoding.requests import EncodingRequest, RerankRequest
 from farebox.gateway.errors import TooMuchWork
 
-# Three times a body: a query of a kilobyte fits with as many documents as a request may have.
+# Four times a body: a query of a kilobyte fits with as many documents as a request may have.
 MAX_PAIR_BYTES = 4_000_000
 
 

@@ -64,6 +64,7 @@ class InstantBackend:
 
     answer_format = AnswerFormat()
     continues_text = True
+    chats = True
 
     def opens_reasoning(self, _: Sequence[int]) -> bool:
         return False

@@ -1,11 +1,23 @@
 """A key from making it to revoking it."""
 
+import json
 import re
+from collections.abc import AsyncIterator
+from html import unescape
+from pathlib import Path
 
+import pytest
+
+from farebox.billing.service import remove_model
 from farebox.core.database import Database
 from farebox.core.ids import external
 from farebox.tenants.organizations import archive_project, create_project
 from tests.dashboard.browsers import Forms, Member, text_of
+from tests.dashboard.conftest import MODEL
+from tests.engine.checkpoints import build_checkpoint
+from tests.engine.encoders.checkpoints import build_encoder
+from tests.gateway.conftest import offer
+from tests.gateway.servers import RunningServer
 
 TOKEN = re.compile(r'id="new-key">(fb_live_[\w.-]+)<')
 
@@ -104,3 +116,39 @@ async def test_an_organization_without_an_open_project_still_has_its_pages(
         )
     for path in ("/overview", "/keys", "/limits"):
         assert (await owner.browser.get(path)).status_code == 200, path
+
+
+@pytest.fixture
+async def others_on_offer(
+    database: Database, site: RunningServer, tmp_path: Path
+) -> AsyncIterator[list[str]]:
+    """Before the model that chats: an encoder, one without a chat template, one that cannot be loaded."""
+    folders = {
+        "a-reader": build_encoder(tmp_path / "reader", "Bert"),
+        "a-writer": build_checkpoint(tmp_path / "writer"),
+        "a-wreck": tmp_path / "absent",
+    }
+    settings = folders["a-writer"] / "tokenizer_config.json"
+    kept = json.loads(settings.read_text())
+    del kept["chat_template"]
+    settings.write_text(json.dumps(kept))
+    for name, folder in folders.items():
+        await offer(database, name, folder)
+    await site.call(site.gateway.catalog.refresh)
+    yield list(folders)
+    async with database.meter_transaction() as session:
+        for name in folders:
+            await remove_model(session, name)
+    await site.call(site.gateway.catalog.refresh)
+
+
+async def test_the_call_to_try_names_a_model_that_chats(
+    owner: Member, others_on_offer: list[str], site: RunningServer
+) -> None:
+    loaded = [served.id for served in site.gateway.catalog.all()]
+    assert loaded == [*others_on_offer[:2], MODEL]
+    for page in (
+        await owner.browser.submit("/keys", "/keys", name="server"),
+        await owner.browser.get("/overview"),
+    ):
+        assert f'"model": "{MODEL}"' in unescape(page.text)

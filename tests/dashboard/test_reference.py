@@ -13,16 +13,38 @@ from tests.gateway.servers import RunningServer
 pytestmark = pytest.mark.browser
 
 
-async def test_it_shows_every_operation(chromium: Browser, site: RunningServer) -> None:
+async def test_it_shows_every_operation_that_a_customer_calls(chromium: Browser, site: RunningServer) -> None:
     async with opened(chromium, site) as watched:
         page = watched.page
         document = await (await page.request.get("/schema")).json()
-        operations = {each["operationId"] for path in document["paths"].values() for each in path.values()}
+        tags = {
+            each["operationId"]: each["tags"][0]
+            for path in document["paths"].values()
+            for each in path.values()
+        }
+        called = {name for name, tag in tags.items() if tag not in ("Accounts", "Operations")}
+        assert len(called) < len(tags)
         await page.goto("/docs")
-        await expect(page.locator(".opblock")).to_have_count(len(operations))
+        await expect(page.locator(".opblock")).to_have_count(len(called))
+        for name in called:
+            await expect(page.locator(f"#operations-{tags[name]}-{name}")).to_be_visible()
+        await expect(page.get_by_text("/auth/", exact=False)).to_have_count(0)
+        await expect(page.get_by_text("/readyz", exact=False)).to_have_count(0)
         await expect(page.get_by_text("/v1/chat/completions", exact=True)).to_be_visible()
         await expect(page.locator(".errors-wrapper")).to_have_count(0)  # Swagger UI's own judgement
         await watched.assert_sound()
+
+
+async def test_it_has_the_menu_of_the_dashboard(
+    chromium: Browser, site: RunningServer, owner: Member
+) -> None:
+    page_of_keys = (await owner.browser.get("/keys")).text
+    async with opened(chromium, site) as watched:
+        await watched.page.goto("/docs")
+        links = await watched.page.get_by_role("navigation", name="Main").get_by_role("link").all()
+        paths = [await link.get_attribute("href") for link in links]
+        assert paths == re.findall(r'<a href="([^"]+)"', page_of_keys.split("<nav")[1].split("</nav>")[0])
+        assert await links[-1].get_attribute("aria-current") == "page"
 
 
 async def test_a_call_is_made_from_the_page(

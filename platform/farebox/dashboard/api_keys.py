@@ -12,12 +12,12 @@ from litestar.response import Redirect
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.auth.dependencies import SignedIn
-from farebox.billing.service import active_models
 from farebox.core.clock import utc_now
 from farebox.core.database import Database
 from farebox.core.errors import BadRequest, Conflict
 from farebox.core.ids import internal
 from farebox.core.settings import Settings
+from farebox.dashboard.example import example_model
 from farebox.dashboard.filled_form import EMPTY, FilledForm, refused
 from farebox.dashboard.forms import KeyForm, fill_in, read_typed
 from farebox.dashboard.frame import load_frame, require_administrator
@@ -28,6 +28,7 @@ from farebox.keys.tokens import Keyring
 
 @get("/keys")
 async def keys_page(
+    request: Request[Any, Any, Any],
     signed_in: NamedDependency[SignedIn],
     database: NamedDependency[Database],
     settings: NamedDependency[Settings],
@@ -35,7 +36,7 @@ async def keys_page(
     async with database.transaction(
         organization_id=signed_in.organization_id, user_id=signed_in.user_id
     ) as session:
-        return await render_keys(session, signed_in, settings)
+        return await render_keys(request, session, signed_in, settings)
 
 
 @post("/keys", status_code=200)
@@ -55,9 +56,9 @@ async def make_key(
     except (BadRequest, Conflict) as error:
         filled = refused(typed, error, KeyForm)
         async with database.transaction(**owner) as session:
-            return await render_keys(session, signed_in, settings, form=filled)
+            return await render_keys(request, session, signed_in, settings, form=filled)
     async with database.transaction(**owner) as session:
-        return await render_keys(session, signed_in, settings, made=made)
+        return await render_keys(request, session, signed_in, settings, made=made)
 
 
 @post("/keys/{key:str}/revoke", status_code=303)
@@ -79,6 +80,7 @@ async def revoke(
 
 
 async def render_keys(
+    request: Request[Any, Any, Any],
     session: AsyncSession,
     person: SignedIn,
     settings: Settings,
@@ -89,7 +91,7 @@ async def render_keys(
     """The page of keys, once with the token of the one just made."""
     frame = await load_frame(session, person, settings)
     keys = await list_keys(session, organization_id=person.organization_id)
-    models = await active_models(session)
+    example = await example_model(request, session)
     now = utc_now()
     return await long_page(
         "keys.html",
@@ -98,7 +100,7 @@ async def render_keys(
         live=[each for each in keys if each.revoked_at is None and each.expires_at > now],
         ended=[each for each in keys if each.revoked_at is not None or each.expires_at <= now],
         project_names={each.id: each.name for each in frame.projects},
-        example_model=models[0].id if models else "MODEL",
+        example_model=example,
         form=form,
         made=made,
     )

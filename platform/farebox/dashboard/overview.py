@@ -9,17 +9,18 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from litestar import Response, get
+from litestar.connection import Request
 from litestar.di import NamedDependency
 from litestar.params import FromQuery, QueryParameter
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.auth.dependencies import SignedIn
-from farebox.billing.service import active_models
 from farebox.core.clock import utc_now
 from farebox.core.database import Database
 from farebox.core.settings import Settings
 from farebox.dashboard import formats
 from farebox.dashboard.chart import Chart, bar_chart
+from farebox.dashboard.example import example_model
 from farebox.dashboard.frame import load_frame
 from farebox.dashboard.pages import page
 from farebox.keys.service import has_live_key
@@ -67,13 +68,13 @@ class Overview:
     monthly_cap: Decimal | None
     chart: Chart
     newest: Sequence[RequestCost]
-    example_model: str | None
     has_key: bool
     as_of: datetime
 
 
 @get("/overview")
 async def overview_page(
+    request: Request[Any, Any, Any],
     signed_in: NamedDependency[SignedIn],
     database: NamedDependency[Database],
     settings: NamedDependency[Settings],
@@ -88,7 +89,9 @@ async def overview_page(
         overview = await load_overview(
             session, signed_in.organization_id, frame.project_id, settings.currency, span, show
         )
-    return page("overview.html", frame=frame, overview=overview, span=span, show=show, project=project)
+        model = await example_model(request, session)
+    asked: dict[str, Any] = {"span": span, "show": show, "project": project}
+    return page("overview.html", frame=frame, overview=overview, example_model=model, **asked)
 
 
 async def load_overview(
@@ -110,7 +113,6 @@ async def load_overview(
     series = await ask(start=first, end=now + width, width=width)
     limits = await get_limits(session, organization_id, project_id or organization_id)
     funds = await get_limits(session, organization_id, organization_id)
-    models = await active_models(session)
     return Overview(
         today=_total([each for each in days if each.bucket == bucket_floor(now, DAY)]),
         month=_total(days),
@@ -120,7 +122,6 @@ async def load_overview(
         monthly_cap=limits.monthly_cap,
         chart=_chart(series, [first + n * width for n in range(number)], show, currency),
         newest=await newest_requests(session, organization_id, project_id=project_id, limit=25),
-        example_model=models[0].id if models else None,
         has_key=await has_live_key(session, organization_id),
         as_of=now,
     )

@@ -39,6 +39,11 @@ class InferenceBackend(Protocol):
         """Whether an answer goes on from the prompt; else it is a text of its own, such as a translation."""
         ...
 
+    @property
+    def chats(self) -> bool:
+        """Whether the model has a chat template: without one it only continues texts."""
+        ...
+
     def opens_reasoning(self, prompt: Sequence[int]) -> bool:
         """Whether an answer to `prompt` begins within reasoning."""
         ...

@@ -64,6 +64,11 @@ class ServedModel:
         return _KINDS[self.backend.endpoint] if isinstance(self.backend, EncoderBackend) else "generation"
 
     @property
+    def chats(self) -> bool:
+        """Whether it answers conversations."""
+        return not isinstance(self.backend, EncoderBackend) and self.backend.chats
+
+    @property
     def generator(self) -> InferenceBackend:
         """The backend of a model that writes text. Raises InvalidParameter for an encoder."""
         if isinstance(self.backend, EncoderBackend):

@@ -47,6 +47,7 @@ class LocalBackend:
         self.defaults = engine.defaults
         # Adapters are for decoders, all of them and no others.
         self.continues_text = engine.takes_adapters
+        self.chats = engine.has_chat_template
 
     @property
     def answer_format(self) -> AnswerFormat:

@@ -308,14 +308,14 @@ async def test_a_limit_above_the_operators_is_told_at_its_field_and_nothing_type
     settings: Settings = site.app.state.settings
     project = external("proj", owner.tenant.project_id)
     typed = {
-        "monthly_cap": "12.50",
+        "monthly_cap": "1e3",
         "requests_per_minute": str(settings.max_requests_per_minute + 1),
         "tokens_per_minute": "7",
         "concurrent_requests": str(settings.max_concurrent_requests + 1),
     }
     answer = await owner.browser.submit("/limits", f"/limits/{project}", **typed)
     assert answer.status_code == 400
-    assert answer.text.count('class="fault"') == 2
+    assert answer.text.count('class="fault"') == 3
     for name in ("requests_per_minute", "concurrent_requests"):
         most: int = getattr(settings, f"max_{name}")
         beside = answer.text.split(f'id="{name}-{project}"')[1].split("</p>")[0]

@@ -1,6 +1,6 @@
 """Reading forms: URL-encoded text into a struct, with bounds, before any service sees it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, TypeVar
 
@@ -10,7 +10,7 @@ from litestar.enums import RequestEncodingType
 
 from farebox.core.errors import BadRequest, UnsupportedMediaType
 from farebox.core.money import read_plain
-from farebox.limits.service import MAX_LIMIT, Ceilings, is_whole_cents
+from farebox.limits.service import MAX_LIMIT, Ceilings
 
 _MAX_FIELDS = 50
 
@@ -105,10 +105,19 @@ async def read_typed(request: Request[Any, Any, Any]) -> Typed:
     return {name: text for name, text in form.items() if isinstance(text, str) and text.strip()}
 
 
-def fill_in(typed: Typed, kind: type[Form], advice: Advice = ADVICE) -> Form:
+def _anything(_name: str, _value: Any) -> bool:
+    return True
+
+
+def fill_in(
+    typed: Typed,
+    kind: type[Form],
+    advice: Advice = ADVICE,
+    allows: Callable[[str, Any], bool] = _anything,
+) -> Form:
     """The form as `kind`; unknown fields (the CSRF token) are left out.
 
-    Raises FormError that names every field at fault.
+    `allows` judges what was read, by field. Raises FormError that names every field at fault.
     """
     values: dict[str, Any] = {}
     faults: dict[str, str] = {}
@@ -117,9 +126,13 @@ def fill_in(typed: Typed, kind: type[Form], advice: Advice = ADVICE) -> Form:
         if field.name not in typed and not (field.required and field.type is Line):
             continue
         try:
-            values[field.name] = _read(field, typed.get(field.name, ""))
+            value = _read(field, typed.get(field.name, ""))
+            if not allows(field.name, value):
+                raise ValueError(value)
         except ValueError:  # msgspec's own is one
             faults[field.name] = advice.get(field.name, _TOO_LONG)
+        else:
+            values[field.name] = value
     if faults:
         raise FormError(faults)
     return kind(**values)
@@ -131,7 +144,4 @@ def _read(field: msgspec.structs.FieldInfo, text: str) -> Any:
         return msgspec.convert(text, field.type)
     if field.type != Decimal | None:
         return msgspec.convert(text.strip(), field.type, strict=False)
-    amount = read_plain(text.strip())
-    if not is_whole_cents(amount):
-        raise ValueError(text)
-    return amount
+    return read_plain(text.strip())

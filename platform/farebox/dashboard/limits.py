@@ -18,20 +18,13 @@ from farebox.core.errors import BadRequest, Conflict, NotFound
 from farebox.core.ids import external, internal
 from farebox.core.settings import Settings
 from farebox.dashboard.filled_form import EMPTY, FilledForm, refused
-from farebox.dashboard.forms import FormError, LimitsForm, ProjectForm, fill_in, limits_advice, read_typed
+from farebox.dashboard.forms import LimitsForm, ProjectForm, fill_in, limits_advice, read_typed
 from farebox.dashboard.frame import load_frame, require_administrator
 from farebox.dashboard.pages import long_page, redirect
 from farebox.keys.models import ApiKey
 from farebox.keys.service import find_key
 from farebox.limits.models import MeterScope
-from farebox.limits.service import (
-    Ceilings,
-    InvalidLimit,
-    LimitChange,
-    get_limits,
-    limits_of_projects,
-    set_limits,
-)
+from farebox.limits.service import Ceilings, LimitChange, get_limits, limits_of_projects, set_limits
 from farebox.tenants.audit import record
 from farebox.tenants.organizations import create_project
 
@@ -84,7 +77,7 @@ async def change_limits(
     require_administrator(signed_in)
     typed, ceilings, filled = await read_typed(request), Ceilings.of(settings), EMPTY
     try:
-        form = fill_in(typed, LimitsForm, limits_advice(ceilings))
+        form = fill_in(typed, LimitsForm, limits_advice(ceilings), ceilings.allow)
         # Committed before anything is drawn: admission waits for the row that is changed here.
         async with database.transaction(
             organization_id=signed_in.organization_id, user_id=signed_in.user_id
@@ -180,11 +173,7 @@ async def _change(
     values = msgspec.structs.asdict(form)
     if external_id.startswith(_PREFIXES["key"]):
         del values["monthly_cap"]
-    try:
-        await set_limits(session, person.organization_id, scope_id, LimitChange(**values), ceilings)
-    except InvalidLimit as error:
-        advice = limits_advice(ceilings)
-        raise FormError({name: advice[name] for name in error.names}) from error
+    await set_limits(session, person.organization_id, scope_id, LimitChange(**values), ceilings)
     await record(
         session,
         organization_id=person.organization_id,

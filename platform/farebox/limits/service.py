@@ -1,8 +1,6 @@
 """Reading and setting limits. Sessions come from `Database.transaction` of the organization."""
 
-from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -19,13 +17,7 @@ MAX_LIMIT = 2_000_000_000
 
 
 class InvalidLimit(BadRequest):
-    """`names` are the limits that cannot be set to what was asked."""
-
     code = "invalid_limit"
-
-    def __init__(self, faults: Mapping[str, str]) -> None:
-        super().__init__(" ".join(faults.values()), param=next(iter(faults)))
-        self.names = tuple(faults)
 
 
 class Ceilings(msgspec.Struct, frozen=True):
@@ -47,6 +39,15 @@ class Ceilings(msgspec.Struct, frozen=True):
         """What a limit may be set to at most."""
         most: int = getattr(self, name)
         return min(most, MAX_LIMIT)
+
+    def allow(self, name: str, value: int | Decimal | None) -> bool:
+        """Whether a limit may be set to `value`; a spend cap is an amount in whole cents."""
+        if value is None:
+            return True
+        if name != "monthly_cap":
+            return 0 <= value <= self.most_of(name)
+        amount = Decimal(value)
+        return amount.is_finite() and 0 <= amount <= MAX_LIMIT and amount == amount.quantize(Decimal("0.01"))
 
 
 class LimitChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +87,8 @@ async def set_limits(
     """Change limits; the next admission on any replica obeys. Raises NotFound, InvalidLimit."""
     scope = await get_limits(session, organization_id, scope_id)
     values = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not UNSET}
-    _check(scope, values, ceilings)
+    for name, value in values.items():
+        _check(scope, name, value, ceilings)
     if values:
         await lock_briefly(session)
         await session.execute(
@@ -98,26 +100,11 @@ async def set_limits(
     return scope
 
 
-def _check(scope: MeterScope, values: Mapping[str, Any], ceilings: Ceilings) -> None:
-    """Raises InvalidLimit that names every limit at fault, not only the first."""
-    found = ((name, _fault(scope, name, value, ceilings)) for name, value in values.items())
-    if faults := {name: fault for name, fault in found if fault}:
-        raise InvalidLimit(faults)
-
-
-def _fault(scope: MeterScope, name: str, value: int | Decimal | None, ceilings: Ceilings) -> str | None:
-    if value is None:
-        return None
-    if name != "monthly_cap":
-        most = ceilings.most_of(name)
-        return None if 0 <= value <= most else f"`{name}` is a whole number from 0 to {most}."
-    if scope.kind == "key":
-        return "A spend cap belongs to an organization or a project."
-    if not is_whole_cents(Decimal(value)):
-        return f"`{name}` is an amount in whole cents from 0 to {MAX_LIMIT}."
-    return None
-
-
-def is_whole_cents(amount: Decimal) -> bool:
-    """Whether a spend cap may be this amount."""
-    return amount.is_finite() and 0 <= amount <= MAX_LIMIT and amount == amount.quantize(Decimal("0.01"))
+def _check(scope: MeterScope, name: str, value: int | Decimal | None, ceilings: Ceilings) -> None:
+    if name == "monthly_cap" and value is not None and scope.kind == "key":
+        raise InvalidLimit("A spend cap belongs to an organization or a project.", param=name)
+    if not ceilings.allow(name, value):
+        number = f"an amount in whole cents from 0 to {MAX_LIMIT}"
+        if name != "monthly_cap":
+            number = f"a whole number from 0 to {ceilings.most_of(name)}"
+        raise InvalidLimit(f"`{name}` is {number}.", param=name)

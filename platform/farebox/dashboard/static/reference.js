@@ -12,8 +12,8 @@
     return;
   }
   const spec = await answer.json();
-  // Behind another name or a tunnel, the address in the document may be out of reach from here.
-  spec.servers = [{ url: location.origin }];
+  // Behind another name or a tunnel, the address in the document may be out of reach from here: this page's is not.
+  delete spec.servers;
   const without = place.dataset.without.split(" ");
   const isLeftOut = (operation) => operation.tags.some((tag) => without.includes(tag));
   for (const [path, item] of Object.entries(spec.paths)) {
@@ -35,4 +35,26 @@
     tryItOutEnabled: true,
     validatorUrl: null,
   });
+  nameControls(place);
+  new MutationObserver(() => nameControls(place)).observe(place, { childList: true, subtree: true });
 })();
+
+// What Swagger UI leaves for those who hear a page, or who walk through it by keys.
+function nameControls(place) {
+  const put = (selector, attributes) => {
+    for (const each of place.querySelectorAll(selector)) {
+      for (const [name, value] of Object.entries(attributes)) {
+        if (each.getAttribute(name) !== value) each.setAttribute(name, value);
+      }
+    }
+  };
+  put("main", { role: "presentation" }); // the page has its own
+  put(".opblock-tag", { role: "heading", "aria-level": "2" });
+  put(".opblock-section-header h4", { role: "heading", "aria-level": "3" });
+  put(".examples-select-element", { "aria-label": "Example" });
+  put(".content-type", { "aria-label": "Media type" });
+  put("textarea.body-param__text", { "aria-label": "Body of the request" });
+  put(".microlight", { tabindex: "0", role: "region", "aria-label": "Example" });
+  // A link in a button cannot be reached; the button does the same.
+  for (const each of place.querySelectorAll(".opblock-summary-control a[href]")) each.removeAttribute("href");
+}

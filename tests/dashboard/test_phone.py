@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, expect
 from sqlalchemy import update
 
 from farebox.auth import sessions
@@ -66,6 +66,32 @@ STRUCTURE = """
 """
 
 
+# What stands side by side in a form stands in one line, and a last row is as airy as the others.
+ROWS = """
+() => {
+  const faults = [];
+  for (const form of document.querySelectorAll("form.row")) {
+    const controls = [...form.querySelectorAll("input:not([type=hidden]), select, button")];
+    const boxes = controls.map((each) => each.getBoundingClientRect());
+    for (const [i, box] of boxes.entries()) {
+      const next = boxes[i + 1];
+      if (next && next.left > box.left && Math.abs(next.top - box.top) > 1) {
+        const name = controls[i + 1].name || "button";
+        faults.push(`${form.action}: ${name} stands ${next.top - box.top} px lower`);
+      }
+    }
+  }
+  for (const table of document.querySelectorAll("table.stack")) {
+    const rows = [...table.tBodies[0].rows].filter((each) => each.checkVisibility());
+    const below = (each) => getComputedStyle(each).paddingBottom;
+    const room = (row) => [...row.cells].slice(0, -1).map(below).join();
+    if (innerWidth < 640 && new Set(rows.map(room)).size > 1) faults.push("the last row is narrower");
+  }
+  return faults;
+}
+"""
+
+
 async def make_busy_tenant(database: Database, keyring: Keyring) -> Tenant:
     tenant = await make_tenant(database, keyring, balance=Decimal(1000))
     async with database.transaction(organization_id=tenant.organization_id) as session:
@@ -104,5 +130,24 @@ async def test_nothing_is_covered_or_cut_off(
                 "document.querySelectorAll('details').forEach((each) => { each.open = true; })"
             )
             found[path] = await page.evaluate(STRUCTURE) + await page.evaluate(LOOK)
+            found[path] += await page.evaluate(ROWS)
         assert found == {path: [] for path in PAGES}
         await watched.assert_sound()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+async def test_what_is_told_of_a_field_moves_no_other(
+    chromium: Browser, site: RunningServer, database: Database, keyring: Keyring, width: int
+) -> None:
+    tenant = await make_tenant(database, keyring)
+    async with database.transaction() as session:
+        token = await sessions.create(session, tenant.user_id)
+    async with opened(chromium, site, viewport={"width": width, "height": 844}) as watched:
+        page = watched.page
+        await page.context.add_cookies([{"name": "farebox_session", "value": token, "url": site.url}])
+        await page.goto("/limits")
+        form = page.locator("form.row").first
+        await form.get_by_label("Requests per minute").fill("ten")
+        await form.get_by_role("button", name="Save").click()
+        await expect(page.get_by_text("Write a whole number")).to_be_visible()
+        assert await page.evaluate(ROWS) == []

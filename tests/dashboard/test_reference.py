@@ -73,6 +73,42 @@ async def test_a_call_is_made_from_the_page(
         await watched.assert_sound()
 
 
+# What has no name for those who hear the page, and what cannot be reached by keys.
+NAMELESS = """
+() => {
+  const faults = [];
+  for (const each of document.querySelectorAll("#reference :is(select, textarea, input)")) {
+    const named = each.labels?.length || each.ariaLabel || !each.checkVisibility();
+    if (!named) faults.push(each.outerHTML.slice(0, 80));
+  }
+  for (const each of document.querySelectorAll("button :is(a[href], button, [tabindex])")) {
+    faults.push(`within a button: ${each.outerHTML.slice(0, 80)}`);
+  }
+  for (const each of document.querySelectorAll(".microlight")) {
+    const scrolls = each.scrollHeight > each.clientHeight;
+    if (scrolls && each.tabIndex < 0) faults.push("an example that keys cannot scroll");
+  }
+  return faults;
+}
+"""
+
+
+async def test_all_of_it_can_be_heard_and_reached_by_keys(chromium: Browser, site: RunningServer) -> None:
+    async with opened(chromium, site) as watched:
+        page = watched.page
+        await page.goto("/docs")
+        block = page.locator("#operations-Chat-createChatCompletion")
+        await block.locator(".opblock-summary-control").click()
+        await expect(block.get_by_role("textbox", name="Body of the request")).to_be_visible()
+        await expect(block.get_by_role("combobox", name="Media type").first).to_be_visible()
+        await expect(block.locator(".microlight[tabindex='0']").first).to_be_visible()
+        assert await page.evaluate(NAMELESS) == []
+        await expect(page.get_by_role("main")).to_have_count(1)
+        await expect(page.get_by_role("heading", level=1)).to_have_count(1)
+        await expect(page.locator("#operations-tag-Chat")).to_have_attribute("aria-level", "2")
+        await watched.assert_sound()
+
+
 async def test_a_wrong_key_is_told_so(chromium: Browser, site: RunningServer) -> None:
     async with opened(chromium, site) as watched:
         page = watched.page

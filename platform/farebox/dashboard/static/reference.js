@@ -32,12 +32,33 @@
     defaultModelsExpandDepth: -1, // each is shown where it is used
     displayRequestDuration: true,
     persistAuthorization: false,
+    plugins: [pageLayout],
+    layout: "PageLayout",
+    syntaxHighlight: { theme: "monokai" },
     tryItOutEnabled: true,
     validatorUrl: null,
   });
   nameControls(place);
   new MutationObserver(() => nameControls(place)).observe(place, { childList: true, subtree: true });
 })();
+
+// As Swagger UI's own, but without a <main>: the page has one.
+function pageLayout(system) {
+  const { createElement } = system.React;
+  const PageLayout = ({ getComponent }) => {
+    const part = (name) => createElement(getComponent(name, true));
+    const wrapped = (...parts) => createElement("div", { className: "wrapper" }, ...parts);
+    return createElement(
+      "div",
+      { className: "swagger-ui" },
+      part("errors"),
+      wrapped(part("InfoContainer")),
+      createElement("div", { className: "scheme-container" }, wrapped(part("AuthorizeBtnContainer"))),
+      wrapped(part("operations")),
+    );
+  };
+  return { components: { PageLayout } };
+}
 
 // What Swagger UI leaves for those who hear a page, or who walk through it by keys.
 function nameControls(place) {
@@ -48,13 +69,12 @@ function nameControls(place) {
       }
     }
   };
-  put("main", { role: "presentation" }); // the page has its own
   put(".opblock-tag", { role: "heading", "aria-level": "2" });
   put(".opblock-section-header h4", { role: "heading", "aria-level": "3" });
   put(".examples-select-element", { "aria-label": "Example" });
   put(".content-type", { "aria-label": "Media type" });
   put("textarea.body-param__text", { "aria-label": "Body of the request" });
-  put(".microlight", { tabindex: "0", role: "region", "aria-label": "Example" });
+  put(".microlight", { tabindex: "0" });
   // A link in a button cannot be reached; the button does the same.
   for (const each of place.querySelectorAll(".opblock-summary-control a[href]")) each.removeAttribute("href");
 }

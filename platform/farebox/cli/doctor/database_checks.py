@@ -109,7 +109,7 @@ async def check_signing_keys(installation: Installation) -> Finding:
             " if it is lost, run `farebox keys rotate`."
         )
         return Finding(name, "failure", "FAREBOX_SECRET_KEY does not open the one that signs", mend)
-    return Finding(name, "ok", f"{len(verifying)} verify, the newest signs")
+    return Finding(name, "ok", f"the newest signs, {len(verifying)} in all verify")
 
 
 async def check_outbox(installation: Installation) -> Finding:

@@ -34,7 +34,7 @@
     persistAuthorization: false,
     plugins: [pageLayout],
     layout: "PageLayout",
-    syntaxHighlight: { theme: "monokai" },
+    syntaxHighlight: { theme: "tomorrow-night" },
     tryItOutEnabled: true,
     validatorUrl: null,
   });

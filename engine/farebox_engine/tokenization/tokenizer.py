@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,12 +18,10 @@ from farebox_engine.tokenization.special_tokens import (
     refuse_other_vocabulary,
     without_rows,
 )
-from farebox_engine.tokenization.templates.chat_template import ChatTemplate
+from farebox_engine.tokenization.templates.chat_template import ChatTemplate, Prompt
 from farebox_engine.tokenization.templates.files import DEFAULT, WITH_TOOLS, read_templates, template_for
-from farebox_engine.tokenization.templates.marked_text import Marking
 from farebox_engine.tokenization.vocabulary import Vocabulary
 
-_PRIVATE_USE = range(0x100000, 0x10FFFE)
 # Characters to look through in one call, which keeps the interpreter to itself.
 _PIECE = 65_536
 # Characters from which `encode` keeps the interpreter longer than the way around it takes.
@@ -61,6 +58,7 @@ class ChatTokenizer:
         # Added tokens marked special are now left alone by the tokenizer when it meets them in a text.
         self._plain.encode_special_tokens = True
         self._controls = controls
+        self._control_ids = frozenset(controls.values())
         self._pattern = alternation(controls)
         self._templates = {
             name: ChatTemplate(templates[name], special)
@@ -108,7 +106,7 @@ class ChatTokenizer:
         written = [
             token
             for token, own in zip(encoding.ids, encoding.special_tokens_mask, strict=True)
-            if not own and token in self._controls.values()
+            if not own and token in self._control_ids
         ]
         return self._encode_broken(text) if written else encoding.ids
 
@@ -150,9 +148,8 @@ class ChatTokenizer:
     ) -> list[int]:
         """The prompt tokens for `messages` and `tools`, by the chat template, which may read `variables`.
 
-        While the template runs, the first character of every control token is swapped, in
-        the messages, for one that occurs nowhere else; so a control token in what it
-        writes is its own. The template reads the messages as if nothing was swapped.
+        While the template runs, every character of a user's has a stand-in; so a control token without
+        one in what it writes is its own. The template reads the messages as if there were none.
 
         Raises:
             TemplateError: there is no template, or it failed or refused the messages.
@@ -161,21 +158,19 @@ class ChatTokenizer:
         if template is None:
             raise TemplateError(_no_template(self._templates))
         _check_roles(messages)
-        swap = self._swap([messages, tools, variables])
-        marked = template.render(
-            messages,
-            add_generation_prompt=add_generation_prompt,
-            tools=tools,
-            variables=variables,
-            stand_ins=swap,
+        prompt = template.render(
+            messages, add_generation_prompt=add_generation_prompt, tools=tools, variables=variables
         )
-        text = Marking(swap).plain(marked)
-        own = {match.start(1) for match in self._controls_in(marked)}
-        if own == {match.start(1) for match in self._controls_in(text)}:
-            ids: list[int] = _encode(self._tokenizer, text).ids
-            if sum(token in self._controls.values() for token in ids) == len(own):
+        own = self._controls_of(prompt.marked)
+        if own == self._controls_of(prompt.text):
+            ids: list[int] = _encode(self._tokenizer, prompt.text).ids
+            if [token for token in ids if token in self._control_ids] == [self._controls[t] for _, t in own]:
                 return ids
-        return list(self._encode_around(marked, text))
+        return list(self._encode_around(prompt))
+
+    def _controls_of(self, text: str) -> list[tuple[int, str]]:
+        """Where control tokens begin, and which."""
+        return [(match.start(1), match.group(1)) for match in self._controls_in(text)]
 
     def _controls_in(self, text: str) -> Iterator[re.Match[str]]:
         """Where a control token begins, looked for piece by piece; overlaps included."""
@@ -186,23 +181,22 @@ class ChatTokenizer:
                 if match.start() < end:
                     yield match
 
-    def _encode_around(self, marked: str, text: str) -> Iterator[int]:
-        """Encode `text`, taking as control tokens only those that stand unmarked in `marked`."""
+    def _encode_around(self, prompt: Prompt) -> Iterator[int]:
+        """Encode a prompt, taking as control tokens only those of the template's own characters."""
         done = 0
-        for match in self._controls_in(marked):
-            start, token = match.start(1), match.group(1)
+        for start, token in self._controls_of(prompt.marked):
             if start < done:
                 continue
-            yield from self._encode_plain(text[done:start])
+            yield from self._encode_plain(prompt.text[done:start])
             yield self._controls[token]
             done = start + len(token)
-        yield from self._encode_plain(text[done:])
+        yield from self._encode_plain(prompt.text[done:])
 
     def _encode_plain(self, text: str) -> list[int]:
         if not text:
             return []
         ids: list[int] = _encode(self._plain, text).ids
-        if any(token in self._controls.values() for token in ids):
+        if any(token in self._control_ids for token in ids):
             return self._encode_broken(text)
         return ids
 
@@ -214,17 +208,7 @@ class ChatTokenizer:
             ids += _encode(self._plain, text[done : match.start(1) + 1]).ids
             done = match.start(1) + 1
         ids += _encode(self._plain, text[done:]).ids
-        return [token for token in ids if token not in self._controls.values()]
-
-    def _swap(self, messages: object) -> dict[str, str]:
-        """First characters of control tokens -> private-use characters that occur nowhere in `messages`."""
-        written = json.dumps(messages, ensure_ascii=False, default=str)
-        used: set[str] = set()
-        for start in range(0, len(written), _PIECE):
-            used.update(written[start : start + _PIECE])
-        firsts = sorted({token[0] for token in self._controls} & used)
-        unused = (chr(code) for code in _PRIVATE_USE if chr(code) not in used)
-        return dict(zip(firsts, unused, strict=False))
+        return [token for token in ids if token not in self._control_ids]
 
 
 def _ends_with(tokens: tuple[int, ...], others: tuple[int, ...]) -> bool:

@@ -1,5 +1,7 @@
 """Templates as data from strangers: what they may do, and what bounds them."""
 
+import tracemalloc
+
 import pytest
 
 from farebox_engine import LoadError, TemplateError
@@ -9,7 +11,7 @@ MESSAGES = [{"role": "user", "content": "one"}, {"role": "assistant", "content":
 
 
 def render(source: str, **variables: object) -> str:
-    return ChatTemplate(source, variables).render(MESSAGES, add_generation_prompt=True)
+    return ChatTemplate(source, variables).render(MESSAGES, add_generation_prompt=True).text
 
 
 @pytest.mark.parametrize(
@@ -120,6 +122,76 @@ def test_an_endless_template_is_stopped(body: str) -> None:
     # Each would take minutes at the least: that this returns is the point.
     with pytest.raises(TemplateError, match="longer than 0.2 seconds"):
         template.render(MESSAGES, add_generation_prompt=True)
+
+
+# What holds itself twice, again and again, in each way in which a template makes one thing of others.
+DOUBLED = {
+    "a list": "{% set ns.x = [ns.x, ns.x] %}",
+    "a tuple": "{% set ns.x = (ns.x, ns.x) %}",
+    "a dict": "{% set ns.x = {'a': ns.x, 'b': ns.x} %}",
+    "a dict's views": "{% set d = {'a': ns.x, 'b': ns.x} %}{% set ns.x = [d.values(), d.items()] %}",
+    "a call": "{% set ns.x = dict(a=ns.x, b=ns.x) %}",
+    "a sum": "{% set ns.x = [ns.x] + [ns.x] %}",
+    "a product": "{% set ns.x = [ns.x] * 2 %}",
+    "a cycler": "{% set ns.x = cycler(ns.x, ns.x).items %}",
+    "a filter": "{% set ns.x = [ns.x] | batch(2, ns.x) | list %}",
+    "a generator's item": "{% for b in [ns.x] | batch(2, ns.x) %}{% set ns.x = b %}{% endfor %}",
+    "long texts": "{% set ns.x = [ns.x, ns.x] if ns.x is not string else ['y' * 99999] %}",
+}
+ENDS = {
+    "written": "{{ ns.x }}",
+    "a text": "{% set y = ns.x | string %}",
+    "JSON": "{{ ns.x | tojson }}",
+    "compared": "{{ ns.x == (ns.x | list) }}",
+    "joined": "{{ ns.x ~ '' }}",
+    "formatted": "{{ '%s' % [ns.x] }}",
+}
+
+
+@pytest.mark.parametrize("way", DOUBLED)
+def test_what_holds_itself_again_and_again_is_counted_as_often_as_it_is_held(way: str) -> None:
+    source = "{% set ns = namespace(x='y') %}{% for _ in range(60) %}" + DOUBLED[way] + "{% endfor %}"
+    template = ChatTemplate(source + "{{ ns.x }}", {}, max_characters=10_000)
+    # None would end without a bound: 2^60 texts.
+    with pytest.raises(TemplateError, match="more than 10000 characters"):
+        template.render(MESSAGES, add_generation_prompt=True)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_what_is_within_the_bound_can_be_used_in_any_way(end: str) -> None:
+    source = (
+        "{% set ns = namespace(x='y') %}{% for _ in range(10) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}"
+    )
+    template = ChatTemplate(source + ENDS[end], {}, max_characters=10_000)
+    assert template.render(MESSAGES, add_generation_prompt=True).text.count("y") in {0, 1024}
+
+
+def test_namespaces_that_hold_each_other_are_not_written_out() -> None:
+    linked = "".join(f"{{% set n{i}.x = [n{i + 1}, n{i + 1}] %}}" for i in range(60))
+    made = "".join(f"{{% set n{i} = namespace(x=1) %}}" for i in range(61))
+    assert render(made + linked + "{{ n0 }}") == "<Namespace>"
+
+
+def test_a_macros_arguments_are_counted_too() -> None:
+    macro = "{% macro m(n) %}{% if n %}{{ m(n - 1, varargs, varargs) }}{% else %}{{ varargs }}{% endif %}"
+    with pytest.raises(TemplateError, match="more than 10000 characters"):
+        ChatTemplate(macro + "{% endmacro %}{{ m(40, 1, 1) }}", {}, max_characters=10_000).render(
+            MESSAGES, add_generation_prompt=True
+        )
+
+
+@pytest.mark.parametrize(
+    "body", ["{% set t %}" + "{{ s }}" * 200 + "{% endset %}", "{{ " + "s ~ " * 200 + "s }}"]
+)
+def test_a_text_is_measured_before_it_is_put_together(body: str) -> None:
+    template = ChatTemplate("{% set s = 'x' * 400000 %}" + body, {})
+    tracemalloc.start()
+    try:
+        with pytest.raises(TemplateError, match="more than 4000000 characters"):
+            template.render(MESSAGES, add_generation_prompt=True)
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_deep_json_is_not_indented_without_end() -> None:

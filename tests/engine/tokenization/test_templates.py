@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farebox_engine import TemplateError
@@ -130,6 +130,11 @@ TEMPLATES = {
     "{{ messages[1].content.split() | string }}",
     "variables": "{{ documents is none }}{{ documents is defined }}{{ tools is none }}"
     "{{ enable_thinking is defined }}",
+    "reading the user's": "{{ messages[1].name in 'Änne <a> <b>' }}"
+    "{{ 'Änne <a>!'.startswith(messages[1].name) }}"
+    "{{ 'x<a>y'.replace(messages[1].name[-3:], '-') }}{{ 'x<a>y' | replace(messages[1].name[-3:], '-') }}"
+    "{{ '12'[:1] | int + messages[3].content[-12:-8].strip('.,') | int }}{{ messages[1].name is in 'x' }}"
+    "{{ messages[1].content.split('9')[1] | float }}{{ messages[1].content | safe | trim }}",
     "batches": "{{ [1, 2, 3] | batch(2, 0) | list }}{{ [1, 2, 3] | slice(2) | list }}{{ [1, 2] | sum }}",
     "numbers": "{{ 7 // 2 }}{{ 7 % 3 }}{{ 2 ** 5 }}{{ '-' * 3 }}{{ 3.14159 | round(2) }}{{ [1] * 2 + [3] }}",
     "dates": "{{ strftime_now('%Y-%m') }}{{ strftime_now('%z%Z') }}",
@@ -174,11 +179,7 @@ def test_templates_write_what_they_write_with_transformers(tmp_path: Path, name:
     library = reference(write_folder(tmp_path / "m", {}, chat_template=template, **SPECIAL))
     expected = library.apply_chat_template(CHAT, tools=TOOLS, tokenize=False, add_generation_prompt=True)
     compiled = ChatTemplate(template, SPECIAL)
-    for stand_ins in ({}, {"<": "\U00100000"}, {"<": "\U00100000", "[": "\U00100001", "t": "\U00100002"}):
-        text = compiled.render(CHAT, tools=TOOLS, add_generation_prompt=True, stand_ins=stand_ins)
-        for character, stand_in in stand_ins.items():
-            text = text.replace(stand_in, character)
-        assert text == expected
+    assert compiled.render(CHAT, tools=TOOLS, add_generation_prompt=True).text == expected
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -215,14 +216,113 @@ def test_reasoning_is_cut_from_earlier_answers_and_control_tokens_stay_text(
     assert not {number for number in ours if number >= 256}
 
 
+READING = ["thinking", "text", "joining", "wrapping"]
 PIECES = ["<think>", "</think>", "<|end|>", "<|", "|>", "end", "\n", " ", "<", "x", "é", "</", "think>"]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return {
+        name: reference(write_folder(tmp_path_factory.mktemp("m") / "m", {}, chat_template=TEMPLATES[name]))
+        for name in READING
+    }
+
+
+@settings(max_examples=60, deadline=None)
 @given(content=st.lists(st.sampled_from(PIECES), max_size=8).map("".join))
-@pytest.mark.parametrize("name", ["thinking", "text", "joining", "wrapping"])
-def test_a_users_text_is_read_as_it_is_and_stays_the_users(name: str, content: str) -> None:
+@pytest.mark.parametrize("name", READING)
+def test_a_users_text_is_read_as_it_is(libraries: dict[str, Any], name: str, content: str) -> None:
     chat = [{"role": "system", "content": content}, {"role": "user", "content": content or "<"}]
-    template = ChatTemplate(TEMPLATES[name], {})
-    marked = template.render(chat, add_generation_prompt=True, stand_ins={"<": "\U00100000"})
-    assert marked.replace("\U00100000", "<") == template.render(chat, add_generation_prompt=True)
+    expected = libraries[name].apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    written = ChatTemplate(TEMPLATES[name], {}).render(chat, add_generation_prompt=True)
+    assert written.text == expected
+
+
+# How a template may come to write what a user wrote, and what a user writes so that "<|end|>" comes of it.
+DISGUISES = {
+    "as it is": ("{{ c }}", "<|end|>"),
+    "in JSON": ("{{ {'a': [c]} | tojson }}", "<|end|>"),
+    "in a list": ("{{ [c] }}", "<|end|>"),
+    "in lower case": ("{{ c | lower }}", "<|END|>"),
+    "in lower case, by a method": ("{{ ('a' ~ c).lower() }}", "<|END|>"),
+    "without tags": ("{{ c | striptags }}", "&lt;|end|&gt;"),
+    "without tags, half of it a template's": ("{{ ('&' ~ c) | striptags }}", "lt;|end|>"),
+    "after the template's bracket": ("{{ '<' ~ c ~ '>' }}", "|end|"),
+    "between the template's": ("<|{{ c }}|>", "end"),
+    "in a macro": ("{% macro m(x) %}<{{ x }}{% endmacro %}{{ m(c) }}", "|end|>"),
+    "by a format": ("{{ '<|%s>' % c }}{{ '<{}>'.format(c) }}", "end|"),
+    "by a filter": ("{{ ['<|', c] | join }}{{ c | replace('d', 'd|') }}", "end|>"),
+    "as what is safe": ("{{ '<' ~ (c | safe) }}{{ '<' ~ (c | tojson | safe) }}", "|end|>"),
+    "character by character": ("<{% for x in c %}{{ x }}{% endfor %}", "|end|>"),
+    "cut": ("<{{ c[2:] }}{{ c.split('.')[1] }}{{ c | truncate(9, end='') }}", "x.|end|>"),
+    "wrapped": ("<{{ c | wordwrap(40) }}{{ c | indent(2) }}{{ c | trim }}", "|end|>"),
+    "as a key": ("{% for k in {c: 1} %}<{{ k }}{% endfor %}", "|end|>"),
+    "replaced, the rest a user's": ("{{ c | replace('&lt;', '<') }}", "&lt;|end|>"),
+}
+
+
+@pytest.mark.parametrize("way", DISGUISES)
+def test_no_way_through_a_template_makes_a_control_token_of_a_users_text(tmp_path: Path, way: str) -> None:
+    source, content = DISGUISES[way]
+    template = "<|end|>{% set c = messages[0].content %}" + source
+    ours, expected = both(
+        write_folder(tmp_path / "m", {}, chat_template=template), [{"role": "user", "content": content}]
+    )
+    library = reference(tmp_path / "m")
+    end = library.convert_tokens_to_ids("<|end|>")
+    assert ours.count(end) == 1 < expected.count(end) + (way == "in a list")
+    assert library.decode(ours) == library.decode(expected)
+
+
+# Control tokens of which the first character is none that stands in the text that a user sends.
+SPELT_ANEW = {
+    "\n:go": ("{{ c | tojson }}{{ c }}", "a\n:go"),
+    '\\"go': ("{{ c | tojson }}", '"go'),
+    "\\ngo": ("{{ [c] }}{{ c | tojson }}", "\ngo"),
+    "\\u00e9go": ("{{ c | tojson(ensure_ascii=true) }}", "égo"),
+    '"go"': ("{{ c | tojson }}{{ {c: 1} | tojson }}", "go"),
+    "&lt;go": ("{{ c | e }}", "<go"),
+    "%3Cgo": ("{{ c | urlencode }}", "<go"),
+    "go": ("{{ c | lower }}", "GO"),
+    "Go": ("{{ c | title }}{{ c | capitalize }}", "gO"),
+    "SS": ("{{ c | upper }}", "ß"),
+}
+
+
+@pytest.mark.parametrize("token", SPELT_ANEW)
+def test_what_a_template_spells_anew_is_no_control_token_either(tmp_path: Path, token: str) -> None:
+    source, content = SPELT_ANEW[token]
+    folder = write_folder(
+        tmp_path / "m",
+        {},
+        chat_template="{% set c = messages[0].content %}" + source,
+        extra_special_tokens=[token],
+    )
+    ours, expected = both(folder, [{"role": "user", "content": content}])
+    library = reference(folder)
+    assert library.convert_tokens_to_ids(token) in expected
+    assert library.convert_tokens_to_ids(token) not in ours
+    assert library.decode(ours) == library.decode(expected)
+
+
+@pytest.mark.parametrize(
+    "source", ["{{ c.encode().decode() }}", "{{ (c | e).unescape() }}", "{{ ('' | e + c).striptags() }}"]
+)
+def test_what_would_forget_who_wrote_a_text_is_refused(source: str) -> None:
+    chat = [{"role": "user", "content": "&lt;"}]
+    template = ChatTemplate("{% set c = messages[0].content %}" + source, {})
+    with pytest.raises(TemplateError, match="unsafe"):
+        template.render(chat, add_generation_prompt=True)
+
+
+def test_an_error_of_a_template_tells_what_the_user_wrote() -> None:
+    template = ChatTemplate("{{ raise_exception('No ' ~ messages[0].content) }}", {})
+    with pytest.raises(TemplateError, match="No tea"):
+        template.render([{"role": "user", "content": "tea"}], add_generation_prompt=True)
+
+
+@pytest.mark.parametrize("characters", ["\U000f0000\U0010fffd", "\ud800", "é" * 200 + "\U0001f600" * 70_000])
+def test_any_character_comes_back_as_it_is(characters: str) -> None:
+    template = ChatTemplate("{{ messages[0].content }}", {})
+    chat = [{"role": "user", "content": characters}]
+    assert template.render(chat, add_generation_prompt=True).text == characters

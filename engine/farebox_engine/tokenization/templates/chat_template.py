@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from jinja2 import TemplateError as JinjaError
 
@@ -14,6 +15,16 @@ from farebox_engine.tokenization.templates.sandbox import Sandbox
 
 # The names under which a message's reasoning is passed; templates read the first, some the second.
 _REASONING = ("reasoning_content", "thinking", "reasoning")
+
+
+class Prompt(NamedTuple):
+    """What a template wrote: its text, and the same with a stand-in for every character of a user's.
+
+    A user's are those of messages (but of roles), tools and variables. The places in both are the same.
+    """
+
+    text: str
+    marked: str
 
 
 class ChatTemplate:
@@ -53,18 +64,15 @@ class ChatTemplate:
         add_generation_prompt: bool,
         tools: Sequence[object] | None = None,
         variables: Mapping[str, object] | None = None,
-        stand_ins: Mapping[str, str] | None = None,
-    ) -> str:
-        """The prompt text for `messages`, and `tools` that the model may call.
+    ) -> Prompt:
+        """The prompt for `messages`, and `tools` that the model may call.
 
         `variables` are the caller's; what the template is given otherwise takes precedence.
-        In what it gives, characters of messages (but of roles), tools and variables that are among
-        `stand_ins` are replaced by what they map to, which must occur in none of them.
 
         Raises:
             TemplateError: the template failed, refused the messages, or ran past its bounds.
         """
-        marking = Marking(stand_ins or {})
+        marking = Marking()
         run = Rendering(marking, self._max_seconds, self._max_characters)
         token = rendering.current.set(run)
         parts: list[str] = []
@@ -84,14 +92,16 @@ class ChatTemplate:
                 run.check_size(size)
                 run.check_time()
                 parts.append(part)
-        except TemplateError:
-            raise
+        except TemplateError as error:
+            raise TemplateError(marking.plain(str(error))) from error
         # A template is foreign code: whatever it raises is its fault or the messages'.
         except Exception as error:
-            raise TemplateError(f"The chat template failed: {error or type(error).__name__}.") from error
+            said = marking.plain(str(error)) or type(error).__name__
+            raise TemplateError(f"The chat template failed: {said}.") from error
         finally:
             rendering.current.reset(token)
-        return "".join(parts)
+        marked = "".join(parts)
+        return Prompt(marking.plain(marked), marked)
 
 
 def _message(message: Mapping[str, object], marking: Marking) -> dict[str, object]:

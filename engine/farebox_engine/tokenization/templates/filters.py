@@ -21,14 +21,19 @@ from farebox_engine.tokenization.templates.rendering import (
     check_size,
     check_widths,
     current,
+    searched,
 )
+from farebox_engine.tokenization.templates.weights import CONTAINERS
 
 Filter = Callable[..., Any]
 
 # Their time grows with the square of a text, and no template of a model has use for them.
 _LEFT_OUT = ("urlize", "xmlattr", "pprint")
 # They look at characters one by one, or make others of them.
-_SPELL_ANEW = ("e", "escape", "forceescape", "striptags", "title", "urlencode", "wordcount")
+_SPELL_ANEW = (
+    *("e", "escape", "filesizeformat", "float", "forceescape", "int"),
+    *("striptags", "title", "urlencode", "wordcount", "wordwrap"),
+)
 
 
 def bounded(filters: Mapping[str, Filter]) -> dict[str, Filter]:
@@ -38,7 +43,8 @@ def bounded(filters: Mapping[str, Filter]) -> dict[str, Filter]:
         found[name] = _after(found[name], lambda *given: check_widths(given))
     found["format"] = _after(found["format"], _check_format)
     found["indent"] = _after(found["indent"], _check_indent)
-    found["replace"] = _after(found["replace"], lambda _, s, old, new, *__: check_replace(str(s), old, new))
+    found["replace"] = _replace
+    found["safe"] = _safe(found["safe"])
     found["sum"] = _after(found["sum"], _check_sum)
     found["wordwrap"] = _after(found["wordwrap"], _check_wordwrap)
     found["join"] = _join(found["join"])
@@ -60,14 +66,31 @@ def _of_plain(function: Filter) -> Filter:
     """A filter that reads a user's text as it is, and gives nothing but a user's text."""
 
     @wraps(function)
-    def run(value: Any, *args: Any) -> Any:
-        if not isinstance(value, MarkedText):
-            return function(value, *args)
-        marking = current.get().marking
-        made = function(marking.plain(value), *args)
-        return type(made)(marking.mark(str(made))) if isinstance(made, str) else made
+    def run(*args: Any, **kwargs: Any) -> Any:
+        rendering = current.get(None)
+        if rendering is None or not any(isinstance(arg, (MarkedText, *CONTAINERS)) for arg in args):
+            return function(*args, **kwargs)
+        marking = rendering.marking
+        made = function(*map(marking.unmark, args), **kwargs)
+        return type(made)(marking.made_of(str(made))) if isinstance(made, str) else made
 
     return run
+
+
+def _safe(function: Filter) -> Filter:
+    """Nothing is escaped, so that what is marked as safe is what it was: a user's text stays a user's."""
+
+    @wraps(function)
+    def run(value: Any) -> Any:
+        return value if isinstance(value, MarkedText) else function(value)
+
+    return run
+
+
+def _replace(s: Any, old: Any, new: Any, count: int | None = None) -> str:
+    text, old, new = str(s), str(old), str(new)
+    check_replace(text, old, new)
+    return str(searched(text).replace(old, new, -1 if count is None else count))
 
 
 def _check_format(pattern: str, *values: Any) -> None:

@@ -2,51 +2,67 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, SupportsIndex
 
+from farebox_engine.tokenization.templates.stand_ins import RUN, StandIns
+
 
 class Marking:
-    """The stand-ins of one rendering: characters that replace some of a user's, one for one.
+    """Whose the characters of one rendering are: a user's are replaced by stand-ins, one for one.
 
     What goes through a template keeps them, whatever the template does to it; so they tell afterwards
     who wrote a character.
     """
 
-    def __init__(self, stand_ins: Mapping[str, str]) -> None:
-        """`stand_ins` maps characters to such as occur nowhere in what is marked."""
-        self._stand_ins = dict(stand_ins)
-        # Letters change with their case, which their stand-ins do not.
-        self.has_letters = any(map(str.isalpha, stand_ins))
-        choices = "".join(map(re.escape, stand_ins.values()))
-        self._any = re.compile(f"[{choices}]" if choices else r"(?!)")
+    def __init__(self) -> None:
+        self._stand_ins = StandIns()
 
     def mark(self, value: object) -> object:
         """`value`, made of dicts, lists and scalars, with every string a user's."""
         if isinstance(value, str):
-            return self.text(self.users(value))
+            return self.made_of(value)
         if isinstance(value, Mapping):
             return {self.mark(key): self.mark(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.mark(item) for item in value]
         return value
 
-    def users(self, text: str) -> str:
-        """`text` with stand-ins in all places."""
-        for original, stand_in in self._stand_ins.items():
-            text = text.replace(original, stand_in)
-        return text
+    def made_of(self, plain: str) -> str:
+        """A text for a template to read, of which every character is a user's."""
+        return MarkedText(self.users(plain), self, plain) if plain else ""
+
+    def users(self, plain: str) -> str:
+        """`plain`, which holds no stand-ins, with stand-ins in all places."""
+        return self._stand_ins.put(plain)
 
     def text(self, text: str) -> str:
         """`text`, which may hold stand-ins, for a template to read."""
-        return MarkedText(text, self) if self._any.search(text) else text
+        return MarkedText(text, self) if RUN.search(text) else text
+
+    def searched(self, text: str) -> str:
+        """`text`, which holds no stand-ins, to look for a text in it that may."""
+        return MarkedText(text, self, text)
 
     def plain(self, text: str) -> str:
         """`text` with the characters that stand-ins stand for."""
-        text = str.__getitem__(text, slice(None))  # what replaces in a marked text is another method
-        for original, stand_in in self._stand_ins.items():
-            text = text.replace(stand_in, original)
+        return self._stand_ins.take_back(raw(text))
+
+    def unmark(self, value: object) -> object:
+        """The reverse of `mark`, for what a template made as well."""
+        if isinstance(value, MarkedText):
+            return _plain(value)
+        if isinstance(value, Mapping):
+            return {self.unmark(key): self.unmark(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.unmark(item) for item in value]
+        return value
+
+    def respelt(self, text: str, spellings: Mapping[int, str]) -> str:
+        """`text` with `spellings` of a user's characters, by their code points, one after the other."""
+        for code, spelling in spellings.items():
+            if code in self._stand_ins:
+                text = text.replace(chr(self._stand_ins[code]), self.users(spelling))
         return text
 
 
@@ -58,10 +74,11 @@ class MarkedText(str):
 
     __slots__ = ("_known", "_marking")
 
-    def __new__(cls, text: str, marking: Marking) -> MarkedText:
+    def __new__(cls, text: str, marking: Marking, plain: str | None = None) -> MarkedText:
+        """`plain`: what `text` stands for, where that is known."""
         made = super().__new__(cls, text)
         made._marking = marking
-        made._known = None
+        made._known = plain
         return made
 
     _marking: Marking
@@ -90,6 +107,12 @@ class MarkedText(str):
 
     def __repr__(self) -> str:
         return self._marking.users(repr(self._plain))
+
+    def __add__(self, other: str) -> str:
+        return self._marking.text(raw(self) + raw(other))
+
+    def __radd__(self, other: str) -> str:
+        return self._marking.text(raw(other) + raw(self))
 
     def __hash__(self) -> int:
         return hash(self._plain)
@@ -167,6 +190,11 @@ class MarkedText(str):
         return self._marking.text(str.join(new, self.split(old, count)))
 
 
+def raw(text: str) -> str:
+    """The characters as they are stored, of a marked text as well."""
+    return str.__getitem__(text, slice(None))
+
+
 def _plain(value: Any) -> Any:
     """What a marked text, or a tuple of such, stands for; anything else as it is."""
     if isinstance(value, MarkedText):
@@ -188,15 +216,21 @@ def _recased(name: str) -> Callable[..., str]:
 
     def make(self: MarkedText) -> str:
         marking = self._marking
-        if not marking.has_letters:
-            return marking.text(getattr(str, name)(self))
-        plain, made = _plain(self), getattr(_plain(self), name)()
+        made: str = getattr(_plain(self), name)()
         if len(made) != len(self):
-            return marking.text(marking.users(made))
-        marked = zip(str.__str__(self), plain, made, strict=True)
-        return marking.text("".join([new if old == own else marking.users(new) for own, old, new in marked]))
+            return marking.made_of(made)
+        return marking.text(_over_runs(self, made))
 
     return make
+
+
+def _over_runs(marked: MarkedText, made: str) -> str:
+    """`made`, as long as `marked`, a user's in the same places."""
+    parts, done = [], 0
+    for run in RUN.finditer(marked):
+        parts += [made[done : run.start()], marked._marking.users(made[run.start() : run.end()])]  # noqa: SLF001  # its own module
+        done = run.end()
+    return "".join([*parts, made[done:]])
 
 
 def _kept(name: str) -> Callable[..., str]:
@@ -209,7 +243,7 @@ def _kept(name: str) -> Callable[..., str]:
     return make
 
 
-for _name in ("startswith", "endswith", "find", "rfind", "index", "rindex", "count", "encode"):
+for _name in ("startswith", "endswith", "find", "rfind", "index", "rindex", "count"):
     setattr(MarkedText, _name, _read_plainly(_name))
 for _name in [name for name in dir(str) if name.startswith("is")]:
     setattr(MarkedText, _name, _read_plainly(_name))

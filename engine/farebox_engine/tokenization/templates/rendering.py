@@ -13,13 +13,17 @@ from jinja2.sandbox import SandboxedFormatter
 
 from farebox_engine.errors import TemplateError
 from farebox_engine.tokenization.templates.marked_text import Marking
+from farebox_engine.tokenization.templates.stand_ins import RUN
+from farebox_engine.tokenization.templates.weights import CONTAINERS, Weights
 
 MAX_SECONDS = 2.0
 MAX_CHARACTERS = 4_000_000
 MAX_ITEMS = 1_000_000
 MAX_WIDTH = 100_000
 
-_NOT_ASCII = re.compile(r"[^\x00-~]")
+# What JSON escapes in any case; first what is in every escape.
+_ESCAPED = {code: json.dumps(chr(code))[1:-1] for code in (ord("\\"), ord('"'), *range(0x20))}
+_NOT_ASCII = re.compile(rf"{RUN.pattern}|[^\x00-~]")
 _NUMBER = re.compile(r"\d+")
 _CONVERSION = re.compile(r"%(?:\([^)]*\))?([^a-zA-Z%]*)[a-zA-Z%]")
 
@@ -32,6 +36,7 @@ class Rendering:
         self._max_seconds = max_seconds
         self._max_characters = max_characters
         self._deadline = time.monotonic() + max_seconds
+        self.weights = Weights(max_characters)
 
     def check_time(self) -> None:
         if time.monotonic() > self._deadline:
@@ -46,16 +51,20 @@ class Rendering:
         if type(value) is str:
             self.check_size(len(value))
             return self.marking.text(value)
+        if isinstance(value, CONTAINERS):
+            self.weights.check(value)
         return value
 
-    def escaped(self, text: str) -> str:
-        """JSON with escapes for what is not ASCII; a stand-in stays what it is."""
-        return _NOT_ASCII.sub(
-            lambda found: (
-                found[0] if self.marking.plain(found[0]) != found[0] else json.dumps(found[0])[1:-1]
-            ),
-            text,
-        )
+    def escaped(self, text: str, *, ascii_only: bool) -> str:
+        """JSON, whose encoder did not know stand-ins, with escapes for what these stand for."""
+        if not ascii_only:
+            return self.marking.respelt(text, _ESCAPED)
+        return _NOT_ASCII.sub(self._in_ascii, text)
+
+    def _in_ascii(self, found: re.Match[str]) -> str:
+        plain = self.marking.plain(found[0])
+        escaped = json.dumps(plain)[1:-1]
+        return escaped if plain == found[0] else self.marking.users(escaped)
 
 
 current: ContextVar[Rendering] = ContextVar("current")
@@ -73,15 +82,50 @@ def take(value: Any) -> Any:
     return value if rendering is None else rendering.take(value)
 
 
+def written(value: Any) -> Any:
+    """What a template is about to write out; a list takes its time."""
+    rendering = current.get(None) if isinstance(value, CONTAINERS) else None
+    if rendering is not None:
+        rendering.check_time()
+    return value
+
+
+def searched(value: Any) -> Any:
+    """What a template looks for something in."""
+    rendering = current.get(None)
+    return rendering.marking.searched(value) if rendering and type(value) is str else value
+
+
+def concatenated(values: Iterable[Any]) -> str:
+    """What `~` makes of values."""
+    parts, size = [], 0
+    for value in values:
+        parts.append(str(value))
+        size += len(parts[-1])
+        check_size(size)
+    return "".join(parts)
+
+
 def joined(parts: Iterable[str]) -> str:
     """How Jinja puts together what a macro or a block writes."""
-    text: str = take("".join(parts))
+    found = list(parts)
+    rendering = current.get(None)
+    if rendering is not None:
+        rendering.check_size(sum(map(len, found)))
+    text: str = take("".join(found))
     return text
 
 
 def check_size(characters: int) -> None:
     """For a text that is about to be made. Fails outside of a run: no constant is folded."""
     current.get().check_size(characters)
+
+
+def check_weights(values: Iterable[object]) -> None:
+    """For what is about to be passed on, and may be kept."""
+    for value in values:
+        if isinstance(value, CONTAINERS):
+            current.get().weights.check(value)
 
 
 def check_items(items: int) -> None:

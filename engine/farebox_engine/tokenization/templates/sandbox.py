@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from types import BuiltinMethodType, MethodType
+from types import BuiltinMethodType, GeneratorType, MethodType
 from typing import Any
 
 from jinja2 import nodes
@@ -13,17 +13,21 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Namespace
+from jinja2.utils import Namespace, pass_context
 from jinja2.visitor import NodeTransformer
 from markupsafe import Markup
 
 from farebox_engine.errors import TemplateError
 from farebox_engine.tokenization.templates import functions, rendering
 from farebox_engine.tokenization.templates.filters import bounded
+from farebox_engine.tokenization.templates.marked_text import MarkedText
 
 _TICK = "_farebox_tick"
 _TAKE = "_farebox_take"
+_SEARCHED = "_farebox_searched"
+_CONCATENATED = "_farebox_concatenated"
 _MAX_NUMBER = 2**32
+_LOSE_MARKS = frozenset({"encode", "striptags", "unescape"})
 _WIDTHS = frozenset({"center", "ljust", "rjust", "zfill"})
 
 
@@ -34,10 +38,20 @@ class Sandbox(ImmutableSandboxedEnvironment):
     concat = staticmethod(rendering.joined)
 
     def __init__(self) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, loopcontrols])
+        super().__init__(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=[_GenerationBlock, loopcontrols],
+            finalize=rendering.written,
+        )
         self.filters = bounded(self.filters) | {"tojson": functions.to_json}
         self.filters = {name: _taken(function) for name, function in self.filters.items()}
-        self.filters[_TAKE] = rendering.take
+        self.filters |= {
+            _TAKE: rendering.take,
+            _SEARCHED: _searched,
+            _CONCATENATED: rendering.concatenated,
+        }
+        self.tests["in"] = lambda value, found: value in rendering.searched(found)
         self.globals |= {
             "raise_exception": functions.raise_exception,
             "strftime_now": functions.strftime_now,
@@ -54,7 +68,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         for body in bodies:
             tick = nodes.Call(nodes.Name(_TICK, "load"), [], [], None, None)
             body.insert(0, nodes.ExprStmt(tick).set_lineno(tree.lineno))
-        _TakeJoined().visit(tree)
+        _TakeMade().visit(tree)
         # Jinja compiles a changed tree as well as a text; its stubs know only the latter.
         return self.compile(tree.set_environment(self))  # type: ignore[call-overload]
 
@@ -77,10 +91,18 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805  # as Jinja's
         rendering.tick()
+        rendering.check_weights((*args, *kwargs.values()))
         owner = getattr(__obj, "__self__", None)
         if isinstance(owner, str):
             args = _checked(owner, __obj.__name__, args, kwargs)
+            if any(isinstance(arg, MarkedText) for arg in args):
+                __obj = getattr(rendering.searched(owner), __obj.__name__)
         return rendering.take(super().call(__context, __obj, *args, **kwargs))
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Nor is what would make new characters of a user's text, without a way to tell whose they are."""
+        lost = isinstance(obj, str) and attr in _LOSE_MARKS
+        return not lost and super().is_safe_attribute(obj, attr, value)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         _check_operation(operator, left, right)
@@ -104,12 +126,40 @@ class _GenerationBlock(Extension):
         return caller()
 
 
-class _TakeJoined(NodeTransformer):
-    """Has what `~` makes go by the rendering, too."""
+class _TakeMade(NodeTransformer):
+    """Has what is made otherwise than by calls and filters go by the rendering, too."""
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802  # named by Jinja
         self.generic_visit(node)
-        return nodes.Filter(node, _TAKE, [], [], None, None).set_lineno(node.lineno)
+        return _filtered(_filtered(nodes.List(node.nodes, lineno=node.lineno), _CONCATENATED), _TAKE)
+
+    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802  # named by Jinja
+        self.generic_visit(node)
+        return _filtered(node, _TAKE)
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802  # named by Jinja
+        self.generic_visit(node)
+        return _filtered(node, _TAKE)
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802  # named by Jinja
+        self.generic_visit(node)
+        return _filtered(node, _TAKE) if node.ctx == "load" else node
+
+    def visit_Operand(self, node: nodes.Operand) -> nodes.Node:  # noqa: N802  # named by Jinja
+        listed = isinstance(node.expr, nodes.List | nodes.Tuple)
+        self.generic_visit(node)
+        if node.op in {"in", "notin"} and not listed:
+            node.expr = _filtered(node.expr, _SEARCHED)
+        return node
+
+
+@pass_context  # so that it is no constant, where a constant is looked through
+def _searched(_: Context, value: Any) -> Any:
+    return rendering.searched(value)
+
+
+def _filtered(node: nodes.Expr, name: str) -> nodes.Filter:
+    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
 
 
 class _Namespace(Namespace):
@@ -125,6 +175,10 @@ class _Namespace(Namespace):
     def __setitem__(self, name: str, value: Any) -> None:
         _refuse_private(name)
         super().__setitem__(name, value)
+
+    def __repr__(self) -> str:
+        """Without what is in it: that may hold others, and these again others."""
+        return "<Namespace>"
 
 
 def _refuse_private(name: object) -> None:
@@ -176,6 +230,7 @@ def _check_length(sequence: object, length: int) -> None:
 def _taken(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
-        return rendering.take(function(*args, **kwargs))
+        made = function(*args, **kwargs)
+        return map(rendering.take, made) if isinstance(made, GeneratorType) else rendering.take(made)
 
     return run

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os.path
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import cast
 
 from farebox_engine.tokenization.special_tokens import Description, added_tokens
+
+# Groups within groups; regular expressions are compiled by recursion.
+_DEEPEST = 32
 
 
 def control_tokens(description: Mapping[str, object], templates: Iterable[str]) -> dict[str, int]:
@@ -38,8 +44,26 @@ def with_all_special(description: Mapping[str, object], controls: Mapping[str, i
     return {**description, "added_tokens": added}
 
 
-def alternation(controls: Mapping[str, int]) -> re.Pattern[str]:
-    """Matches every position where a control token begins, the longest first, overlaps included."""
-    longest_first = sorted(controls, key=len, reverse=True)
-    choices = "|".join(map(re.escape, longest_first)) or r"(?!)"
+def finder(controls: Collection[str]) -> re.Pattern[str]:
+    """Matches every position where a control token begins, the longest first, overlaps included.
+
+    What several begin with is looked at once, and not for each of them: the interpreter stands meanwhile.
+    """
+    choices = _longest_of(sorted(controls)) if controls else r"(?!)"
     return re.compile(f"(?=({choices}))")
+
+
+def _longest_of(endings: Sequence[str], depth: int = 0) -> str:
+    """A regular expression for the longest of `endings`, which are in order and distinct."""
+    if depth == _DEEPEST:
+        return f"(?:{'|'.join(map(re.escape, sorted(endings, key=len, reverse=True)))})"
+    choices = "|".join(
+        _after_shared(list(group), depth) for _, group in groupby(filter(None, endings), key=itemgetter(0))
+    )
+    return f"(?:{choices})?" if "" in endings else f"(?:{choices})"
+
+
+def _after_shared(texts: Sequence[str], depth: int) -> str:
+    shared = os.path.commonprefix(texts)
+    endings = [text[len(shared) :] for text in texts]
+    return re.escape(shared) + ("" if endings == [""] else _longest_of(endings, depth + 1))

@@ -11,7 +11,7 @@ from tokenizers import Encoding, Tokenizer
 from farebox_engine.checkpoint.json_file import read_json, read_optional_json
 from farebox_engine.errors import LoadError, TemplateError
 from farebox_engine.tokenization.answer_format import OPEN_REASONING, AnswerFormat
-from farebox_engine.tokenization.control_tokens import alternation, control_tokens, with_all_special
+from farebox_engine.tokenization.control_tokens import control_tokens, finder, with_all_special
 from farebox_engine.tokenization.special_tokens import (
     SpecialTokens,
     build,
@@ -59,7 +59,7 @@ class ChatTokenizer:
         self._plain.encode_special_tokens = True
         self._controls = controls
         self._control_ids = frozenset(controls.values())
-        self._pattern = alternation(controls)
+        self._pattern = finder(controls)
         self._templates = {
             name: ChatTemplate(templates[name], special)
             for name in (DEFAULT, WITH_TOOLS)

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tokenizers import AddedToken, Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from farebox_engine import LoadError, TemplateError, demo
+from farebox_engine.tokenization.control_tokens import finder
 from farebox_engine.tokenization.tokenizer import ChatTokenizer
 from tests.engine.checkpoints import CHAT_TEMPLATE, SPECIAL_TOKENS
 
@@ -157,16 +159,48 @@ def test_white_space_is_no_word(tokenizer: ChatTokenizer) -> None:
     assert tokenizer.spellings(" \n") == tokenizer.spellings("") == []
 
 
+def turns_beside(work: Callable[[], object]) -> int:
+    """How often a thread that gives the interpreter away gets it back while another does `work`."""
+    turns = 0
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(work)
+        while not done.done():
+            time.sleep(0)
+            turns += 1
+        done.result()
+    return turns
+
+
 def test_a_long_text_leaves_the_interpreter_to_others() -> None:
     tokenizer = ChatTokenizer.load(demo.path(), 10**6)
-    messages = [{"role": "user", "content": "the cat sat on the mat. " * 40_000}]
-    with ThreadPoolExecutor(1) as pool:
-        work = pool.submit(tokenizer.render_chat, messages)
-        begun = last = time.perf_counter()
-        worst = 0.0
-        while not work.done():
-            now = time.perf_counter()
-            worst, last = max(worst, now - last), now
-    took = time.perf_counter() - begun
-    assert len(work.result()) > 200_000
-    assert worst < took / 4, f"the interpreter was kept for {worst:.2f} of {took:.2f} s"
+    text = "the cat sat on the mat. " * 40_000
+    library = Tokenizer.from_file(str(demo.path() / "tokenizer.json"))
+    kept = turns_beside(lambda: library.encode(text))
+    left = turns_beside(lambda: tokenizer.render_chat(user(text)))
+    assert left > 10 * kept
+
+
+@pytest.mark.parametrize("count", [500, 5_000])
+def test_what_control_tokens_begin_with_is_looked_at_once(count: int) -> None:
+    pattern = finder([f"<extra_id_{number}>" for number in range(count)] + ["<pad>", "</s>"])
+    assert pattern.pattern.count("extra") == 1
+    assert pattern.findall("<extra_id_17><extra_id_x><pad></s") == ["<extra_id_17>", "<pad>"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    controls=st.sets(st.text("ab<(|", min_size=1, max_size=6), max_size=12),
+    text=st.text("ab<(|", max_size=40),
+)
+def test_every_place_of_a_control_token_is_found_the_longest_first(controls: set[str], text: str) -> None:
+    expected = [
+        (start, max(found, key=len))
+        for start in range(len(text))
+        if (found := [token for token in controls if text.startswith(token, start)])
+    ]
+    assert [(match.start(1), match[1]) for match in finder(controls).finditer(text)] == expected
+
+
+def test_control_tokens_may_begin_with_each_other_many_times() -> None:
+    pattern = finder(["a" * length for length in range(1, 500)])
+    assert pattern.findall("a" * 3) == ["aaa", "aa", "a"]

@@ -38,6 +38,7 @@ class Tensors(Mapping[str, Tensor]):
         self._file_of: dict[str, safe_open] = {}
 
     def __enter__(self) -> Tensors:
+        """Raises `LoadError`: a file is broken, or two hold a tensor of one name."""
         for path in self._files:
             refuse_special_file(path)
             try:
@@ -47,6 +48,13 @@ class Tensors(Mapping[str, Tensor]):
                 raise LoadError(
                     f"{path} is not a whole safetensors file ({error}); copy or download it again."
                 ) from error
+            twice = self._file_of.keys() & set(file.keys())
+            if twice:
+                self._stack.close()
+                raise LoadError(
+                    f"The checkpoint holds a tensor twice, {min(twice)}: in {path} and in a file before it; "
+                    "export the model again."
+                )
             self._file_of.update(dict.fromkeys(file.keys(), file))
         return self
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from farebox_engine.checkpoint.config import ConfigError
 from farebox_engine.checkpoint.leftovers import LEFTOVERS, without_leftovers
+from farebox_engine.checkpoint.stored_names import stored_names
 from farebox_engine.layers.experts import Experts
 from farebox_engine.layers.fused import FusedLinear
 from farebox_engine.models.decoder import Decoder
@@ -44,17 +45,8 @@ class Naming:
         return rest if rest.startswith((self.prefix, "lm_head.")) else stored
 
     def stored(self, names: Iterable[str]) -> dict[str, str]:
-        """Standard names to the stored ones.
-
-        Raises:
-            ConfigError: two of them stand for one.
-        """
-        found: dict[str, str] = {}
-        for name in names:
-            other = found.setdefault(self.standard(name), name)
-            if other != name:
-                raise ConfigError(f"the checkpoint holds a tensor twice, as {other} and as {name}.")
-        return found
+        """Standard names to the stored ones; raises `ConfigError` if two of them stand for one."""
+        return stored_names(names, self.standard)
 
 
 LLAMA_NAMING = Naming()

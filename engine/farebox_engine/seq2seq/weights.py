@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from farebox_engine.checkpoint.fields import ConfigError
 from farebox_engine.checkpoint.leftovers import without_leftovers
+from farebox_engine.checkpoint.stored_names import stored_names
 from farebox_engine.seq2seq.models.registry import Family
 
 
@@ -62,14 +63,12 @@ def _aliases(family: Family, parameters: Iterable[str]) -> Iterator[str]:
 
 def _stored(tensors: Iterable[str], known: set[str], prefix: str) -> dict[str, str]:
     """Known names to the stored ones: as in `transformers`, a prefix may be there or not."""
-    found: dict[str, str] = {}
-    for name in tensors:
+
+    def standard(name: str) -> str:
         choices = (name, name.removeprefix(prefix), prefix + name)
-        standard = next((each for each in choices if each in known), name)
-        other = found.setdefault(standard, name)
-        if other != name:
-            raise ConfigError(f"the checkpoint holds a tensor twice, as {other} and as {name}.")
-    return found
+        return next((each for each in choices if each in known), name)
+
+    return stored_names(tensors, standard)
 
 
 def _fill(parameter: nn.Parameter, source: str, tensor: Tensor) -> None:

@@ -113,6 +113,31 @@ def test_one_tensor_under_two_names_is_refused(tmp_path: Path) -> None:
         load("decoder", folder, {})
 
 
+@pytest.mark.parametrize(
+    ("name", "again"),
+    [
+        ("bert.pooler.dense.bias", "pooler.dense.bias"),
+        (
+            "bert.encoder.layer.0.output.LayerNorm.weight",
+            "bert.encoder.layer.0.output.LayerNorm.gamma",
+        ),
+    ],
+)
+def test_one_tensor_of_an_encoder_under_two_names_is_refused(name: str, again: str, tmp_path: Path) -> None:
+    folder = build_encoder(tmp_path, "Bert")
+    rewrite(folder, lambda each: {f"bert.{key.removeprefix('bert.')}": each[key] for key in each})
+    rewrite(folder, lambda each: each | {again: torch.randn_like(each[name])})
+    with pytest.raises(LoadError, match="holds a tensor twice, as .* and as "):
+        load("encoder", folder, {})
+
+
+def test_one_tensor_of_an_encoder_decoder_under_two_names_is_refused(tmp_path: Path) -> None:
+    folder = build_seq2seq(tmp_path, "bart")
+    rewrite(folder, lambda each: each | {"shared.weight": torch.randn_like(each["model.shared.weight"])})
+    with pytest.raises(LoadError, match="holds a tensor twice, as .*shared.weight and as .*shared.weight"):
+        load("seq2seq", folder, {})
+
+
 async def test_buffers_of_old_exports_are_no_weights(tmp_path: Path) -> None:
     folder = build(tmp_path, "llama")
     buffers = {

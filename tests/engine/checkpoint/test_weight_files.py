@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from farebox_engine import LoadError, load_model
 from farebox_engine.checkpoint.files import hash_files, weight_files
-from tests.engine.checkpoint.bad_folders import changed, config_of
+from tests.engine.checkpoint.bad_folders import CPU, changed, config_of
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -123,3 +123,12 @@ def test_the_file_that_the_config_names_wins(folder: Path) -> None:
     changed(transformers_weights="tuned.safetensors.index.json")(folder)
     assert torch.equal(last_norm(folder), other["model.norm.weight"])
     assert config_of(folder).name == "config.json"
+
+
+def test_a_tensor_in_two_shards_is_refused(folder: Path) -> None:
+    in_shards(folder)
+    first, second = sorted(folder.glob("model-*.safetensors"))
+    tensors = load_file(first)
+    save(load_file(second) | {min(tensors): torch.randn_like(tensors[min(tensors)])}, second)
+    with pytest.raises(LoadError, match=f"holds a tensor twice, {min(tensors)}"):
+        load_model(folder, device=CPU, dtype=torch.float32)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from farebox_engine.checkpoint.fields import ConfigError
 from farebox_engine.checkpoint.leftovers import without_leftovers
+from farebox_engine.checkpoint.stored_names import stored_names
 
 # Names that TensorFlow gave the parts of a layer norm, which old checkpoints still use.
 _OLD_ENDINGS = {".gamma": ".weight", ".beta": ".bias"}
@@ -62,9 +63,9 @@ def load_encoder_weights(
     With ``new_head``, for training, the head keeps what it has and the checkpoint's is left aside.
 
     Raises:
-        ConfigError: a tensor is missing, unknown, or of another shape than config.json implies.
+        ConfigError: a tensor is missing, unknown, there twice, or of another shape than config.json implies.
     """
-    stored = {_normalised(name, names.prefix): name for name in tensors}
+    stored = stored_names(tensors, lambda name: _normalised(name, names.prefix))
     if tied and names.embedding not in stored and names.tied in stored:
         stored[names.embedding] = stored.pop(names.tied)
     for name, parameter in model.named_parameters():

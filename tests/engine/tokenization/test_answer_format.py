@@ -1,19 +1,15 @@
 """Reasoning, tool calls and content told apart, in whatever pieces the text comes."""
 
 import json
+import sys
+from types import FrameType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farebox_engine.tokenization.answer_format import (
-    AnswerFormat,
-    AnswerParser,
-    Content,
-    Part,
-    Reasoning,
-    ToolCall,
-)
+from farebox_engine.tokenization.answer_format import AnswerFormat
+from farebox_engine.tokenization.answer_parser import AnswerParser, Content, Part, Reasoning, ToolCall
 
 QWEN = "{% if tools %}<tools>…</tools> within <tool_call></tool_call>{% endif %}<think>…</think>"
 HERMES = "{% for tool in tools %}…{% endfor %}<tool_call>…</tool_call>"
@@ -187,6 +183,27 @@ CASES: list[tuple[AnswerFormat, str, list[Part]]] = [
         '<tool_call>{"name": "a"}</tool_call> no',
         [Content('<tool_call>{"name": "a"}</tool_call> no')],
     ),
+    (
+        AnswerFormat.of(CODER),
+        "<tool_call><function=a><parameter=t>1</tool_call></parameter></function>! </tool_call>"
+        "<tool_call><function=b></function></tool_call>",
+        [
+            Content("<tool_call><function=a><parameter=t>1</tool_call></parameter></function>! </tool_call>"),
+            ToolCall("b", "{}"),
+        ],
+    ),
+    (
+        AnswerFormat.of(CODER),
+        "<tool_call><function=a><parameter=t></tool_call></parameter><parameter=u</tool_call>x>y</parameter>"
+        "</function></tool_call>",
+        [ToolCall("a", '{"t": "</tool_call>", "u</tool_call": "x>y"}')],
+    ),
+    (
+        AnswerFormat.of(HERMES),
+        '<tool_call>{"name": "a", "arguments": {"t": "\\\\</tool_call>\\"</tool_call>", "u": "</tool_call>"}}'
+        "</tool_call>",
+        [ToolCall("a", '{"t": "\\\\</tool_call>\\"</tool_call>", "u": "</tool_call>"}')],
+    ),
     (AnswerFormat.of(QWEN), "Well, <think>x</think>", [Content("Well, <think>x</think>")]),
     (AnswerFormat.of(LLAMA), 'See {"name": "a"}', [Content('See {"name": "a"}')]),
 ]
@@ -252,6 +269,120 @@ def test_without_tools_nothing_is_a_call() -> None:
 def test_a_prompt_that_opened_the_reasoning() -> None:
     parts = parse(AnswerFormat.of(QWEN), ["Well.</th", "ink>Nine."], opened=True)
     assert parts == [Reasoning("Well."), Content("Nine.")]
+
+
+DEEP = '{"x":' * 90_000 + "1" + "}" * 90_000
+NO_JSON = ["NaN", "Infinity", "-Infinity", "1e999", DEEP]
+
+
+@pytest.mark.parametrize("value", NO_JSON)
+@pytest.mark.parametrize("written", ["arguments", "a string", "parameters", "several"])
+def test_arguments_that_are_no_json_make_no_call(value: str, written: str) -> None:
+    given = json.dumps(f'{{"x": {value}}}') if written == "a string" else f'{{"x": {value}}}'
+    text = f'{{"name": "a", "arguments": {given}}}'
+    if written in {"arguments", "a string"}:
+        text = f"<tool_call>{text}</tool_call>"
+        assert parse(AnswerFormat.of(HERMES), [text]) == [Content(text)]
+    else:
+        text += '; {"name": "b"}' if written == "several" else ""
+        assert parse(AnswerFormat.of(LLAMA), [text]) == [Content(text)]
+
+
+@pytest.mark.parametrize("value", NO_JSON[:3])
+def test_a_parameter_that_is_no_json_is_a_text(value: str) -> None:
+    text = f"<tool_call><function=look_up><parameter=n>{value}</parameter></function></tool_call>"
+    assert parse(AnswerFormat.of(CODER), [text]) == [ToolCall("look_up", json.dumps({"n": value}))]
+
+
+def test_a_call_can_be_nested_as_deep_as_it_can_be_read_and_written() -> None:
+    """Python reads JSON somewhat deeper than it writes it; wherever that ends, nothing raises."""
+    found = set()
+    for depth in range(700, 1_000):
+        value = "[" * depth + "]" * depth
+        text = f'<tool_call>{{"name": "a", "arguments": {{"x": {value}}}}}</tool_call>'
+        (part,) = parse(AnswerFormat.of(HERMES), [text])
+        assert part in (Content(text), ToolCall("a", f'{{"x": {value}}}'))
+        found.add(type(part))
+    assert found == {Content, ToolCall}
+
+
+class CountedTools(dict[str, object]):
+    """Tools that count how often one of them is looked up: once for each time that a call is read."""
+
+    looked_up = 0
+
+    def __contains__(self, name: object) -> bool:
+        self.looked_up += 1
+        return super().__contains__(name)
+
+    def get(self, name: str, otherwise: object = None) -> object:
+        self.looked_up += 1
+        return super().get(name, otherwise)
+
+
+def json_decodings(parser: AnswerParser, pieces: list[str]) -> int:
+    """How often JSON is decoded while `pieces` are read."""
+    decode = json.JSONDecoder.raw_decode.__code__
+    count = 0
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        nonlocal count
+        count += event == "call" and frame.f_code is decode
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        for piece in pieces:
+            parser.feed(piece)
+        parser.finish()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+OPEN_VALUE = "<tool_call><function=a><parameter=t>"
+MARKS = {
+    "within one value": [OPEN_VALUE, *["</tool_call>"] * 500],
+    "within one value that ends": [
+        OPEN_VALUE,
+        *["</tool_call>"] * 500,
+        "</parameter>",
+        "</function>",
+        "</tool_call>",
+    ],
+    "each after a value of its own": [OPEN_VALUE, "</tool_call>"] * 500,
+    "and all of them in vain": [*[OPEN_VALUE, "</tool_call>"] * 500, "</parameter></function>!</tool_call>"],
+    "of nobody's functions": [
+        *["<tool_call><function=x><parameter=t>", "</tool_call>"] * 500,
+        "</parameter></function></tool_call>",
+    ],
+}
+
+
+@pytest.mark.parametrize("marks", MARKS)
+def test_a_call_is_not_read_again_for_each_mark_in_it(marks: str) -> None:
+    tools = CountedTools(a={})
+    parser = AnswerParser(AnswerFormat.of(CODER), tools=tools)
+    parts = [part for piece in MARKS[marks] for part in parser.feed(piece)] + parser.finish()
+    assert tools.looked_up <= sum(map(MARKS[marks].count, {OPEN_VALUE, MARKS[marks][0]})) + 3
+    if marks == "within one value that ends":
+        assert parts == [ToolCall("a", json.dumps({"t": "</tool_call>" * 500}))]
+    else:
+        assert "".join(part.text for part in parts if isinstance(part, Content)) == "".join(MARKS[marks])
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ['<tool_call>{"name": "a", "arguments": {"t": "', *["</tool_call>"] * 500],
+        ['<tool_call>{"name": "a", "arguments": {"t": "', *["</tool_call>"] * 500, '"}}', "</tool_call>"],
+        ['<tool_call>{"\\"', "</tool_call>"] * 500,
+        ['<tool_call>{"a": "', "</tool_call>"] * 500,
+    ],
+)
+def test_json_is_not_decoded_again_for_each_mark_in_it(pieces: list[str]) -> None:
+    parser = AnswerParser(AnswerFormat.of(HERMES), tools={"a": {}})
+    assert json_decodings(parser, pieces) <= 2 * pieces.count(pieces[0]) + 2
 
 
 PIECES = [

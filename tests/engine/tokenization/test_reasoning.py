@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farebox_engine import Engine, GenerationRequest, GrammarSpec, SamplingParams
-from farebox_engine.tokenization.answer_format import AnswerFormat, AnswerParser, Content, Reasoning
+from farebox_engine.tokenization.answer_format import AnswerFormat
+from farebox_engine.tokenization.answer_parser import AnswerParser, Content, Reasoning
 from farebox_engine.tokenization.reasoning import ReasoningCount
 from tests.engine.checkpoints import build_checkpoint
 from tests.engine.conftest import StartEngine

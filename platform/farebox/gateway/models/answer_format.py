@@ -7,12 +7,8 @@ from farebox_engine.tokenization.answer_format import (
     OPEN_REASONING,
     WHITE_SPACE,
     AnswerFormat,
-    AnswerParser,
-    Content,
-    Part,
-    Reasoning,
-    ToolCall,
 )
+from farebox_engine.tokenization.answer_parser import AnswerParser, Content, Part, Reasoning, ToolCall
 
 __all__ = [
     "CLOSE_CALL",

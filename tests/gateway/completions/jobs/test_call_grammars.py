@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from farebox.gateway.completions.jobs.grammars import grammar_spec
 from farebox.gateway.completions.requests import ChatCompletionRequest
 from farebox_engine.grammar.compiler import Grammar, GrammarCompiler
-from farebox_engine.tokenization.answer_format import AnswerFormat, AnswerParser, ToolCall
+from farebox_engine.tokenization.answer_format import AnswerFormat
+from farebox_engine.tokenization.answer_parser import AnswerParser, ToolCall
 from farebox_engine.tokenization.tokenizer import ChatTokenizer
 from tests.engine.checkpoints import write_tokenizer
 

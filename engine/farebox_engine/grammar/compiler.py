@@ -202,7 +202,7 @@ def _reason(matcher: LLMatcher) -> str:
 
 _REASONED = rf"""start: thought SPACE? @answer
 thought[lazy]: /(?s:.*)/ "{CLOSE_REASONING}"
-SPACE: /{WHITE_SPACE}+/"""
+SPACE: /{WHITE_SPACE}{{1,8}}/"""
 # Without a regular expression of the caller's.
 _QUICK = {"json_object", "choice"}
 _STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"')

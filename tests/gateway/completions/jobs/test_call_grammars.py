@@ -54,6 +54,11 @@ class Binding:
         assert spec is not None
         self._grammar: Grammar = compiler_for(tokenizer).compile(spec)
         self._encode = tokenizer.encode_plainly
+        self._blank = [
+            token
+            for token in range(SIZE)
+            if (text := tokenizer.vocabulary.bytes_of(token)) and text.isspace()
+        ]
 
     def allows(self, answer: str) -> bool:
         """Whether the model can write this and end."""
@@ -68,6 +73,22 @@ class Binding:
             if token != END:
                 matcher.accept(token)
         return True
+
+    def padding(self, begun: str) -> int:
+        """How many tokens of white space the model can write after `begun`, up to 100."""
+        matcher = self._grammar.start()
+        for token in self._encode(begun):
+            matcher.accept(token)
+        for count in range(100):
+            mask = np.zeros(-(-SIZE // 32), dtype=np.int32)
+            if matcher.ended:
+                return count
+            matcher.fill(mask)
+            blank = [token for token in self._blank if mask[token // 32] >> (token % 32) & 1]
+            if not blank:
+                return count
+            matcher.accept(blank[0])
+        return 100
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +107,9 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> ChatTokenizer:
         (GOOD, True),
         (f"\n{OTHER}", True),
         (f"{GOOD}; {OTHER}", True),
+        (f"{GOOD};", True),
+        (f"{GOOD}; {OTHER}\n", True),
+        (f"{GOOD};;", False),
         (WRONG, False),
         (UNKNOWN, False),
         (f"{GOOD}; {WRONG}", False),
@@ -105,6 +129,53 @@ def test_one_call_at_most_where_asked_for(tokenizer: ChatTokenizer) -> None:
     binding = Binding(tokenizer, LLAMA, opened=False, parallel_tool_calls=False)
     assert binding.allows(GOOD)
     assert not binding.allows(f"{GOOD}; {OTHER}")
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("tail", [";", "; ", "\n", ";\n\n"])
+def test_a_token_may_hold_the_end_of_a_call_and_what_comes_after(
+    tokenizer: ChatTokenizer, tail: str, strict: bool
+) -> None:
+    tools = [{"type": "function", "function": TOOL | {"strict": strict}}]
+    binding = Binding(tokenizer, LLAMA, opened=False, tools=tools, parallel_tool_calls=False)
+    assert binding.allows(f"{GOOD}{tail}")
+    assert not binding.allows(f"{GOOD}{tail}{OTHER}")
+    parser = AnswerParser(LLAMA, tools={"now": TOOL["parameters"]})
+    assert [*parser.feed(GOOD + tail), *parser.finish()] == [ToolCall("now", '{"zone": "UTC"}')]
+
+
+NAMED = {"type": "function", "function": {"name": "now"}}
+BOUND: dict[str, tuple[AnswerFormat, bool, dict[str, Any], str]] = {
+    "an object": (HERMES, False, {"tools": [], "response_format": {"type": "json_object"}}, '{"a":1}'),
+    "reasoning, then an object": (
+        THINKER,
+        True,
+        {"tools": [], "response_format": {"type": "json_object"}},
+        'Hm.</think>{"a":1}',
+    ),
+    "a call of Hermes": (HERMES, False, {"tool_choice": NAMED}, ""),
+    "a call of Llama": (LLAMA, False, {"tool_choice": NAMED}, '{"name":"now","parameters":{"zone":"UTC"}}'),
+    "a strict tool's call": (LLAMA, False, {}, '{"name":"now","parameters":{"zone":"UTC"}}'),
+    "reasoning, then a call": (
+        THINKER,
+        True,
+        {"tool_choice": "required"},
+        'Hm.</think>{"name":"now","parameters":{"zone":"UTC"}}',
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BOUND)
+def test_an_answer_in_a_form_is_not_padded_with_white_space(tokenizer: ChatTokenizer, case: str) -> None:
+    """A model that wants nothing else writes no more than this, wherever it stands outside of a string."""
+    style, opened, fields, answer = BOUND[case]
+    answer = answer or MARKED
+    binding = Binding(tokenizer, style, opened=opened, **fields)
+    start = answer.find("</think>") + len("</think>") if opened else 0
+    free = "{" if case == "a strict tool's call" else ""
+    for end in range(start + len(free), len(answer) + 1):
+        if answer[:end].count('"') % 2 == 0:
+            assert binding.padding(answer[:end]) <= 33
 
 
 @pytest.mark.parametrize("choice", ["auto", "required"])

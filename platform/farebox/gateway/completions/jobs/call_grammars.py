@@ -57,7 +57,7 @@ def call_grammar(
 def _calls(style: AnswerFormat, once: bool, *, bound: bool = True) -> str:
     """Calls and nothing beside them."""
     if style.calls == "llama3":
-        return "call" if once else 'call ("; " call)*'
+        return "call TAIL?" if once else 'call ("; " call)* TAIL?'
     marked = f'"{OPEN_CALL}" {_call(style, bound)}'
     return marked if once else f'{marked} ("\\n" {marked})*'
 
@@ -95,7 +95,7 @@ def _spec(
         rules.append(_json_rule("call", call_schema(tools, key) if bound else any_call_schema(tools, key)))
     if "named_call" in start:
         names = " | ".join(f'"\\"{tool.function.name}\\""' for tool in tools)
-        rules += [f"NAME: {names}", 'named_call: opened_name COLON NAME PARAMETERS object "}"']
+        rules += [f"NAME: {names}", 'named_call: opened_name COLON NAME PARAMETERS object "}" TAIL?']
         rules.append(_json_rule("object", {"type": "object"}))
     if answer is not None:
         rules.append(_json_rule("answer", answer))
@@ -109,6 +109,8 @@ def _json_rule(name: str, schema: dict[str, Any]) -> str:
 
 _LOOSE_CALL = f'GAP? call GAP? "{CLOSE_CALL}"'
 _CALL = f'"\\n" call "\\n{CLOSE_CALL}"'
+# A tail is what stands between Llama's calls: a token that ends one may hold some of it. White space that
+# nobody needs has a bound, as somebody pays for it.
 # What is lazy ends, and wins over other readings, as soon as it can.
 _RULES = rf"""
 opened_call[lazy]: TEXT "{OPEN_CALL}"
@@ -118,7 +120,8 @@ thought[lazy]: /{WHITE_SPACE}*{OPEN_REASONING}/ TEXT "{CLOSE_REASONING}"
 COLON: /\s{{0,2}}:\s{{0,2}}/
 PARAMETERS: /\s{{0,2}},\s{{0,2}}"parameters"\s{{0,2}}:\s{{0,2}}/
 TEXT: /(?s:.*)/
-SPACE: /{WHITE_SPACE}+/
+SPACE: /{WHITE_SPACE}{{1,8}}/
+TAIL: /;[ \n]{{0,4}}|[ \n]{{1,4}}/
 GAP: /{WHITE_SPACE}{{1,8}}/
 PLAIN: TEXT & ~/{WHITE_SPACE}*\{{(?s:.*)/
 UNMARKED: PLAIN & ~/{WHITE_SPACE}*{OPEN_REASONING}(?s:.*)/"""

@@ -3,7 +3,8 @@
 Five files may say so: tokenizer.json, tokenizer_config.json (by `added_tokens_decoder`, and by the names
 of special tokens), special_tokens_map.json and added_tokens.json. Which of them wins is as in
 `transformers` 5: `added_tokens_decoder` makes the other two files count for nothing; without it,
-special_tokens_map.json goes before tokenizer_config.json.
+special_tokens_map.json goes before tokenizer_config.json. What none of them names is what the tokenizer's
+class says.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from farebox_engine.checkpoint.json_file import read_optional_json
 from farebox_engine.errors import LoadError
+from farebox_engine.tokenization.tokenizer_classes import default_tokens
 
 _NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _MORE, _OLD_MORE = "extra_special_tokens", "additional_special_tokens"
@@ -40,7 +42,8 @@ class SpecialTokens:
         Raises:
             LoadError: a file is broken, or says what is no token.
         """
-        said: dict[str, object] = dict(settings)
+        config = read_optional_json(folder / "config.json")
+        said: dict[str, object] = {**default_tokens(config, settings, description), **settings}
         if _OLD_MORE in said and not said.get(_MORE):
             said[_MORE] = said.pop(_OLD_MORE)
         self._listed: dict[int, AddedToken] = {}

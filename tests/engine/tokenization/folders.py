@@ -25,13 +25,12 @@ def write_folder(folder: Path, files: dict[str, Any], **settings: Any) -> Path:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in SPECIAL])
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in ORDINARY])
-    files = dict(files)
+    files = {"config.json": {"model_type": "llama"}} | files
     described = json.loads(tokenizer.to_str()) | files.pop("tokenizer.json", {})
     config = {"tokenizer_class": "PreTrainedTokenizerFast"} | settings
     files |= {
         "tokenizer.json": described,
         "tokenizer_config.json": config,
-        "config.json": {"model_type": "llama"},
     }
     for name, content in files.items():
         path = folder / name

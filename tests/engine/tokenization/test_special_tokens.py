@@ -1,13 +1,18 @@
 """Added and special tokens, from whatever file of a folder, as `transformers` reads them."""
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 
 from farebox_engine import LoadError
+from farebox_engine.checkpoint.json_file import read_json
+from farebox_engine.tokenization.special_tokens import SpecialTokens
 from farebox_engine.tokenization.tokenizer import ChatTokenizer
+from farebox_engine.tokenization.tokenizer_classes import DEFAULTS
 from tests.engine.tokenization.folders import ROWS, SPECIAL, entry, reference, write_folder
 
 NAMES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask", "image")
@@ -101,6 +106,22 @@ FOLDERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+CLASSES = (None, "PreTrainedTokenizerFast", "LlamaTokenizer", "GPT2TokenizerFast", "Qwen2Tokenizer")
+MODELS = (
+    "llama",
+    "mistral",
+    "mixtral",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "gemma2",
+    "gemma3_text",
+    "gpt2",
+)
+
+
 def load(folder: Path, rows: int = ROWS + 8) -> ChatTokenizer:
     return ChatTokenizer.load(folder, rows)
 
@@ -122,6 +143,37 @@ def test_the_same_tokens_are_special(tmp_path: Path, name: str) -> None:
     tokenizer, library = load(folder), reference(folder)
     special = {number for number, token in library.added_tokens_decoder.items() if token.special}
     assert {number for number in range(ROWS + 8) if tokenizer.vocabulary.is_special(number)} == special
+    assert tokenizer.end_token == library.eos_token_id
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_a_class_of_tokenizer_has_the_tokens_that_it_has_in_transformers(name: str) -> None:
+    parameters = inspect.signature(getattr(transformers, name).__init__).parameters
+    defaults = {token: parameters[token].default for token in NAMED if token in parameters}
+    assert {token: str(default) for token, default in defaults.items() if default is not None} == DEFAULTS[
+        name
+    ]
+
+
+@pytest.mark.parametrize("named", CLASSES)
+@pytest.mark.parametrize("model_type", MODELS)
+def test_what_no_file_names_is_what_the_class_says(
+    tmp_path: Path, model_type: str, named: str | None
+) -> None:
+    files = {"config.json": {"model_type": model_type}}
+    folder = write_folder(tmp_path / "m", files, tokenizer_class=named)
+    library = reference(folder)
+    read = [read_json(folder / name) for name in ("tokenizer.json", "tokenizer_config.json")]
+    assert SpecialTokens(folder, *read).names == library.special_tokens_map
+    assert load(folder).end_token == library.eos_token_id
+
+
+@pytest.mark.parametrize("said", [{"eos_token": None}, {"eos_token": "<|end|>", "pad_token": None}])
+def test_a_class_says_nothing_of_what_a_file_names(tmp_path: Path, said: dict[str, Any]) -> None:
+    folder = write_folder(tmp_path / "m", {}, chat_template=TEMPLATE, tokenizer_class="GPT2Tokenizer", **said)
+    tokenizer, library = load(folder), reference(folder)
+    expected = library.apply_chat_template(MESSAGES, tokenize=True, return_dict=False)
+    assert tokenizer.render_chat(MESSAGES, add_generation_prompt=False) == expected
     assert tokenizer.end_token == library.eos_token_id
 
 

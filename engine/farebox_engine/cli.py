@@ -11,7 +11,7 @@ from farebox_engine import demo
 from farebox_engine.errors import EngineError
 from farebox_engine.generate import GenerateOptions, generate
 from farebox_engine.training.adapter import command as adapter
-from farebox_engine.training.arguments import DefaultsShown, count
+from farebox_engine.training.arguments import DefaultsShown, count, told
 from farebox_engine.training.classifier import command as classifier
 from farebox_engine.training.decoder import command as decoder
 from farebox_engine.training.errors import TrainingError
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="farebox-engine", description=__doc__)
+    parser = argparse.ArgumentParser(prog="farebox-engine", description=told(__doc__))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, command, purpose in _TRAINING:
         command.add_arguments(commands.add_parser(name, help=purpose, formatter_class=DefaultsShown))

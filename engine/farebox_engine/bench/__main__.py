@@ -32,6 +32,7 @@ from farebox_engine.bench.decoding.rows import measure_shape
 from farebox_engine.bench.decoding.shapes import SHAPES
 from farebox_engine.bench.decoding.workload import Workload
 from farebox_engine.config import EngineConfig
+from farebox_engine.training.arguments import told
 
 _OTHERS = {
     "accuracy": "accuracy",
@@ -82,7 +83,7 @@ def _run_other(name: str, arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m farebox_engine.bench",
-        description=__doc__,
+        description=told(__doc__),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--shapes", nargs="+", choices=sorted(SHAPES), default=["smollm-135m"])

@@ -35,6 +35,7 @@ from farebox_engine.quantization.prepare import (
     narrow_linears,
     prepare_linears,
 )
+from farebox_engine.training.arguments import told
 
 _TALES = Path(__file__).parent / "held_out_tales.txt"
 _PIECE = 256
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     """Print a table; return 0, or 2 if the model, the text or the device cannot be used."""
     parser = argparse.ArgumentParser(
         prog="python -m farebox_engine.bench accuracy",
-        description=__doc__,
+        description=told(__doc__),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", type=Path, default=demo.path(), metavar="DIR", help="default: the demo")

@@ -28,6 +28,7 @@ from transformers import AutoTokenizer, BertModel
 
 from farebox_engine.config import EngineConfig
 from farebox_engine.encoders import EncoderEngine
+from farebox_engine.training.arguments import told
 
 BATCH = 32
 WORDS = """
@@ -134,7 +135,7 @@ def main(arguments: Sequence[str]) -> int:
     """Print a table; return 0, or 1 if the contenders' vectors differ."""
     parser = argparse.ArgumentParser(
         prog="python -m farebox_engine.bench encoders",
-        description=__doc__,
+        description=told(__doc__),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", type=Path, metavar="DIR", help="default: all-MiniLM-L6-v2")

@@ -27,6 +27,7 @@ from farebox_engine.config import EngineConfig
 from farebox_engine.engine import Engine
 from farebox_engine.models.loader import LoadedModel, load_model
 from farebox_engine.params import GenerationRequest, SamplingParams
+from farebox_engine.training.arguments import told
 
 PASSAGE = "The ferry leaves the harbour at nine and comes back before the lamps are lit. "
 CHATS = ["Copy this text: " + PASSAGE, "List the numbers from one to ten, twice.", "Tell me a story."]
@@ -154,7 +155,7 @@ def main(arguments: Sequence[str]) -> int:
     """Print a table, row by row; return 0."""
     parser = argparse.ArgumentParser(
         prog="python -m farebox_engine.bench speculation",
-        description=__doc__,
+        description=told(__doc__),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--drafts", type=int, nargs="+", default=[0, 2, 4, 8])

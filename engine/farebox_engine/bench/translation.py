@@ -24,6 +24,7 @@ from farebox_engine.config import EngineConfig
 from farebox_engine.engine import Engine
 from farebox_engine.errors import EngineError
 from farebox_engine.params import GenerationRequest, SamplingParams
+from farebox_engine.training.arguments import told
 from farebox_engine.training.errors import TrainingError
 from farebox_engine.training.translation.pairs import read_pairs
 
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str]) -> int:
     """Print a table and some translations; return 0, or 2 if the model cannot be used."""
     parser = argparse.ArgumentParser(
         prog="python -m farebox_engine.bench translation",
-        description=__doc__,
+        description=told(__doc__),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", type=Path)

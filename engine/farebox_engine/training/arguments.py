@@ -16,6 +16,11 @@ class DefaultsShown(argparse.HelpFormatter):
         super().add_argument(action)
 
 
+def told(documentation: str | None) -> str:
+    """A module's documentation for its command's help: a terminal shows the marks of code as they are."""
+    return (documentation or "").replace("`", "")
+
+
 def count(text: str) -> int:
     """A whole number of at least 1."""
     value = int(text)

@@ -35,6 +35,7 @@ from farebox_engine.bench.gpu.checks import (
 )
 from farebox_engine.bench.gpu.prefill import PrefillRow
 from farebox_engine.bench.limited_process import LimitedProcess, Say
+from farebox_engine.training.arguments import told
 
 # The rows that the targets are about come first, for all shapes.
 _SYSTEMS = (("engine", "continuous-batching"), ("engine-int8", "engine-fp8"))
@@ -179,7 +180,7 @@ def _measure(run: _Run, spec: ContenderSpec) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m farebox_engine.bench gpu",
-        description=__doc__,
+        description=told(__doc__),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     shapes = ["qwen3-0.6b", "llama-3.1-8b", "qwen3-1.7b"]

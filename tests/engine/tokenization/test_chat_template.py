@@ -166,6 +166,19 @@ def test_what_is_within_the_bound_can_be_used_in_any_way(end: str) -> None:
     assert template.render(MESSAGES, add_generation_prompt=True).text.count("y") in {0, 1024}
 
 
+@pytest.mark.parametrize("work", ["{% if a == b %}{% endif %}", "{% set c = a | string %}"])
+def test_long_work_is_stopped_without_a_loop_around_it(work: str) -> None:
+    lists = "".join(
+        f"{{% set ns = namespace(x=[1]) %}}{{% for _ in range(18) %}}{{% set ns.x = [ns.x, ns.x] %}}"
+        f"{{% endfor %}}{{% set {name} = ns.x %}}"
+        for name in "ab"
+    )
+    # Ten times as long, if nothing looked at the clock in between.
+    template = ChatTemplate(lists + work * 1_000, {}, max_seconds=0.2)
+    with pytest.raises(TemplateError, match="longer than 0.2 seconds"):
+        template.render(MESSAGES, add_generation_prompt=True)
+
+
 def test_namespaces_that_hold_each_other_are_not_written_out() -> None:
     linked = "".join(f"{{% set n{i}.x = [n{i + 1}, n{i + 1}] %}}" for i in range(60))
     made = "".join(f"{{% set n{i} = namespace(x=1) %}}" for i in range(61))

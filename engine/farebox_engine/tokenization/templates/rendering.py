@@ -82,12 +82,17 @@ def take(value: Any) -> Any:
     return value if rendering is None else rendering.take(value)
 
 
-def written(value: Any) -> Any:
-    """What a template is about to write out; a list takes its time."""
-    rendering = current.get(None) if isinstance(value, CONTAINERS) else None
+def timed(value: Any) -> Any:
+    """What may have taken its time."""
+    rendering = current.get(None)
     if rendering is not None:
         rendering.check_time()
     return value
+
+
+def written(value: Any) -> Any:
+    """What a template is about to write out; a list takes its time."""
+    return timed(value) if isinstance(value, CONTAINERS) else value
 
 
 def searched(value: Any) -> Any:

@@ -24,6 +24,7 @@ from farebox_engine.tokenization.templates.marked_text import MarkedText
 
 _TICK = "_farebox_tick"
 _TAKE = "_farebox_take"
+_TIMED = "_farebox_timed"
 _SEARCHED = "_farebox_searched"
 _CONCATENATED = "_farebox_concatenated"
 _MAX_NUMBER = 2**32
@@ -48,6 +49,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.filters = {name: _taken(function) for name, function in self.filters.items()}
         self.filters |= {
             _TAKE: rendering.take,
+            _TIMED: rendering.timed,
             _SEARCHED: _searched,
             _CONCATENATED: rendering.concatenated,
         }
@@ -145,6 +147,10 @@ class _TakeMade(NodeTransformer):
         self.generic_visit(node)
         return _filtered(node, _TAKE) if node.ctx == "load" else node
 
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802  # named by Jinja
+        self.generic_visit(node)
+        return _filtered(node, _TIMED)
+
     def visit_Operand(self, node: nodes.Operand) -> nodes.Node:  # noqa: N802  # named by Jinja
         listed = isinstance(node.expr, nodes.List | nodes.Tuple)
         self.generic_visit(node)
@@ -230,7 +236,7 @@ def _check_length(sequence: object, length: int) -> None:
 def _taken(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
-        made = function(*args, **kwargs)
+        made = rendering.timed(function(*args, **kwargs))
         return map(rendering.take, made) if isinstance(made, GeneratorType) else rendering.take(made)
 
     return run

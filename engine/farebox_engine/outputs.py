@@ -66,7 +66,8 @@ class PromptDetails:
 class Usage:
     """What a generation took. Times are seconds of the wall clock, except `device_seconds`.
 
-    `cached_tokens` of the `prompt_tokens` came from the prefix cache. `completion_tokens`
+    `cached_tokens` of the `prompt_tokens` came from the prefix cache, and had been served to somebody
+    before: what nobody was served is found there, too, but not counted. `completion_tokens`
     counts every token generated for the answer, with the end token and those of a stop
     string. `queue_seconds` ends when the first step computes the request,
     `prefill_seconds` when its first token is there, `decode_seconds` when it ends.
@@ -99,7 +100,7 @@ class Chunk(NamedTuple):
     may stay below. `logprobs` has one entry per token with text (not for an end token or
     the tokens of a stop string). `prompt` comes once, with the first token, to requests
     that ask for it. `usage` and `finish_reason` come on the last chunk.
-    `cached_tokens`, on every chunk alike, is how much of the prompt came from the prefix cache.
+    `cached_tokens`, on every chunk alike, is that of `Usage`.
     """
 
     text: str
@@ -121,6 +122,7 @@ class Chunk(NamedTuple):
 class EngineStats:
     """A snapshot of the engine. Counters run from the start; `tokens_per_second` is of the last seconds.
 
+    `cached_tokens` of the `prompt_tokens` were found in the cache, served before or not.
     Of `busy_seconds`, `operator_seconds` were not charged to any request: work repeated
     after a preemption, failed, or thrown away. `discarded_tokens` were computed and then
     thrown away. Of the `draft_tokens` computed, `accepted_draft_tokens` proved right.

@@ -48,6 +48,9 @@ class InstantGeneration:
     def tap(self, _: Callable[[Chunk], bool]) -> None:
         """It never waits: its chunks all go to who iterates."""
 
+    def mark_served(self) -> None:
+        """It computes nothing that others could reuse."""
+
     def cancel(self) -> None:
         """It has ended already."""
 

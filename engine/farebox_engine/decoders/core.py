@@ -29,7 +29,7 @@ class DecoderCore:
         self._processor = DecoderOutputProcessor(scheduler, accounting)
         self._steps = 0
         self._prompt_tokens = 0
-        self._cached_tokens = 0
+        self._reused_tokens = 0
 
     @property
     def fence(self) -> Fence[Span]:
@@ -99,7 +99,7 @@ class DecoderCore:
             total_blocks=self._slot.pool.num_blocks,
             steps=self._steps,
             prompt_tokens=self._prompt_tokens,
-            cached_tokens=self._cached_tokens,
+            cached_tokens=self._reused_tokens,
             completion_tokens=processor.completion_tokens,
             preemptions=self._scheduler.preemptions,
             failed_steps=self._attempts.failed_steps,
@@ -120,7 +120,7 @@ class DecoderCore:
             if span.sequence.scheduled_at is None:
                 span.sequence.scheduled_at = now
                 self._prompt_tokens += span.sequence.prompt_length
-                self._cached_tokens += span.sequence.cached_tokens
+                self._reused_tokens += span.sequence.reused_tokens
         return spans
 
     def _run(self, spans: Seq[Span]) -> Computed[Span, StepResult]:

@@ -12,7 +12,7 @@ from farebox_engine.grammar.matcher import Matcher
 from farebox_engine.outputs import Chunk, FinishReason, PromptDetails
 from farebox_engine.sampling.sampler import Sampled
 from farebox_engine.scheduling.scheduler import Scheduler
-from farebox_engine.scheduling.sequence import Sequence, SequenceOutput, Span
+from farebox_engine.scheduling.sequence import CUT_SHORT, Sequence, SequenceOutput, Span
 from farebox_engine.serving.attempts import FAILED, NOT_A_NUMBER
 from farebox_engine.serving.token_rate import TokenRate
 
@@ -70,6 +70,7 @@ class DecoderOutputProcessor:
 
     def end(self, sequence: Sequence, reason: FinishReason, error: str | None = None) -> None:
         """End a sequence, running or waiting."""
+        sequence.served |= reason not in CUT_SHORT
         self._scheduler.remove(sequence)
         # Whoever still reads the answer must not keep an unloaded adapter in memory.
         sequence.adapter = None

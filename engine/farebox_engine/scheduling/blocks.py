@@ -3,6 +3,7 @@
 import hashlib
 from array import array
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 
 from farebox_engine.errors import EngineError
 
@@ -42,6 +43,10 @@ class BlockPool:
     A block is *blank* (free, nothing worth keeping), *retained* (free, but reachable by
     its key until it is needed for something else, least recently used first) or held by
     one or more sequences. A block is blank or retained exactly when nobody holds it.
+
+    A block that is reachable is *served* once a request that it belongs to was. Until then whoever
+    reuses it saves the work, but not its price: else one could have a prompt computed, leave before
+    anything is billed, and come back for the price of cached tokens.
     """
 
     def __init__(self, num_blocks: int) -> None:
@@ -49,6 +54,7 @@ class BlockPool:
         self._holders = [0] * num_blocks
         self._keys: list[bytes | None] = [None] * num_blocks
         self._by_key: dict[bytes, int] = {}
+        self._served = [False] * num_blocks
         # Dicts as ordered sets: O(1) at both ends and in the middle.
         self._blank: dict[int, None] = dict.fromkeys(range(num_blocks))
         self._retained: dict[int, None] = {}
@@ -114,6 +120,16 @@ class BlockPool:
             self._keys[block] = key
             self._by_key[key] = block
 
+    def serve(self, keys: Iterable[bytes]) -> None:
+        """Note that a request which these keys lead through was served."""
+        for key in keys:
+            if (block := self._by_key.get(key)) is not None:
+                self._served[block] = True
+
+    def served(self, blocks: Iterable[int]) -> int:
+        """How many of `blocks`, from the first on, were served."""
+        return sum(1 for _ in takewhile(self._served.__getitem__, blocks))
+
     def forget(self, blocks: Iterable[int]) -> None:
         """Make `blocks` unreachable by key, because what they hold cannot be trusted."""
         for block in blocks:
@@ -121,6 +137,7 @@ class BlockPool:
             if key is None:
                 continue
             self._keys[block] = None
+            self._served[block] = False
             del self._by_key[key]
             if block in self._retained:
                 del self._retained[block]

@@ -64,8 +64,8 @@ class FairQueue:
         shares.admit(tenant)
         if not sequence.admitted:
             sequence.admitted = True
-            computed = sequence.prompt_length - sequence.cached_tokens
-            shares.charge(tenant, INPUT_COST * computed + CACHED_COST * sequence.cached_tokens)
+            computed = sequence.prompt_length - sequence.reused_tokens
+            shares.charge(tenant, INPUT_COST * computed + CACHED_COST * sequence.reused_tokens)
 
     def pass_over(self, sequence: Sequence) -> None:
         """Let others go before the sequence that `peek` returned, until `restore`."""

@@ -63,6 +63,8 @@ class Scheduler:
 
     def remove(self, sequence: Sequence) -> None:
         """Take a finished or cancelled sequence out and release its blocks."""
+        if sequence.served:
+            self._serve(sequence)
         if sequence in self.running:
             self.running.remove(sequence)
             self.waiting.leave(sequence)
@@ -105,7 +107,7 @@ class Scheduler:
         It goes on where it is, with one block of its own: its last one was nobody else's.
         """
         self._release(sequence)
-        sequence.computed = 0
+        sequence.computed = sequence.served_blocks = 0
         sequence.rotated_for = len(sequence.tokens)
         sequence.root_key = root_key(sequence.root_key, b"restarted")
         sequence.block_keys.clear()
@@ -182,7 +184,7 @@ class Scheduler:
 
     def _evict(self, sequence: Sequence) -> None:
         self._release(sequence)
-        sequence.computed = 0
+        sequence.computed = sequence.served_blocks = 0
         self.waiting.push_preempted(sequence)
 
     def _admit_waiting(self, plan: StepPlan, above: int | None = None) -> None:
@@ -221,7 +223,8 @@ class Scheduler:
         sequence.blocks = reused
         sequence.computed = len(reused) * self._block_size
         if not sequence.admitted:
-            sequence.cached_tokens = sequence.furthest = sequence.computed
+            sequence.reused_tokens = sequence.furthest = sequence.computed
+            sequence.cached_tokens = self._served_blocks(reused) * self._block_size
         self.waiting.admit(sequence)
         insort(self.running, sequence, key=lambda each: -each.request.priority)
         length = plan.take(sequence)
@@ -229,6 +232,19 @@ class Scheduler:
         self._extend(sequence, wanted - len(reused))
         plan.add(sequence, length)
         return True
+
+    def _served_blocks(self, reused: list[int]) -> int:
+        """How many of the `reused` blocks, from the first on, were served by now."""
+        for sequence in self.running:
+            if sequence.served:
+                self._serve(sequence)
+        return self._pool.served(reused)
+
+    def _serve(self, sequence: Sequence) -> None:
+        full = sequence.computed // self._block_size
+        if full > sequence.served_blocks:
+            self._pool.serve(sequence.block_keys[sequence.served_blocks : full])
+            sequence.served_blocks = full
 
     def _outranks_some(self, sequence: Sequence) -> bool:
         return bool(self.running) and self.running[-1].request.priority < sequence.request.priority

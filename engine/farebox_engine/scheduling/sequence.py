@@ -15,7 +15,7 @@ from farebox_engine.sampling.penalties import TokenCounts
 from farebox_engine.scheduling.drafter import Drafter
 from farebox_engine.tokenization.transcript import Transcript
 
-_CUT_SHORT = {FinishReason.CANCELLED, FinishReason.ERROR, FinishReason.STUCK}
+CUT_SHORT = {FinishReason.CANCELLED, FinishReason.ERROR, FinishReason.STUCK}
 
 
 @dataclass(slots=True, eq=False)
@@ -30,7 +30,10 @@ class Sequence:
     prompt's, for models that look at it.
     `prompt_scores` are those of the prompt's tokens from the second on, if asked for.
     `adapter` is let go of when the sequence ends.
-    `admitted` tells whether it ever ran, and its prompt was charged.
+    `admitted` tells whether it ever ran, and its prompt was charged. `reused_tokens` it found in
+    the cache then; the first `cached_tokens` of them had been served to somebody. It is `served` itself
+    once its reader has something of it, or it has ended well; of its first `served_blocks`
+    blocks the pool knows that.
     `drafter` proposes its next tokens, once there is any speculation; of the
     `draft_tokens` computed, `accepted_draft_tokens` proved right.
     `device_ns` is its share of the device's busy time so far, in nanoseconds.
@@ -58,7 +61,10 @@ class Sequence:
     drafter: Drafter | None = None
     draft_tokens: int = 0
     accepted_draft_tokens: int = 0
+    reused_tokens: int = 0
     cached_tokens: int = 0
+    served: bool = False
+    served_blocks: int = 0
     admitted: bool = False
     device_ns: int = 0
     scheduled_at: float | None = None
@@ -120,7 +126,7 @@ class Sequence:
 
     def last_chunk(self, reason: FinishReason, error: str | None = None) -> Chunk:
         """The end of the answer, with its usage; after a normal end, all that was held back."""
-        normal = reason not in _CUT_SHORT
+        normal = reason not in CUT_SHORT
         chunk = self.transcript.finish() if normal else self.transcript.take()
         return chunk._replace(finish_reason=reason, usage=self.usage(time.perf_counter()), error=error)
 

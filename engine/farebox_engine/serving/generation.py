@@ -51,6 +51,13 @@ class Generation:
         self._read_end = chunks[-1].finish_reason is not None
         return self._merge(chunks)
 
+    def mark_served(self) -> None:
+        """Note that what was computed is of use to its reader: from now on it is cached for others.
+
+        A generation that ends well needs no such word.
+        """
+        self._sequence.served = True
+
     def cancel(self) -> None:
         """Stop generating at the next step; the last chunk still comes. No effect after the end."""
         if not self._ended:

@@ -254,7 +254,7 @@ def test_equal_prompts_go_on_when_the_first_of_them_is_gone() -> None:
     scheduler.remove(first)
     (span,) = scheduler.schedule()
     assert (span.sequence, span.start, span.length) == (second, 8, 8)
-    assert second.cached_tokens == 8
+    assert second.reused_tokens == 8
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_shares_and_priorities_out_of_range_are_refused_by_name(name: str, value
 def test_cached_tokens_are_charged_less() -> None:
     queue = FairQueue()
     cached, computed = make_sequence(range(100), tenant="a"), make_sequence(range(50), tenant="b")
-    cached.cached_tokens = 80
+    cached.reused_tokens = 80
     for sequence in (cached, computed):
         queue.push(sequence)
         queue.push(make_sequence([1], tenant=sequence.request.tenant))

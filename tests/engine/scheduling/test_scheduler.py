@@ -152,6 +152,7 @@ def test_the_last_arrival_is_preempted_and_resumes_first() -> None:
 def test_prefixes_are_shared_while_their_owner_still_runs() -> None:
     scheduler, pool = make_scheduler()
     first = make_sequence([1] * 10)
+    first.served = True
     scheduler.add(first)
     compute(scheduler, scheduler.schedule())
     second = make_sequence([1] * 10)
@@ -160,6 +161,50 @@ def test_prefixes_are_shared_while_their_owner_still_runs() -> None:
     assert second.cached_tokens == 8
     assert second.blocks[:2] == first.blocks[:2]
     assert pool.holders(first.blocks[0]) == 2
+
+
+def begin(scheduler: Scheduler, sequence: Sequence) -> Sequence:
+    """One step later."""
+    scheduler.add(sequence)
+    compute(scheduler, scheduler.schedule())
+    return sequence
+
+
+def test_what_nobody_was_served_is_reused_but_not_as_cached() -> None:
+    scheduler, _ = make_scheduler()
+    first = begin(scheduler, make_sequence([1] * 10))
+    second = begin(scheduler, make_sequence([1] * 10))
+    assert (second.furthest > 8, second.blocks[:2] == first.blocks[:2]) == (True, True)
+    assert second.cached_tokens == 0
+    scheduler.remove(first)
+    assert begin(scheduler, make_sequence([1] * 10)).cached_tokens == 0, "it left unserved"
+    second.served = True
+    assert begin(scheduler, make_sequence([1] * 10)).cached_tokens == 8, "one that reused it is served"
+    scheduler.remove(second)
+    assert begin(scheduler, make_sequence([1] * 11)).cached_tokens == 8, "and stays so"
+
+
+def test_what_was_served_grows_with_the_answer() -> None:
+    scheduler, _ = make_scheduler()
+    first = begin(scheduler, make_sequence([1] * 4, max_tokens=20))
+    first.served = True
+    assert begin(scheduler, make_sequence([1] * 5)).cached_tokens == 4
+    while first.computed < 8:
+        compute(scheduler, scheduler.schedule())
+    assert begin(scheduler, make_sequence([*first.tokens[:8], 1])).cached_tokens == 8
+
+
+def test_a_block_that_is_needed_for_something_else_was_served_no_more() -> None:
+    pool = BlockPool(1)
+    key = b"key"
+    for served in (True, False):
+        (block,) = pool.allocate(1)
+        pool.publish(block, key)
+        assert pool.served([block]) == 0
+        if served:
+            pool.serve([key])
+            assert pool.served([block]) == 1
+        pool.release([block])
 
 
 def test_removing_a_waiting_sequence_leaves_the_others_in_order() -> None:

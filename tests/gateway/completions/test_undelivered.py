@@ -233,6 +233,9 @@ class Unwritable:
     def tap(self, take: Callable[[Chunk], bool]) -> None:
         """Nothing is handed over at once."""
 
+    def mark_served(self) -> None:
+        self._generation.mark_served()
+
     def cancel(self) -> None:
         self._generation.cancel()
 

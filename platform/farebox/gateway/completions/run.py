@@ -172,6 +172,8 @@ class CompletionRun:
         if not self._wire.started:
             await self._wire.start_stream([*EVENT_STREAM, *self._responder.headers()])
         self._note_write(index, await self._wire.write(data))
+        if self._grant.delivered:
+            self._generations[index].mark_served()
 
     def _deliver_at_once(self, chunk: Chunk) -> bool:
         """Deliver a piece of plain text to a client that keeps up, which is most of what streams are made of.

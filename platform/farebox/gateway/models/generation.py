@@ -42,6 +42,11 @@ class Generation(Protocol):
         """
         ...
 
+    def mark_served(self) -> None:
+        """Note that something of it was delivered: what it computed of the prompt is billed, and may be sold
+        as cached from now on. One that ends well needs no such word."""
+        ...
+
     def cancel(self) -> None:
         """End it at the next step. The iteration still ends with a last chunk, reason `cancelled`."""
         ...

@@ -1,4 +1,4 @@
-"""The application's roles, the tenant that a transaction acts for, the outbox."""
+"""The application's roles, the tenant and the person that a transaction acts for, the outbox."""
 
 from alembic import op
 
@@ -33,6 +33,12 @@ $$ SELECT nullif(current_setting('farebox.organization_id', true), '')::uuid $$;
 
 CREATE FUNCTION current_farebox_user() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS
 $$ SELECT nullif(current_setting('farebox.user_id', true), '')::uuid $$;
+
+CREATE FUNCTION current_email() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS
+$$ SELECT nullif(current_setting('farebox.email', true), '') $$;
+
+CREATE FUNCTION current_token_sha256() RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE AS
+$$ SELECT decode(nullif(current_setting('farebox.token_sha256', true), ''), 'hex') $$;
 """
 
 OUTBOX = """
@@ -46,7 +52,7 @@ CREATE TABLE outbox (
     last_error text
 );
 CREATE INDEX ix_outbox_next_attempt_at ON outbox (next_attempt_at);
-GRANT INSERT ON outbox TO farebox_app;
+GRANT INSERT (topic, payload) ON outbox TO farebox_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON outbox TO farebox_meter;
 """
 
@@ -60,4 +66,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     # The roles stay: they belong to the cluster, whose other databases may use them.
     op.execute("DROP TABLE outbox")
-    op.execute("DROP FUNCTION current_organization, current_farebox_user")
+    op.execute(
+        "DROP FUNCTION current_organization, current_farebox_user, current_email, current_token_sha256"
+    )

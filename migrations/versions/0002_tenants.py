@@ -94,13 +94,29 @@ CREATE POLICY tenant ON organization TO farebox_app
 CREATE POLICY meter ON organization TO farebox_meter USING (true) WITH CHECK (true);
 CREATE POLICY own_memberships ON membership FOR SELECT TO farebox_app
     USING (user_id = current_farebox_user());
+
+ALTER TABLE app_user ENABLE ROW LEVEL SECURITY;
+ALTER TABLE app_user FORCE ROW LEVEL SECURITY;
+CREATE POLICY own_account ON app_user TO farebox_app
+    USING (id = current_farebox_user()) WITH CHECK (id = current_farebox_user());
+-- Who signs up or in has nothing yet but an address.
+CREATE POLICY addressed_account ON app_user TO farebox_app
+    USING (email = current_email()) WITH CHECK (email = current_email());
+CREATE POLICY meter ON app_user TO farebox_meter USING (true) WITH CHECK (true);
 """
 
 GRANTS = """
-GRANT SELECT, INSERT, UPDATE ON organization, app_user, project, service_account TO farebox_app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON membership TO farebox_app;
-GRANT SELECT, INSERT ON audit_event TO farebox_app;
-GRANT SELECT ON organization, project, service_account, membership, app_user TO farebox_meter;
+GRANT SELECT ON organization, app_user, membership, project, service_account, audit_event TO farebox_app;
+-- Written by columns: nothing that the application does changes an organization's status.
+GRANT INSERT (id, name), UPDATE (name) ON organization TO farebox_app;
+GRANT INSERT (id, email, name, password_hash, email_verified_at),
+    UPDATE (name, password_hash, email_verified_at) ON app_user TO farebox_app;
+GRANT INSERT (organization_id, user_id, role), UPDATE (role), DELETE ON membership TO farebox_app;
+GRANT INSERT (id, organization_id, name, archived_at), UPDATE (name, archived_at) ON project TO farebox_app;
+GRANT INSERT (id, organization_id, project_id, name), UPDATE (name) ON service_account TO farebox_app;
+GRANT INSERT (id, organization_id, actor_id, action, target, detail) ON audit_event TO farebox_app;
+GRANT SELECT ON organization, project, service_account, membership TO farebox_meter;
+GRANT SELECT (id, email, email_verified_at, created_at) ON app_user TO farebox_meter;
 -- What nobody confirmed is removed. A row can be locked by whoever may update one of its columns.
 GRANT DELETE ON app_user, organization TO farebox_meter;
 GRANT UPDATE (name) ON app_user, organization TO farebox_meter;

@@ -75,11 +75,16 @@ CREATE POLICY meter ON api_key TO farebox_meter USING (true) WITH CHECK (true);
 """
 
 GRANTS = """
-GRANT SELECT, INSERT ON api_key TO farebox_app;
+GRANT SELECT ON api_key, signing_key TO farebox_app;
+GRANT INSERT (
+    id, organization_id, project_id, user_id, service_account_id, name, token_sha256, last_four, scopes,
+    models, expires_at, revoked_at, last_used_at
+) ON api_key TO farebox_app;
 GRANT UPDATE (name, scopes, models, expires_at, revoked_at, last_used_at) ON api_key TO farebox_app;
 GRANT SELECT ON api_key TO farebox_meter;
 GRANT UPDATE (last_used_at, revoked_at) ON api_key TO farebox_meter;
-GRANT SELECT, INSERT, UPDATE ON signing_key TO farebox_app;
+GRANT INSERT (kid, purpose, public_key, private_key_sealed, retired_at),
+    UPDATE (private_key_sealed, retired_at) ON signing_key TO farebox_app;
 """
 
 

@@ -128,7 +128,7 @@ async def _amass(database: Database, sprawler: Tenant, grown: Tenant) -> None:
 
 
 async def _sign_in(database: Database, tenant: Tenant) -> Person:
-    async with database.transaction() as session:
+    async with database.transaction(user_id=tenant.user_id) as session:
         token = await sessions.create(session, tenant.user_id)
     return Person(
         session=token,

@@ -18,12 +18,14 @@ from farebox.auth.errors import (
 )
 from farebox.auth.models import EmailToken
 from farebox.auth.passwords import PasswordHasher
+from farebox.auth.tokens import digest_of
 from farebox.core.database import Database
 from farebox.core.errors import BadRequest
 from farebox.core.outbox import OutboxItem
 from farebox.core.settings import Settings
 from farebox.tenants.models import Organization, User
 from tests.core.mailbox import Mailbox, deliver, link_in, text_of, token_in
+from tests.owner import owner_transaction
 from tests.tenants.factories import SETTINGS, an_address, an_email, make_account
 
 PASSWORD = "correct horse battery"
@@ -71,11 +73,11 @@ class Person:
         return self.mailbox.of(self.email)[-1] if len(self.mailbox.of(self.email)) > before else None
 
     async def user(self) -> User | None:
-        async with self.database.transaction() as session:
+        async with self.database.transaction(email=self.email) as session:
             return await session.scalar(select(User).where(User.email == self.email))
 
     async def is_signed_in(self, token: str) -> bool:
-        async with self.database.transaction() as session:
+        async with self.database.transaction(token_sha256=digest_of(token)) as session:
             return await sessions.lookup(session, token) is not None
 
 
@@ -265,7 +267,7 @@ async def test_links_expire_and_serve_one_purpose(person: Person) -> None:
         await person.reset(verification)
     user = await person.user()
     assert user is not None
-    async with person.database.transaction() as session:
+    async with owner_transaction(person.database) as session:
         await session.execute(
             update(EmailToken).where(EmailToken.user_id == user.id).values(expires_at=func.now())
         )
@@ -375,7 +377,7 @@ async def test_signing_in_ends_the_session_that_was_planted(person: Person) -> N
 
 async def test_passwords_are_stored_hashed_only(person: Person) -> None:
     await person.sign_up()
-    async with person.database.transaction() as session:
+    async with person.database.transaction(email=person.email) as session:
         row = await session.scalar(
             text("SELECT app_user::text FROM app_user WHERE email = :email"), {"email": person.email}
         )

@@ -9,28 +9,31 @@ from sqlalchemy import select, text, update
 from farebox.auth import sessions
 from farebox.auth.models import UserSession
 from farebox.auth.tasks import sweep
+from farebox.auth.tokens import digest_of
 from farebox.core.database import Database
 from farebox.core.settings import Settings
+from tests.owner import owner_transaction
 from tests.tenants.factories import make_account
 
 
 async def open_session(database: Database, user_id: UUID | None = None, replaces: str | None = None) -> str:
     user_id = user_id or (await make_account(database)).user_id
-    async with database.transaction() as session:
+    showing = digest_of(replaces or "")
+    async with database.transaction(user_id=user_id, token_sha256=showing) as session:
         return await sessions.create(session, user_id, replaces=replaces)
 
 
 async def is_live(database: Database, token: str) -> bool:
-    async with database.transaction() as session:
+    async with database.transaction(token_sha256=digest_of(token)) as session:
         return await sessions.lookup(session, token) is not None
 
 
 async def age(database: Database, token: str, *, opened: timedelta, seen: timedelta) -> None:
     """Make it as if the session had been opened and last used so long ago."""
-    async with database.transaction() as session:
+    async with owner_transaction(database) as session:
         await session.execute(
             update(UserSession)
-            .where(UserSession.token_sha256 == sessions.digest_of(token))
+            .where(UserSession.token_sha256 == digest_of(token))
             .values(expires_at=UserSession.expires_at - opened, last_seen_at=UserSession.last_seen_at - seen)
         )
 
@@ -38,7 +41,7 @@ async def age(database: Database, token: str, *, opened: timedelta, seen: timede
 async def test_only_the_hash_is_stored(database: Database) -> None:
     token = await open_session(database)
     assert len(token) >= 43
-    async with database.transaction() as session:
+    async with owner_transaction(database) as session:
         stored = (await session.execute(text("SELECT user_session::text FROM user_session"))).scalars().all()
     assert stored
     assert token not in str(stored)
@@ -81,13 +84,14 @@ async def test_a_new_session_ends_the_one_that_the_browser_had(database: Databas
 
 
 async def test_rotation_moves_a_live_session_to_a_new_token(database: Database) -> None:
-    token = await open_session(database)
-    async with database.transaction() as session:
+    user_id = (await make_account(database)).user_id
+    token = await open_session(database, user_id)
+    async with database.transaction(user_id=user_id, token_sha256=digest_of(token)) as session:
         fresh = await sessions.rotate(session, token)
     assert fresh is not None
     assert not await is_live(database, token)
     assert await is_live(database, fresh)
-    async with database.transaction() as session:
+    async with database.transaction(user_id=user_id, token_sha256=digest_of(token)) as session:
         assert await sessions.rotate(session, token) is None
 
 
@@ -95,7 +99,7 @@ async def test_everywhere_means_everywhere_and_only_there(database: Database) ->
     account = await make_account(database)
     mine = [await open_session(database, account.user_id) for _ in range(2)]
     other = await open_session(database)
-    async with database.transaction() as session:
+    async with database.transaction(user_id=account.user_id) as session:
         await sessions.end_all(session, account.user_id)
     assert [await is_live(database, token) for token in (*mine, other)] == [False, False, True]
 
@@ -106,9 +110,9 @@ async def test_the_sweep_takes_what_has_ended_and_nothing_else(database: Databas
     await age(database, old, opened=timedelta(hours=13), seen=timedelta())
     async with database.meter_transaction() as session:
         await sweep(session)
-    async with database.transaction() as session:
+    async with owner_transaction(database) as session:
         kept = set(await session.scalars(select(UserSession.token_sha256)))
-    digests = [sessions.digest_of(token) for token in (live, idle, old)]
+    digests = [digest_of(token) for token in (live, idle, old)]
     assert [digest in kept for digest in digests] == [True, False, False]
 
 

@@ -246,14 +246,15 @@ async def test_production_knows_no_session_of_an_unconfirmed_address(production:
     """Not even one that the same database has from its days in development."""
     email = an_email()
     await make_account(production.database, email=email, verified=False)
-    async with production.database.transaction() as session:
+    async with production.database.transaction(email=email) as session:
         user = await find_user(session, email)
         assert user is not None
+    async with production.database.transaction(user_id=user.id) as session:
         token = await sessions.create(session, user.id)
     async with production.browser() as browser:
         browser.cookies.set(sessions.cookie_name(production.settings), token)
         assert not await is_signed_in(browser)
-        async with production.database.transaction() as session:
+        async with production.database.transaction(user_id=user.id) as session:
             await session.execute(update(User).where(User.id == user.id).values(email_verified_at=func.now()))
         assert await is_signed_in(browser)
 

@@ -20,6 +20,7 @@ from farebox.core.ids import new_id
 from farebox.tenants.accounts import NewAccount
 from farebox.tenants.models import Membership, Organization, User
 from farebox.tenants.organizations import create_organization, create_project, create_service_account
+from tests.owner import owner_transaction
 from tests.tenants.factories import SETTINGS, an_email, make_account, make_key, make_keyring
 from tests.usage.usage_history import add_usage
 from tests.waiting import WAIT_SECONDS
@@ -46,7 +47,7 @@ async def exists(database: Database, account: NewAccount) -> tuple[bool, bool]:
     """Whether the user and the organization are there."""
     async with database.meter_transaction() as session:
         return (
-            await session.get(User, account.user_id) is not None,
+            await session.scalar(select(User.id).where(User.id == account.user_id)) is not None,
             await session.get(Organization, account.organization_id) is not None,
         )
 
@@ -199,7 +200,7 @@ async def test_what_happens_meanwhile_is_waited_for_and_seen(
 ) -> None:
     account = await make_account(database, verified=False)
     await age(database_url, account, WEEK)
-    async with database.transaction(organization_id=account.organization_id) as session:
+    async with owner_transaction(database) as session:
         await deed(session, account)
         sweeping = asyncio.create_task(sweep(database))
         await until_somebody_waits(database_url)

@@ -93,7 +93,7 @@ async def assert_all_of_it_works(database: Database, settings: Settings, credent
         assert external("proj", principal.project_id) == credentials.project_id
         scopes.append(principal.scopes)
     assert scopes == [{"inference"}, {"admin"}]
-    async with database.transaction() as session:
+    async with database.transaction(email=credentials.email) as session:
         user = await find_user(session, credentials.email)
     assert user is not None
     assert user.email_verified_at is not None

@@ -26,7 +26,7 @@ async def sign_up(browser: FormBrowser, email: str) -> str:
 
 
 async def user_id_of(database: Database, email: str) -> UUID:
-    async with database.transaction() as session:
+    async with database.transaction(email=email) as session:
         user_id = await session.scalar(select(User.id).where(User.email == email))
     assert user_id is not None
     return user_id
@@ -35,7 +35,7 @@ async def user_id_of(database: Database, email: str) -> UUID:
 async def mailed_token(database: Database, email: str, purpose: links.Purpose) -> str:
     """What the worker would put into the mail."""
     user_id = await user_id_of(database, email)
-    async with database.transaction() as session:
+    async with database.transaction(user_id=user_id) as session:
         return await links.mint_token(session, user_id, purpose)
 
 

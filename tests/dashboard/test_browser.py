@@ -38,7 +38,7 @@ async def sign_up_and_in(page: Page, email: str) -> None:
 
 async def fund(database: Database, email: str) -> None:
     """Ten dollars, as the operator would add them."""
-    async with database.transaction() as session:
+    async with database.transaction(email=email) as session:
         user_id = await session.scalar(select(User.id).where(User.email == email))
     async with database.transaction(user_id=user_id) as session:
         organization_id = await session.scalar(

@@ -117,7 +117,7 @@ async def test_nothing_is_covered_or_cut_off(
     chromium: Browser, site: RunningServer, database: Database, keyring: Keyring, width: int
 ) -> None:
     tenant = await make_busy_tenant(database, keyring)
-    async with database.transaction() as session:
+    async with database.transaction(user_id=tenant.user_id) as session:
         token = await sessions.create(session, tenant.user_id)
     options: dict[str, Any] = {"viewport": {"width": width, "height": 844}}
     async with opened(chromium, site, **options) as watched:

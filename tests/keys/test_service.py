@@ -21,6 +21,7 @@ from farebox.tenants.audit import list_events
 from farebox.tenants.models import Organization
 from farebox.tenants.organizations import archive_project, create_service_account
 from tests.keys.forge import Forge
+from tests.owner import owner_transaction
 from tests.tenants.factories import Tenant, make_key, make_tenant
 
 Deed = Callable[[AsyncSession, Tenant], Awaitable[object]]
@@ -67,7 +68,7 @@ async def test_the_row_ends_a_key_that_still_verifies(
     principal = await authenticate(database, claims)
     assert (principal.key_id, principal.organization_id) == (tenant.key_id, tenant.organization_id)
     assert principal.scopes == {"inference", "admin"}
-    async with database.transaction(organization_id=tenant.organization_id) as session:
+    async with owner_transaction(database) as session:
         await deed(session, tenant)
     with pytest.raises(InvalidApiKey) as refusal:
         await authenticate(database, keyring.verify(tenant.api_key))

@@ -26,12 +26,12 @@ async def kinds(session: AsyncSession) -> list[str]:
 async def test_organization_project_and_key_get_theirs_in_the_transaction_that_makes_them(
     database: Database,
 ) -> None:
-    keyring, organization_id = await make_keyring(database), new_id()
-    async with database.transaction(organization_id=organization_id) as session:
+    keyring, organization_id, email = await make_keyring(database), new_id(), an_email()
+    async with database.transaction(organization_id=organization_id, email=email) as session:
         account = await create_account(
             session,
             organization_id=organization_id,
-            email=an_email(),
+            email=email,
             password_hash="!",
             name="Ada",
             organization="Acme",
@@ -50,13 +50,13 @@ async def test_organization_project_and_key_get_theirs_in_the_transaction_that_m
 
 
 async def test_what_is_rolled_back_leaves_none(database: Database) -> None:
-    organization_id = new_id()
-    async with database.transaction(organization_id=organization_id) as session:
+    organization_id, email = new_id(), an_email()
+    async with database.transaction(organization_id=organization_id, email=email) as session:
         savepoint = await session.begin_nested()
         await create_account(
             session,
             organization_id=organization_id,
-            email=an_email(),
+            email=email,
             password_hash="!",
             name="Ada",
             organization="Acme",

@@ -23,6 +23,7 @@ from farebox.metering.meter import Meter
 from farebox.metering.quotas import Quota, Quotas
 from farebox.tenants.models import Organization, Project
 from tests.metering.factories import Account, assert_books_close, limit, open_account, read_books, used
+from tests.owner import owner_transaction
 
 
 async def admit_many(meter: Meter, account: Account, count: int) -> tuple[list[Grant], list[BaseException]]:
@@ -203,15 +204,17 @@ async def test_the_row_authorises_from_the_next_request_on(
     account = await open_account(database)
     await meter.settle(await meter.admit(account.admission()), used(10, 1))
     key = {"revoked": {"revoked_at": utc_now()}, "expired": {"expires_at": utc_now()}}.get(harm)
-    async with database.transaction(organization_id=account.organization_id) as session:
+    async with owner_transaction(database) as session:
         if key:
             await session.execute(update(ApiKey).where(ApiKey.id == account.key_id).values(key))
         elif harm == "no_scope":
             await session.execute(update(ApiKey).where(ApiKey.id == account.key_id).values(scopes=["admin"]))
         elif harm == "archived":
-            await session.execute(update(Project).values(archived_at=utc_now()))
+            project = Project.id == account.project_id
+            await session.execute(update(Project).where(project).values(archived_at=utc_now()))
         elif harm == "suspended":
-            await session.execute(update(Organization).values(status="suspended"))
+            organization = Organization.id == account.organization_id
+            await session.execute(update(Organization).where(organization).values(status="suspended"))
     if harm == "digest":
         account = Account(
             account.organization_id, account.project_id, account.key_id, bytes(32), account.model_id

@@ -56,12 +56,12 @@ async def make_account(
     password_hash: str = NO_PASSWORD,
     verified: bool = True,
 ) -> NewAccount:
-    organization_id = new_id()
-    async with database.transaction(organization_id=organization_id) as session:
+    organization_id, email = new_id(), email or an_email()
+    async with database.transaction(organization_id=organization_id, email=email) as session:
         return await create_account(
             session,
             organization_id=organization_id,
-            email=email or an_email(),
+            email=email,
             password_hash=password_hash,
             name="Ada",
             organization="Acme",

@@ -19,6 +19,7 @@ from farebox.core.outbox import OutboxItem, post
 from farebox.core.settings import Settings
 from farebox.worker import BATCH, LEASE_SECONDS, LONGEST_PAUSE_SECONDS, MAX_ATTEMPTS, Worker, pause_after
 from tests.core.mailbox import Mailbox
+from tests.owner import owner_transaction
 from tests.tenants.factories import SETTINGS, make_account
 from tests.waiting import WAIT_SECONDS
 
@@ -238,7 +239,7 @@ async def test_it_outlives_a_database_that_is_away(own_url: str, own_database: D
 async def test_the_sweep_takes_what_has_expired_and_nothing_else(own_database: Database) -> None:
     user_id = (await make_account(own_database)).user_id
     now, later, earlier = utc_now(), utc_now() + timedelta(hours=1), utc_now() - timedelta(minutes=1)
-    async with own_database.transaction() as session:
+    async with owner_transaction(own_database) as session:
         session.add_all(
             [
                 UserSession(token_sha256=b"live", user_id=user_id, expires_at=later),
@@ -254,7 +255,7 @@ async def test_the_sweep_takes_what_has_expired_and_nothing_else(own_database: D
         )
     await make_worker(own_database, SETTINGS).sweep()
     own = {b"live", b"ended", b"idle", b"old"}
-    async with own_database.meter_transaction() as session:
+    async with owner_transaction(own_database) as session:
         for column in (UserSession.token_sha256, EmailToken.token_sha256, SignInThrottle.subject):
             # Other tests in this database leave live ones too, under digests.
             assert set(await session.scalars(select(column))) & own == {b"live"}

@@ -53,7 +53,7 @@ async def check_password(
         password = clean_password(password)
     except BadRequest:
         raise WrongCredentials from None
-    async with database.transaction() as session:
+    async with database.transaction(email=email) as session:
         user = await find_user(session, email)
         backoff, subject = throttle.ACCOUNT, email
         if by_link:
@@ -73,7 +73,8 @@ async def open_session(
 ) -> NewSession:
     """Sign the user in, and out everywhere else if `alone`.
 
-    Raises WrongCredentials when their password was changed meanwhile.
+    In a transaction of the user, and of the token that it `replaces`. Raises WrongCredentials when their
+    password was changed meanwhile.
     """
     user = proof.user
     # A reset may have come between the hash and now; a later one waits, and ends this session with the

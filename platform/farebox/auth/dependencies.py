@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 
 from farebox.auth import csrf, devices, sessions
 from farebox.auth.errors import NotSignedIn
+from farebox.auth.tokens import digest_of
 from farebox.core.database import Database
 from farebox.core.settings import Settings
 from farebox.tenants.members import first_membership
@@ -71,7 +72,7 @@ async def provide_signed_in(
     token = session_token(request, settings)
     if not token:
         raise NotSignedIn
-    async with database.transaction() as session:
+    async with database.transaction(token_sha256=digest_of(token)) as session:
         found = await sessions.lookup(session, token)
     # A database that served development has sessions of addresses that nobody confirmed.
     if found is None or (settings.production and not found.verified):

@@ -1,7 +1,8 @@
-"""One-time links sent by e-mail. Only a token's SHA-256 is stored; the worker mints it as it sends."""
+"""One-time links sent by e-mail; the worker mints a token as it sends it.
 
-import hashlib
-import secrets
+Where nothing else is said, transactions are those of the link's user.
+"""
+
 from datetime import timedelta
 from typing import Literal
 from uuid import UUID
@@ -10,6 +11,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.auth.models import EmailToken
+from farebox.auth.tokens import digest_of, new_token
 from farebox.tenants.accounts import get_user
 from farebox.tenants.models import User
 
@@ -18,20 +20,20 @@ LIFETIMES: dict[Purpose, timedelta] = {"verify": timedelta(hours=24), "reset": t
 
 
 async def mint_token(session: AsyncSession, user_id: UUID, purpose: Purpose) -> str:
-    token = secrets.token_urlsafe(32)
+    token = new_token()
     expires_at = await session.scalar(select(func.now() + LIFETIMES[purpose]))
     session.add(
-        EmailToken(token_sha256=_digest(token), user_id=user_id, purpose=purpose, expires_at=expires_at)
+        EmailToken(token_sha256=digest_of(token), user_id=user_id, purpose=purpose, expires_at=expires_at)
     )
     await session.flush()
     return token
 
 
 async def owner_of(session: AsyncSession, token: str, purpose: Purpose) -> User | None:
-    """Whom a live token was sent to."""
+    """Whom a live token was sent to, in a transaction of that token."""
     user_id = await session.scalar(
         select(EmailToken.user_id).where(
-            EmailToken.token_sha256 == _digest(token),
+            EmailToken.token_sha256 == digest_of(token),
             EmailToken.purpose == purpose,
             EmailToken.expires_at > func.now(),
         )
@@ -44,7 +46,7 @@ async def spend(session: AsyncSession, token: str, purpose: Purpose) -> UUID | N
     user_id = await session.scalar(
         delete(EmailToken)
         .where(
-            EmailToken.token_sha256 == _digest(token),
+            EmailToken.token_sha256 == digest_of(token),
             EmailToken.purpose == purpose,
             EmailToken.expires_at > func.now(),
         )
@@ -59,7 +61,3 @@ async def spend(session: AsyncSession, token: str, purpose: Purpose) -> UUID | N
 async def end_all(session: AsyncSession, user_id: UUID) -> None:
     """Void every link that was mailed to a user, whatever for."""
     await session.execute(delete(EmailToken).where(EmailToken.user_id == user_id))
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "replace")).digest()

@@ -12,6 +12,7 @@ from farebox.auth.common_passwords import refuse_common
 from farebox.auth.credentials import NewSession, check_password, open_session
 from farebox.auth.errors import InvalidLink, SignUpClosed, WrongCredentials
 from farebox.auth.passwords import PasswordHasher
+from farebox.auth.tokens import digest_of
 from farebox.auth.unverified import revoke_keys_made_before_verification
 from farebox.core import outbox
 from farebox.core.database import Database
@@ -50,7 +51,7 @@ async def sign_up(
         await _count_mail(session, email, address)
     password_hash = await passwords.hash(password)
     organization_id = new_id()
-    async with database.transaction(organization_id=organization_id) as session:
+    async with database.transaction(organization_id=organization_id, email=email) as session:
         account = await create_account(
             session,
             organization_id=organization_id,
@@ -89,20 +90,20 @@ async def sign_in(
     )
     if settings.production and proof.user.email_verified_at is None:
         raise WrongCredentials
-    async with database.transaction() as session:
+    async with database.transaction(user_id=proof.user.id, token_sha256=digest_of(replaces or "")) as session:
         return await open_session(session, proof, replaces=replaces)
 
 
 async def check_link(database: Database, token: str, purpose: links.Purpose) -> None:
     """Whether a mailed link still works, before anybody fills in a form for it. Raises InvalidLink."""
-    async with database.transaction() as session:
+    async with database.transaction(token_sha256=digest_of(token)) as session:
         if await links.owner_of(session, token, purpose) is None:
             raise InvalidLink
 
 
 async def sign_out(database: Database, token: str) -> None:
     """End the session of a cookie's token."""
-    async with database.transaction() as session:
+    async with database.transaction(token_sha256=digest_of(token)) as session:
         await sessions.end(session, token)
 
 
@@ -122,14 +123,14 @@ async def verify_email(
     has forestalled resets the password, which confirms the address as well. Raises InvalidLink,
     WrongCredentials, TooManyAttempts, Unavailable.
     """
-    async with database.transaction() as session:
+    async with database.transaction(token_sha256=digest_of(token)) as session:
         owner = await links.owner_of(session, token, "verify")
     if owner is None:
         raise InvalidLink
     proof = await check_password(
         database, passwords, email=owner.email, password=password, address=address, by_link=True
     )
-    async with database.transaction() as session:
+    async with database.transaction(user_id=owner.id, token_sha256=digest_of(replaces or "")) as session:
         opened = await open_session(session, proof, replaces=replaces, alone=True)
         if await links.spend(session, token, "verify") is None:
             raise InvalidLink
@@ -157,23 +158,22 @@ async def reset_password(database: Database, passwords: PasswordHasher, *, token
     Unavailable.
     """
     password = refuse_common(clean_password(password))
-    async with database.transaction() as session:
+    async with database.transaction(token_sha256=digest_of(token)) as session:
         owner = await links.owner_of(session, token, "reset")
     if owner is None:
         raise InvalidLink  # before the hash: made-up links must not cost 30 ms of a core each
     password_hash = await passwords.hash(password)
-    async with database.transaction() as session:
-        user_id = await links.spend(session, token, "reset")
-        if user_id is None:
+    async with database.transaction(user_id=owner.id) as session:
+        if await links.spend(session, token, "reset") is None:
             raise InvalidLink
-        email = await set_password(session, user_id, password_hash)
-        await mark_verified(session, user_id)
-        await sessions.end_all(session, user_id)
-        await links.end_all(session, user_id)
+        email = await set_password(session, owner.id, password_hash)
+        await mark_verified(session, owner.id)
+        await sessions.end_all(session, owner.id)
+        await links.end_all(session, owner.id)
         await throttle.clear(session, throttle.ACCOUNT, email)
     if owner.email_verified_at is None:
-        await revoke_keys_made_before_verification(database, user_id)
-    _log.info("password.reset", user_id=str(user_id))
+        await revoke_keys_made_before_verification(database, owner.id)
+    _log.info("password.reset", user_id=str(owner.id))
     return devices.mint(password_hash)
 
 

@@ -1,7 +1,8 @@
-"""Browser sessions: an opaque token in a cookie, its SHA-256 in Postgres."""
+"""Browser sessions: an opaque token in a cookie, its SHA-256 in Postgres.
 
-import hashlib
-import secrets
+Transactions are those of the token or of its user.
+"""
+
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -11,6 +12,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.auth.models import UserSession
+from farebox.auth.tokens import digest_of, new_token
 from farebox.core.settings import Settings
 from farebox.tenants.accounts import get_user
 
@@ -27,10 +29,6 @@ class FoundSession:
     name: str
     verified: bool
     digest: bytes
-
-
-def digest_of(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "replace")).digest()
 
 
 def cookie_name(settings: Settings) -> str:
@@ -70,7 +68,7 @@ async def create(session: AsyncSession, user_id: UUID, *, replaces: str | None =
     """
     if replaces is not None:
         await end(session, replaces)
-    token = secrets.token_urlsafe(32)
+    token = new_token()
     expires_at = await session.scalar(select(func.now() + LIFETIME))
     session.add(UserSession(token_sha256=digest_of(token), user_id=user_id, expires_at=expires_at))
     await session.flush()
@@ -103,10 +101,13 @@ async def lookup(session: AsyncSession, token: str) -> FoundSession | None:
 
 
 async def rotate(session: AsyncSession, token: str) -> str | None:
-    """Give a live session a new token, for a change of rights; its 12 hours run on. None if it ended."""
+    """Give a live session a new token, for a change of rights; its 12 hours run on. None if it ended.
+
+    In a transaction of both the token and its user.
+    """
     if await lookup(session, token) is None:
         return None
-    fresh = secrets.token_urlsafe(32)
+    fresh = new_token()
     moved = await session.scalar(
         update(UserSession)
         .where(UserSession.token_sha256 == digest_of(token))

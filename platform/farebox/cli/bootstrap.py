@@ -117,7 +117,7 @@ async def _ensure_home(database: Database, password: str) -> _Home:
     password_hash = await hasher.hash(password)
     hasher.close()
     organization_id = new_id()
-    async with database.transaction(organization_id=organization_id) as session:
+    async with database.transaction(organization_id=organization_id, email=EMAIL) as session:
         account = await create_account(
             session,
             organization_id=organization_id,
@@ -133,7 +133,7 @@ async def _ensure_home(database: Database, password: str) -> _Home:
 
 
 async def _find_home(database: Database, password_hash: str) -> _Home:
-    async with database.transaction() as session:
+    async with database.transaction(email=EMAIL) as session:
         user = await find_user(session, EMAIL)
         assert user is not None  # noqa: S101  create_account has just met it
         await set_password(session, user.id, password_hash)

@@ -33,8 +33,9 @@ def create(name: str, owner: str | None, as_json: bool) -> None:
 
     async def work(operation: Operation) -> dict[str, str]:
         organization_id = new_id()
-        async with operation.database.transaction(organization_id=organization_id) as session:
-            user = await find_user(session, clean_email(owner)) if owner else None
+        email = clean_email(owner) if owner else None
+        async with operation.database.transaction(organization_id=organization_id, email=email) as session:
+            user = await find_user(session, email) if email else None
             if owner and user is None:
                 raise NotFound(f"Nobody has signed up as {owner}.")
             founded = await create_organization(

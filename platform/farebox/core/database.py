@@ -2,7 +2,8 @@
 
 Three Postgres roles, none of which owns a table or bypasses row-level security:
 
-- `farebox_app`    one tenant at a time, set per transaction (`farebox.organization_id`, `farebox.user_id`);
+- `farebox_app`    one tenant and one person at a time, set per transaction (`farebox.organization_id`,
+                   `farebox.user_id`; before the person is known `farebox.email`, `farebox.token_sha256`);
 - `farebox_meter`  admission, settlement and the worker: all tenants, few tables;
 - the owner        runs migrations, and nothing else.
 """
@@ -45,9 +46,10 @@ NAMING = {
     "pk": "pk_%(table_name)s",
 }
 
-_SET_TENANT = text(
+_SET_CONTEXT = text(
     "SELECT set_config('farebox.organization_id', :organization, true),"
-    " set_config('farebox.user_id', :user, true)"
+    " set_config('farebox.user_id', :user, true), set_config('farebox.email', :email, true),"
+    " set_config('farebox.token_sha256', :token, true)"
 )
 
 
@@ -86,9 +88,15 @@ class Database:
         *,
         organization_id: UUID | None = None,
         user_id: UUID | None = None,
+        email: str | None = None,
+        token_sha256: bytes | None = None,
         way: Literal["app", "key"] = "app",
     ) -> AsyncIterator[AsyncSession]:
         """One transaction as `farebox_app`, seeing only the given organization's and user's rows.
+
+        Whoever is not known yet is found by what they show: `email` is the address in its clean form,
+        `token_sha256` the digest of a session's or mailed link's token. Each opens the rows of that person,
+        or of that token, and no other's (ADR 18).
 
         Commits on a clean exit, rolls back on any exception. Raises Unavailable when Postgres is away, and
         when others of the same organization have its share of the connections for too long. The way `key`
@@ -96,10 +104,12 @@ class Database:
         """
         async with self._shares[way].of(organization_id), self._begin(way) as session:
             await session.execute(
-                _SET_TENANT,
+                _SET_CONTEXT,
                 {
                     "organization": str(organization_id) if organization_id else "",
                     "user": str(user_id) if user_id else "",
+                    "email": email or "",
+                    "token": token_sha256.hex() if token_sha256 else "",
                 },
             )
             yield session

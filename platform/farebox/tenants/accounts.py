@@ -37,35 +37,41 @@ async def create_account(
 ) -> NewAccount:
     """Make a user, an organization of theirs and its first project, unless the address is taken.
 
-    The transaction must be that of `organization_id`, a fresh id. For a known address the same
-    statements run and are rolled back to a savepoint: how long a sign-up takes must not tell whether
-    somebody has an account.
+    The transaction must be that of `organization_id`, a fresh id, and of `email`. For a known address
+    the same statements run and are rolled back to a savepoint: how long a sign-up takes must not tell
+    whether somebody has an account.
     """
-    user_id, is_new = await _add_user(session, email, password_hash, name)
+    user_id, is_new = await _add_user(session, email, password_hash, name, verified=verified)
     async with session.begin_nested() as savepoint:
         founded = await create_organization(
             session, organization_id=organization_id, name=organization, owner_id=user_id
         )
         if not is_new:
             await savepoint.rollback()
-    if is_new and verified:
-        await mark_verified(session, user_id)
     return NewAccount(user_id, founded.organization_id, founded.project_id, is_new)
 
 
-async def _add_user(session: AsyncSession, email: str, password_hash: str, name: str) -> tuple[UUID, bool]:
+async def _add_user(
+    session: AsyncSession, email: str, password_hash: str, name: str, *, verified: bool
+) -> tuple[UUID, bool]:
     fresh = new_id()
-    values = {"id": fresh, "email": email, "password_hash": password_hash, "name": name}
+    values = {
+        "id": fresh,
+        "email": email,
+        "password_hash": password_hash,
+        "name": name,
+        "email_verified_at": func.now() if verified else None,
+    }
     # The update changes nothing but returns the row in either case, and costs what the insert costs.
     upsert = (
-        insert(User).values(values).on_conflict_do_update(index_elements=["email"], set_={"email": email})
+        insert(User).values(values).on_conflict_do_update(index_elements=["email"], set_={"name": User.name})
     )
     user_id = (await session.execute(upsert.returning(User.id))).scalar_one()
     return user_id, user_id == fresh
 
 
 async def find_user(session: AsyncSession, email: str) -> User | None:
-    """The user of an address in its clean form."""
+    """The user of an address in its clean form, in a transaction of that address."""
     return await session.scalar(select(User).where(User.email == email))
 
 

@@ -18,6 +18,7 @@ from farebox.auth.documentation import session_cookie
 from farebox.auth.passwords import PasswordHasher
 from farebox.core.bodies import MAX_BODY_BYTES, StrictRequest
 from farebox.core.database import Database
+from farebox.core.error_answers import error_response
 from farebox.core.errors import FareboxError
 from farebox.core.exchange import Application
 from farebox.core.settings import Settings
@@ -53,7 +54,6 @@ ROUTERS: tuple[Router, ...] = (
     auth.router,
     dashboard.router,
     health.router,
-    metrics.router,
     api_document.router,
 )
 
@@ -69,9 +69,10 @@ def create_app(
 
     `backend_factory` loads an offered model (in a thread); by default the engine in this process does.
     `clock` says, in seconds, when refusals are forgotten.
+    `/metrics` is here unless it has an address of its own (`create_metrics_app`).
     """
     return Application(
-        route_handlers=ROUTERS,
+        route_handlers=ROUTERS if settings.metrics_address else (*ROUTERS, metrics.router),
         request_class=StrictRequest,
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers={
@@ -98,6 +99,22 @@ def create_app(
         ),
         logging_config=None,
         openapi_config=None,  # `gateway.operations.api_document` serves our own
+    )
+
+
+def create_metrics_app(app: Litestar) -> Litestar:
+    """What is served at `metrics_address`: `/metrics` of `app`, and nothing else."""
+    return Application(
+        route_handlers=[metrics.router],
+        request_class=StrictRequest,
+        exception_handlers={
+            FareboxError: error_response,
+            HTTPException: error_response,
+            Exception: error_response,
+        },
+        state=app.state,
+        logging_config=None,
+        openapi_config=None,
     )
 
 

@@ -54,6 +54,18 @@ def test_the_environment_beats_the_file(tmp_path: Path) -> None:
     assert settings.stalled_reader_seconds == 5.0
 
 
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("127.0.0.1:9100", ("127.0.0.1", 9100)),
+        ("[::1]:0", ("::1", 0)),
+        ("metrics.internal:1", ("metrics.internal", 1)),
+    ],
+)
+def test_the_address_of_metrics_is_a_host_and_a_port(address: str, place: tuple[str, int]) -> None:
+    assert load_settings({"FAREBOX_METRICS_ADDRESS": address}).metrics_place == place
+
+
 @pytest.mark.parametrize("text", ["port = ", "colour = 1", "port = 70000"])
 def test_a_bad_file_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "farebox.toml").write_text(text)
@@ -82,6 +94,14 @@ def test_a_bad_file_is_refused(text: str, tmp_path: Path) -> None:
         ("STALLED_READER_SECONDS", "nan"),
         ("SECRET_KEY", "x" * 31),
         ("DATABASE_URL", "sqlite:///farebox.db"),
+        ("METRICS_ADDRESS", ""),
+        ("METRICS_ADDRESS", "9100"),
+        ("METRICS_ADDRESS", ":9100"),
+        ("METRICS_ADDRESS", "127.0.0.1"),
+        ("METRICS_ADDRESS", "127.0.0.1:70000"),
+        ("METRICS_ADDRESS", "127.0.0.1:9100/metrics"),
+        ("METRICS_ADDRESS", "http://127.0.0.1:9100"),
+        ("METRICS_ADDRESS", "::1:9100"),
     ],
 )
 def test_a_bad_value_is_refused_under_its_name(name: str, value: str) -> None:

@@ -1,4 +1,5 @@
-"""What runs in one process of Farebox: the HTTP server, and beside it, if asked for, the worker.
+"""What runs in one process of Farebox: the HTTP server, and beside it, if asked for, the worker
+and a server of metrics.
 
 `cli.up` has the commands that start it; how the server speaks HTTP is `gateway.transport.server`'s.
 """
@@ -6,14 +7,17 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Self
 
 import msgspec
 import uvicorn
 import uvloop
+from litestar import Litestar
 
-from farebox.app import create_app
+from farebox.app import create_app, create_metrics_app
 from farebox.cli.assembly import make_worker
 from farebox.cli.errors import CommandFailed
 from farebox.core.database import Database
@@ -30,58 +34,113 @@ class AddressTaken(CommandFailed):
     """The address cannot be listened on; the message says why and what to do."""
 
 
-def listen(settings: Settings) -> tuple[socket.socket, Settings]:
+@dataclass(frozen=True)
+class Listeners:
+    """The bound sockets of one process; `metrics` is None where `/metrics` is on the public one."""
+
+    public: socket.socket
+    metrics: socket.socket | None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.public.close()
+        if self.metrics is not None:
+            self.metrics.close()
+
+
+def listen(settings: Settings) -> tuple[Listeners, Settings]:
     """Bind before anything slow starts. Port 0 takes a free one, which the returned settings name.
 
     Raises AddressTaken.
     """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    public = _bind(settings.host, settings.port, "Choose another with PORT=… (or HOST=…) make run.")
+    settings = msgspec.structs.replace(settings, port=public.getsockname()[1])
+    if settings.metrics_place is None:
+        return Listeners(public, None), settings
     try:
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+        metrics = _bind(*settings.metrics_place, "Choose another as FAREBOX_METRICS_ADDRESS, for metrics.")
+    except AddressTaken:
+        public.close()
+        raise
+    return Listeners(public, metrics), msgspec.structs.replace(settings, metrics_address=_name_of(metrics))
+
+
+def _bind(host: str, port: int, advice: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise AddressTaken(
-            f"Farebox cannot listen on {settings.host} port {settings.port}: {error.strerror or error}."
-            " Choose another with PORT=… (or HOST=…) make run."
+            f"Farebox cannot listen on {host} port {port}: {error.strerror or error}. {advice}"
         ) from None
-    return listener, msgspec.structs.replace(settings, port=listener.getsockname()[1])
+
+
+def _name_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def run_process(
-    settings: Settings, database_url: str, listener: socket.socket, announce: Announce, *, with_worker: bool
+    settings: Settings, database_url: str, listeners: Listeners, announce: Announce, *, with_worker: bool
 ) -> None:
     """Serve until SIGINT or SIGTERM; then drain the requests under way, and stop the worker after them.
 
     `announce` is awaited when requests are answered. Raises CommandFailed when the start failed.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, database_url, listener, announce, with_worker=with_worker))
+        runner.run(_serve(settings, database_url, listeners, announce, with_worker=with_worker))
 
 
 async def _serve(
-    settings: Settings, database_url: str, listener: socket.socket, announce: Announce, *, with_worker: bool
+    settings: Settings, database_url: str, listeners: Listeners, announce: Announce, *, with_worker: bool
 ) -> None:
-    server = _AnnouncingServer(
-        server_config(create_app(settings, database_url=database_url), settings), announce
-    )
-    if not with_worker:
-        await server.serve(sockets=[listener])
-    else:
-        await with_running_worker(settings, database_url, server.serve(sockets=[listener]))
+    app = create_app(settings, database_url=database_url)
+    server = _AnnouncingServer(server_config(app, settings), announce)
+    async with AsyncExitStack() as beside:
+        if with_worker:
+            await beside.enter_async_context(_running_worker(settings, database_url))
+        if listeners.metrics is not None:
+            await beside.enter_async_context(_served_metrics(app, settings, listeners.metrics))
+        await server.serve(sockets=[listeners.public])
     if not server.started:
         raise CommandFailed("The server did not start; the log above says why.")
 
 
-async def with_running_worker(settings: Settings, database_url: str, work: Awaitable[None]) -> None:
-    """Run a worker until `work` is done."""
+@asynccontextmanager
+async def _served_metrics(app: Litestar, settings: Settings, listener: socket.socket) -> AsyncIterator[None]:
+    """Answer `/metrics` on its own address, until whatever runs beside it has ended."""
+    config = server_config(create_metrics_app(app), settings, lifespan="off", timeout_graceful_shutdown=1)
+    server = _CompanionServer(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="metrics")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+@asynccontextmanager
+async def _running_worker(settings: Settings, database_url: str) -> AsyncIterator[None]:
+    """A worker, until whatever runs beside it has ended."""
     database = Database(database_url, pool_size=2)
     worker = make_worker(database, settings)
     working = asyncio.create_task(worker.run(), name="worker")
     try:
-        await work
+        yield
     finally:
         worker.stop()
         await working
         await database.close()
+
+
+class _CompanionServer(uvicorn.Server):
+    """A server that another one's end ends: signals are not for it."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 class _AnnouncingServer(DrainingServer):

@@ -34,11 +34,11 @@ def up() -> None:
     """
     settings = load_settings()
     configure_logs(settings.log_level)
-    listener, settings = listen(settings)
-    with listener, own_postgres(settings) as url:
+    listeners, settings = listen(settings)
+    with listeners, own_postgres(settings) as url:
         migrate_database(settings.database_admin_url or url)
         announce = partial(_announce, settings, asyncio.run(_prepare(settings, url)))
-        run_process(settings, url, listener, announce, with_worker=True)
+        run_process(settings, url, listeners, announce, with_worker=True)
     click.echo("Farebox has stopped.")
 
 
@@ -48,10 +48,10 @@ def serve(with_worker: bool) -> None:
     """Run the server on a migrated database; any number of these share one."""
     settings = load_settings()
     configure_logs(settings.log_level)
-    listener, settings = listen(settings)
-    with listener, any_postgres(settings) as url:
+    listeners, settings = listen(settings)
+    with listeners, any_postgres(settings) as url:
         asyncio.run(_check(settings, url))
-        run_process(settings, url, listener, partial(_announce, settings, []), with_worker=with_worker)
+        run_process(settings, url, listeners, partial(_announce, settings, []), with_worker=with_worker)
 
 
 async def _prepare(settings: Settings, url: str) -> list[str]:
@@ -97,6 +97,8 @@ async def _announce(settings: Settings, lines: list[str]) -> None:
     click.echo(f"  API        {settings.public_url}/v1")
     click.echo(f"  Reference  {settings.public_url}/docs")
     click.echo(f"  Dashboard  {settings.public_url}/")
+    if settings.metrics_address:
+        click.echo(f"  Metrics    http://{settings.metrics_address}/metrics")
     for line in lines:
         click.echo(line)
 

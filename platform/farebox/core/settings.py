@@ -65,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     engine_device: Literal["auto", "cpu", "cuda"] = "auto"
     engine_quantization: Literal["none", "int8", "fp8"] = "none"
     stalled_reader_seconds: Annotated[float, Meta(gt=0, le=3600)] = 30.0
+    metrics_address: str | None = None
     trusted_proxies: str = "127.0.0.1"
     cors_origins: str | None = None
 
@@ -75,6 +76,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             return self.base_url.rstrip("/")
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104  compared, not bound
         return f"http://{host}:{self.port}"
+
+    @property
+    def metrics_place(self) -> tuple[str, int] | None:
+        """Host and port of `metrics_address`; None without one."""
+        return _place(self.metrics_address) if self.metrics_address is not None else None
 
     @property
     def data_dir(self) -> Path:
@@ -135,6 +141,8 @@ def _check_ranges(settings: Settings) -> None:
         raise SettingsError(
             "FAREBOX_BASE_URL is not an address such as https://farebox.example or http://10.0.0.7:8000."
         )
+    if settings.metrics_address is not None and settings.metrics_place is None:
+        raise SettingsError("FAREBOX_METRICS_ADDRESS is not an address such as 127.0.0.1:9100 or [::1]:9100.")
     for origin in filter(None, (each.strip() for each in (settings.cors_origins or "").split(","))):
         if origin != "*" and not (_is_address(origin) and urlsplit(origin).path in ("", "/")):
             raise SettingsError(
@@ -158,6 +166,16 @@ def _is_address(url: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+
+
+def _place(address: str) -> tuple[str, int] | None:
+    """The host and the port of `host:port`; None for anything else."""
+    try:
+        parts = urlsplit(f"//{address}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    return (host, port) if host and port is not None and parts.netloc == address else None
 
 
 def _check_production(settings: Settings) -> None:

@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from farebox.core.bodies import StrictRequest
+from farebox.core.errors import Unavailable
 from farebox.core.metrics import REGISTRY
 from farebox.gateway.gateway import Gateway
 
@@ -83,9 +84,12 @@ def _add(family: GaugeMetricFamily | CounterMetricFamily, model: str, stats: obj
 
 @get("/metrics", include_in_schema=False)
 async def metrics(request: StrictRequest) -> Response[bytes]:
-    """Prometheus's text format."""
+    """Prometheus's text format. Raises Unavailable while the server starts."""
+    gateway = request.app.state.get("gateway")
+    if gateway is None:  # at an address of its own it is asked before the server listens
+        raise Unavailable("The server is starting.")
     live = CollectorRegistry()
-    live.register(GatewayCollector(request.app.state.gateway))
+    live.register(GatewayCollector(gateway))
     return Response(generate_latest(REGISTRY) + generate_latest(live), media_type=CONTENT_TYPE_LATEST)
 
 

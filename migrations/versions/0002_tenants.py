@@ -13,7 +13,17 @@ CREATE TABLE organization (
     name text NOT NULL,
     status text NOT NULL DEFAULT 'active',
     created_at timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT ck_organization_status CHECK (status IN ('active', 'suspended'))
+    max_requests_per_minute integer,
+    max_tokens_per_minute bigint,
+    max_concurrent_requests integer,
+    max_projects integer,
+    max_keys integer,
+    allowed_models text[],
+    CONSTRAINT ck_organization_status CHECK (status IN ('active', 'suspended')),
+    CONSTRAINT ck_organization_ceilings CHECK (
+        max_requests_per_minute >= 0 AND max_tokens_per_minute >= 0 AND max_concurrent_requests >= 0
+        AND max_projects >= 0 AND max_keys >= 0
+    )
 );
 
 CREATE TABLE app_user (
@@ -120,6 +130,12 @@ GRANT SELECT (id, email, email_verified_at, created_at) ON app_user TO farebox_m
 -- What nobody confirmed is removed. A row can be locked by whoever may update one of its columns.
 GRANT DELETE ON app_user, organization TO farebox_meter;
 GRANT UPDATE (name) ON app_user, organization TO farebox_meter;
+-- Ceilings are the operator's.
+GRANT UPDATE (
+    max_requests_per_minute, max_tokens_per_minute, max_concurrent_requests, max_projects, max_keys,
+    allowed_models
+) ON organization TO farebox_meter;
+GRANT INSERT (id, organization_id, actor_id, action, target, detail) ON audit_event TO farebox_meter;
 """
 
 

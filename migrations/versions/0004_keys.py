@@ -82,7 +82,7 @@ GRANT INSERT (
 ) ON api_key TO farebox_app;
 GRANT UPDATE (name, scopes, models, expires_at, revoked_at, last_used_at) ON api_key TO farebox_app;
 GRANT SELECT ON api_key TO farebox_meter;
-GRANT UPDATE (last_used_at, revoked_at) ON api_key TO farebox_meter;
+GRANT UPDATE (models, last_used_at, revoked_at) ON api_key TO farebox_meter;
 GRANT INSERT (kid, purpose, public_key, private_key_sealed, retired_at),
     UPDATE (private_key_sealed, retired_at) ON signing_key TO farebox_app;
 """

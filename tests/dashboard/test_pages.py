@@ -17,8 +17,10 @@ from farebox.core.ids import external, new_id
 from farebox.core.settings import Settings
 from farebox.keys.models import ApiKey
 from farebox.keys.tokens import Keyring
+from farebox.limits.ceilings import set_ceilings
 from farebox.limits.models import MeterScope
 from farebox.limits.service import get_limits
+from farebox.tenants.ceilings import CeilingChange
 from farebox.tenants.models import Membership, Organization
 from farebox.tenants.organizations import create_project
 from tests.dashboard.browsers import FormBrowser, Forms, Markup, Member, text_of
@@ -300,6 +302,23 @@ async def test_nobody_lifts_their_own_limits_above_the_operators(owner: Member, 
             answer = await owner.browser.submit("/limits", f"/limits/{project}", **{name: str(typed)})
             assert answer.status_code == status
         assert f'value="{most}"' in answer.text
+
+
+async def test_a_ceiling_of_the_organizations_own_stands_in_the_settings_place(
+    owner: Member, site: RunningServer, database: Database
+) -> None:
+    settings: Settings = site.app.state.settings
+    project = external("proj", owner.tenant.project_id)
+    for most in (settings.max_requests_per_minute + 1, 7):
+        async with database.meter_transaction() as session:
+            change = CeilingChange(max_requests_per_minute=most)
+            await set_ceilings(session, owner.tenant.organization_id, change, settings)
+        typed = {"requests_per_minute": str(most + 1)}
+        answer = await owner.browser.submit("/limits", f"/limits/{project}", **typed)
+        assert answer.status_code == 400
+        assert f"Write a whole number from 0 to {most:,} in digits alone" in answer.text
+        typed = {"requests_per_minute": str(most)}
+        assert (await owner.browser.submit("/limits", f"/limits/{project}", **typed)).status_code == 200
 
 
 async def test_a_limit_above_the_operators_is_told_at_its_field_and_nothing_typed_is_lost(

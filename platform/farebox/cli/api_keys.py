@@ -119,7 +119,7 @@ def _describe(row: ApiKey) -> dict[str, Any]:
         "ends_in": row.last_four,
         "state": state,
         "scopes": ", ".join(row.scopes),
-        "models": ", ".join(row.models) if row.models else None,
+        "models": None if row.models is None else ", ".join(row.models) or "none",
         "project_id": external("proj", row.project_id),
         "expires_at": iso(row.expires_at),
         "last_used_at": iso(row.last_used_at) if row.last_used_at else None,

@@ -8,6 +8,7 @@ import rich_click as click
 
 from farebox.billing.service import take_back, top_up
 from farebox.cli import identifiers
+from farebox.cli.ceilings import ceilings
 from farebox.cli.operation import Operation, answer_json, answer_rows, json_option, operate
 from farebox.core.clock import iso
 from farebox.core.errors import NotFound
@@ -22,6 +23,9 @@ from farebox.tenants.organizations import create_organization, list_organization
 @click.group()
 def org() -> None:
     """Organizations: the tenants."""
+
+
+org.add_command(ceilings)
 
 
 @org.command()

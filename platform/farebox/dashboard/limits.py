@@ -24,7 +24,14 @@ from farebox.dashboard.pages import long_page, redirect
 from farebox.keys.models import ApiKey
 from farebox.keys.service import find_key
 from farebox.limits.models import MeterScope
-from farebox.limits.service import Ceilings, LimitChange, get_limits, limits_of_projects, set_limits
+from farebox.limits.service import (
+    Ceilings,
+    LimitChange,
+    ceilings_for,
+    get_limits,
+    limits_of_projects,
+    set_limits,
+)
 from farebox.tenants.audit import record
 from farebox.tenants.organizations import create_project
 
@@ -75,13 +82,14 @@ async def change_limits(
     settings: NamedDependency[Settings],
 ) -> Response[Any]:
     require_administrator(signed_in)
-    typed, ceilings, filled = await read_typed(request), Ceilings.of(settings), EMPTY
+    typed, filled = await read_typed(request), EMPTY
     try:
-        form = fill_in(typed, LimitsForm, limits_advice(ceilings), ceilings.allow)
         # Committed before anything is drawn: admission waits for the row that is changed here.
         async with database.transaction(
             organization_id=signed_in.organization_id, user_id=signed_in.user_id
         ) as session:
+            ceilings = await ceilings_for(session, signed_in.organization_id, settings)
+            form = fill_in(typed, LimitsForm, limits_advice(ceilings), ceilings.allow)
             await _change(session, signed_in, scope_id, form, ceilings)
     except BadRequest as error:
         filled = refused(typed, error, LimitsForm)

@@ -12,6 +12,7 @@ from farebox.core.clock import utc_now
 from farebox.core.database import Database
 from farebox.core.errors import BadRequest, NotFound
 from farebox.core.ids import external, new_id
+from farebox.keys.allow_lists import fit_allow_list
 from farebox.keys.errors import InvalidApiKey
 from farebox.keys.holders import check_holder, subject_of
 from farebox.keys.models import ApiKey
@@ -66,15 +67,18 @@ async def create_key(
 ) -> MintedKey:
     """Make a key in a project, held by a user, a service account or (by the operator) nobody.
 
-    `models` is the allow-list, None for all. `actor_id` is who makes it, by default its user.
-    Raises NotFound for a project, user or service account that is absent or another organization's,
-    BadRequest for a bad name, scope, allow-list or lifetime, TooMany where `at_most` are there already.
+    `models` is the allow-list, None for all that the organization may call. `actor_id` is who makes it, by
+    default its user. Raises NotFound for a project, user or service account that is absent or another
+    organization's, BadRequest for a bad name, scope, allow-list or lifetime, TooMany where `at_most` are
+    there already.
     """
     name = clean_name(name)
     _check_powers(scopes, models, lifetime)
     await open_project(session, organization_id, project_id)
     await check_holder(session, organization_id, project_id, user_id, service_account_id)
+    # In this order: a shared lock first, and two of these would wait for each other.
     await check_room(session, organization_id, _counted_keys(organization_id), "API keys", at_most)
+    allowed = await fit_allow_list(session, organization_id, models)
     row = ApiKey(
         id=new_id(),
         organization_id=organization_id,
@@ -83,7 +87,7 @@ async def create_key(
         service_account_id=service_account_id,
         name=name,
         scopes=sorted(set(scopes)),
-        models=None if models is None else sorted(set(models)),
+        models=allowed,
         expires_at=(utc_now() + lifetime).replace(microsecond=0),
     )
     token = _mint(keyring, row)

@@ -12,6 +12,7 @@ from farebox.core.database import lock_briefly
 from farebox.core.errors import BadRequest, NotFound
 from farebox.core.settings import Settings
 from farebox.limits.models import MeterScope
+from farebox.tenants.ceilings import OwnCeilings, keep_ceilings
 
 MAX_LIMIT = 2_000_000_000
 
@@ -21,7 +22,7 @@ class InvalidLimit(BadRequest):
 
 
 class Ceilings(msgspec.Struct, frozen=True):
-    """The most that an organization may set for itself: the operator's say."""
+    """The most that an organization may set as a limit of itself, a project or a key."""
 
     requests_per_minute: int = MAX_LIMIT
     tokens_per_minute: int = MAX_LIMIT
@@ -29,16 +30,17 @@ class Ceilings(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, settings: Settings) -> "Ceilings":
+        """What holds for every organization without ceilings of its own."""
         return cls(
-            settings.max_requests_per_minute,
-            settings.max_tokens_per_minute,
-            settings.max_concurrent_requests,
+            min(settings.max_requests_per_minute, MAX_LIMIT),
+            min(settings.max_tokens_per_minute, MAX_LIMIT),
+            min(settings.max_concurrent_requests, MAX_LIMIT),
         )
 
     def most_of(self, name: str) -> int:
         """What a limit may be set to at most."""
         most: int = getattr(self, name)
-        return min(most, MAX_LIMIT)
+        return most
 
     def allow(self, name: str, value: int | Decimal | None) -> bool:
         """Whether a limit may be set to `value`; a spend cap is an amount in whole cents."""
@@ -49,6 +51,12 @@ class Ceilings(msgspec.Struct, frozen=True):
         amount = Decimal(value)
         return amount.is_finite() and 0 <= amount <= MAX_LIMIT and amount == amount.quantize(Decimal("0.01"))
 
+    def replaced_by(self, own: OwnCeilings) -> "Ceilings":
+        """These, but for those that an organization has of its own."""
+        names = msgspec.structs.asdict(self)
+        changes = {name: value for name in names if (value := getattr(own, f"max_{name}")) is not None}
+        return msgspec.structs.replace(self, **changes)
+
 
 class LimitChange(msgspec.Struct, frozen=True, kw_only=True):
     """What to change: UNSET leaves a limit as it is, None lifts it (a project falls back to the default)."""
@@ -57,6 +65,11 @@ class LimitChange(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_minute: int | None | UnsetType = UNSET
     concurrent_requests: int | None | UnsetType = UNSET
     monthly_cap: Decimal | None | UnsetType = UNSET
+
+
+async def ceilings_for(session: AsyncSession, organization_id: UUID, settings: Settings) -> Ceilings:
+    """What holds for an organization, and goes on holding until this transaction ends."""
+    return Ceilings.of(settings).replaced_by(await keep_ceilings(session, organization_id))
 
 
 async def get_limits(session: AsyncSession, organization_id: UUID, scope_id: UUID) -> MeterScope:
@@ -84,13 +97,20 @@ async def set_limits(
     change: LimitChange,
     ceilings: Ceilings = Ceilings(),  # noqa: B008  immutable
 ) -> MeterScope:
-    """Change limits; the next admission on any replica obeys. Raises NotFound, InvalidLimit."""
-    scope = await get_limits(session, organization_id, scope_id)
+    """Change limits; the next admission on any replica obeys. Raises NotFound, InvalidLimit.
+
+    `ceilings` hold where the organization has none of its own. One of its own is its limit when it lifts
+    its limit.
+    """
     values = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not UNSET}
+    await lock_briefly(session)
+    own = await keep_ceilings(session, organization_id)
+    scope = await get_limits(session, organization_id, scope_id)
     for name, value in values.items():
-        _check(scope, name, value, ceilings)
+        _check(scope, name, value, ceilings.replaced_by(own))
+        if value is None and scope.kind == "organization":
+            values[name] = getattr(own, f"max_{name}", None)
     if values:
-        await lock_briefly(session)
         await session.execute(
             update(MeterScope)
             .where(MeterScope.id == scope_id, MeterScope.organization_id == organization_id)

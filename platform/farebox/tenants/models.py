@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     ForeignKey,
     ForeignKeyConstraint,
@@ -12,23 +13,44 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
+    text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from farebox.core.database import MOMENT, Model
 
+# Left out of an INSERT, which may not name the column: the application's role cannot write it.
+_UNSAID = text("NULL")
+
 
 class Organization(Model):
-    """A tenant: it owns projects, a balance and an invoice."""
+    """A tenant: it owns projects, a balance and an invoice.
+
+    `max_…` and `allowed_models` are its ceilings, which the operator sets. Where one is NULL, the setting of
+    its name holds, and every model is allowed.
+    """
 
     __tablename__ = "organization"
-    __table_args__ = (CheckConstraint("status IN ('active', 'suspended')", name="status"),)
+    __table_args__ = (
+        CheckConstraint("status IN ('active', 'suspended')", name="status"),
+        CheckConstraint(
+            "max_requests_per_minute >= 0 AND max_tokens_per_minute >= 0 AND max_concurrent_requests >= 0"
+            " AND max_projects >= 0 AND max_keys >= 0",
+            name="ceilings",
+        ),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(Text)
     status: Mapped[str] = mapped_column(Text, server_default="active")
     created_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
+    max_requests_per_minute: Mapped[int | None] = mapped_column(server_default=_UNSAID)
+    max_tokens_per_minute: Mapped[int | None] = mapped_column(BigInteger, server_default=_UNSAID)
+    max_concurrent_requests: Mapped[int | None] = mapped_column(server_default=_UNSAID)
+    max_projects: Mapped[int | None] = mapped_column(server_default=_UNSAID)
+    max_keys: Mapped[int | None] = mapped_column(server_default=_UNSAID)
+    allowed_models: Mapped[list[str] | None] = mapped_column(ARRAY(Text), server_default=_UNSAID)
 
 
 class User(Model):

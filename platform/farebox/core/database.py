@@ -96,7 +96,7 @@ class Database:
 
         Whoever is not known yet is found by what they show: `email` is the address in its clean form,
         `token_sha256` the digest of a session's or mailed link's token. Each opens the rows of that person,
-        or of that token, and no other's (ADR 18).
+        or of that token, and no other's (ADR 19).
 
         Commits on a clean exit, rolls back on any exception. Raises Unavailable when Postgres is away, and
         when others of the same organization have its share of the connections for too long. The way `key`

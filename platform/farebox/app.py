@@ -1,5 +1,6 @@
 """The application: every part opened, wired to the routes, and closed in order. Composition only."""
 
+import asyncio
 import gc
 import sys
 import time
@@ -144,11 +145,19 @@ async def _opened(
         # What lives now lives to the end: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+        freezing = asyncio.create_task(_freeze_models(catalog))
+        stack.callback(freezing.cancel)
         stack.callback(gc.set_threshold, *gc.get_threshold())
         gc.set_threshold(COLLECT_AFTER_OBJECTS)
         # Thawed in the end: extension modules complain of what is never collected.
         stack.callback(gc.unfreeze)
         yield
+
+
+async def _freeze_models(catalog: Catalog) -> None:
+    """As what came before them, but not looked through: the loop is serving by now."""
+    await catalog.loaded.wait()
+    gc.freeze()
 
 
 def _provided(name: str) -> Provide:

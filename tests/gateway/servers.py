@@ -79,12 +79,16 @@ class ServerThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="server")
 
-    def start(self) -> RunningServer:
+    def start(self, *, with_models: bool = True) -> RunningServer:
+        """Return when it serves; `with_models`: all that are on offer, as far as they can be loaded."""
         self._thread.start()
         self._server.listening_or_done.wait(START_SECONDS)
         if not self._server.started or self._loop is None:
             self.stop()
             raise RuntimeError("the server did not start; see the log above")
+        if with_models:
+            loaded = self._app.state.gateway.catalog.loaded
+            asyncio.run_coroutine_threadsafe(loaded.wait(), self._loop).result(START_SECONDS)
         port = self._server.servers[0].sockets[0].getsockname()[1]
         return RunningServer(
             f"http://127.0.0.1:{port}", port, self._app, self._loop, self._server.server_state.connections

@@ -18,7 +18,8 @@ from farebox.core.logs import configure_logs
 from farebox.core.settings import Settings, load_settings
 from farebox.keys.tokens import Keyring
 
-FIRST_ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 30.0
+READY_LOOK_SECONDS = 0.1
 CURL = (
     "curl -N {base_url}/v1/chat/completions -H 'Authorization: Bearer {api_key}'"
     " -H 'Content-Type: application/json' -d '{body}'"
@@ -104,10 +105,16 @@ async def _announce(settings: Settings, lines: list[str]) -> None:
 
 
 async def _first_answer(settings: Settings) -> None:
-    """Ask for `/readyz` over the network, as a client would."""
+    """Ask for `/readyz` over the network, as a client would, until a model is loaded."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104  not bound
-    async with asyncio.timeout(FIRST_ANSWER_SECONDS):
-        reader, writer = await asyncio.open_connection(host, settings.port)
+    while not await _is_ready(host, settings.port):  # noqa: ASYNC110  as a client, whom nobody tells
+        await asyncio.sleep(READY_LOOK_SECONDS)
+
+
+async def _is_ready(host: str, port: int) -> bool:
+    async with asyncio.timeout(ANSWER_SECONDS):
+        reader, writer = await asyncio.open_connection(host, port)
         writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        await reader.readline()
+        status = await reader.readline()
         writer.close()
+    return b" 200 " in status

@@ -11,7 +11,6 @@ from farebox.gateway.models.catalog import ServedModel
 from farebox.gateway.refusals import refusals_told
 from farebox.gateway.transport.wire import Wire
 from farebox.metering.admission import Admission, Grant
-from farebox.metering.errors import ModelNotFound
 
 
 class ModelRequest(Protocol):
@@ -57,9 +56,9 @@ async def admit_request(
 ) -> tuple[Prepared, Grant]:
     """Check a request, find its model, have it prepared and admitted.
 
-    Raises ShuttingDown, ModelNotFound, what `check` and `prepare` raise (BadRequest), and what admission
-    raises; InvalidApiKey before any of them, if the key is no good any more: what is wrong with a request
-    is nothing a stranger should learn.
+    Raises ShuttingDown, ModelNotFound, ModelLoading, what `check` and `prepare` raise (BadRequest), and what
+    admission raises; InvalidApiKey before any of them, if the key is no good any more: what is wrong with a
+    request is nothing a stranger should learn.
     """
     try:
         if gateway.runs.draining:
@@ -69,9 +68,7 @@ async def admit_request(
         await visit.authorise()
         raise
     try:
-        model = gateway.catalog.find(request.model)
-        if model is None:
-            raise ModelNotFound(request.model)
+        model = gateway.catalog.get(request.model)
         job = await prepare(request, model)
     except FareboxError:
         # What is wrong with it for this model is told to those only who may call the model.

@@ -120,6 +120,11 @@ class ShuttingDown(Unavailable):
         super().__init__("The server is shutting down; please try again.", retry_after_seconds=5)
 
 
+class ModelLoading(Unavailable):
+    def __init__(self, model_id: str) -> None:
+        super().__init__(f"The model `{model_id}` is being loaded; please try again.", retry_after_seconds=2)
+
+
 class LeaseLost(Unavailable):
     def __init__(self) -> None:
         super().__init__("The server lost touch with this request and ended it; please try again.")

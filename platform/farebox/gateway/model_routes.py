@@ -103,9 +103,9 @@ async def retrieve_model(
     principal = await authenticate(database, claims_of(request))
     gateway: Gateway = request.app.state.gateway
     model_id = model_id.removeprefix("/")
-    served = gateway.catalog.find(model_id)
-    if served is None or not _may_call(principal, model_id):
+    if not _may_call(principal, model_id):
         raise ModelNotFound(model_id)
+    served = gateway.catalog.get(model_id)
     return _model(served, (await _prices(database, principal)).get(model_id))
 
 

@@ -14,10 +14,11 @@ from farebox.billing.models import ModelOffer
 from farebox.billing.service import active_models
 from farebox.core.database import Database, open_connection
 from farebox.core.errors import Unavailable
-from farebox.gateway.errors import InvalidParameter
+from farebox.gateway.errors import InvalidParameter, ModelLoading
 from farebox.gateway.models.adapters import base_of
 from farebox.gateway.models.backend import InferenceBackend
 from farebox.gateway.models.encoder import EncoderBackend
+from farebox.metering.errors import ModelNotFound
 from farebox_engine.errors import LoadError
 
 CHANNEL = "farebox_model"
@@ -111,11 +112,15 @@ class Catalog:
 
     Postgres's NOTIFY tells of changes at once, a slow poll of what a lost connection missed. A model
     that fails to load is in `failures` with the reason, and is tried again when the operator offers any
-    model again: its folder may have been mended in place.
+    model again: its folder may have been mended in place. What waits to be loaded for the first time is
+    in `loading`; `loaded` is set once all have been tried that were on offer at the start.
     """
 
     def __init__(self, database: Database, load: BackendFactory) -> None:
         self.failures: dict[str, str] = {}
+        self.loading: set[str] = set()
+        self.loaded = asyncio.Event()
+        self._refreshing = asyncio.Lock()
         self._database = database
         self._load = load
         self._served: dict[str, ServedModel] = {}
@@ -125,8 +130,11 @@ class Catalog:
 
     @asynccontextmanager
     async def followed(self) -> AsyncIterator["Catalog"]:
-        """Load what is offered, then follow changes while the context is open; close all at its end."""
-        await self.refresh()
+        """Load what is offered and follow changes while the context is open; close all at its end.
+
+        What is loaded serves, whatever else is still to be loaded. Raises Unavailable when Postgres is away.
+        """
+        self.loading.update(await self._offers())
         task = asyncio.create_task(self._follow(), name="catalog")
         try:
             yield self
@@ -139,6 +147,13 @@ class Catalog:
             for served in self._served.values():
                 await served.backend.close()
 
+    def get(self, model_id: str) -> ServedModel:
+        """Raises ModelNotFound, and ModelLoading (503)."""
+        served = self._served.get(model_id)
+        if served is None:
+            raise ModelLoading(model_id) if model_id in self.loading else ModelNotFound(model_id)
+        return served
+
     def find(self, model_id: str) -> ServedModel | None:
         return self._served.get(model_id)
 
@@ -148,8 +163,12 @@ class Catalog:
 
     async def refresh(self) -> None:
         """Make what is served equal what is offered. Raises Unavailable when Postgres is away."""
-        async with self._database.transaction() as session:
-            offers = {offer.id: offer for offer in await active_models(session)}
+        async with self._refreshing:
+            await self._refresh()
+
+    async def _refresh(self) -> None:
+        offers = await self._offers()
+        self.loading = offers.keys() - self._served.keys() - self._failed.keys()
         for model_id in self._served.keys() - offers.keys():
             self._retire(self._served.pop(model_id))
         for model_id in self.failures.keys() - offers.keys():
@@ -158,6 +177,12 @@ class Catalog:
         # Adapters after what they are for.
         for offer in sorted(offers.values(), key=lambda offer: bases[offer.id] is not None):
             await self._adopt(offer, bases[offer.id])
+            self.loading.discard(offer.id)
+        self.loaded.set()
+
+    async def _offers(self) -> dict[str, ModelOffer]:
+        async with self._database.transaction() as session:
+            return {offer.id: offer for offer in await active_models(session)}
 
     async def _adopt(self, offer: ModelOffer, base_id: str | None) -> None:
         base = None if base_id is None else self._served.get(base_id)

@@ -5,6 +5,7 @@ import asyncio
 from litestar import Response, Router, get
 from litestar.di import NamedDependency
 from msgspec import Struct
+from msgspec.structs import replace
 
 from farebox.core.bodies import StrictRequest
 from farebox.core.database import Database
@@ -23,11 +24,13 @@ class Liveness(Struct):
 
 class Readiness(Struct):
     """`ready` is for the load balancer; the rest for whoever looks why. Models that failed to load are
-    named with the reason, and do not make the server unready: the others serve."""
+    named with the reason, and do not make the server unready: the others serve. So do those that are loaded
+    while others are still loading."""
 
     ready: bool
     database: str
     models: list[str]
+    loading_models: list[str]
     failed_models: dict[str, str]
     draining: bool
 
@@ -40,17 +43,18 @@ _LIVENESS = Documentation(
         )
     ]
 )
-_READY = Readiness(ready=True, database="ok", models=["farebox-demo"], failed_models={}, draining=False)
-_AWAY = Readiness(
-    ready=False, database="unreachable", models=["farebox-demo"], failed_models={}, draining=False
+_READY = Readiness(
+    ready=True, database="ok", models=["farebox-demo"], loading_models=[], failed_models={}, draining=False
 )
+_AWAY = replace(_READY, ready=False, database="unreachable")
+_LOADING = replace(_READY, ready=False, models=[], loading_models=["farebox-demo"])
 _READINESS = Documentation(
     replies=[
         Reply(description="Ready.", contents=[Content(kind=Readiness, examples={"ready": _READY})]),
         Reply(
             description="Not ready, and why.",
             status=503,
-            contents=[Content(kind=Readiness, examples={"database away": _AWAY})],
+            contents=[Content(kind=Readiness, examples={"database away": _AWAY, "loading": _LOADING})],
         ),
     ]
 )
@@ -85,12 +89,14 @@ async def readyz(request: StrictRequest, database: NamedDependency[Database]) ->
     """Requests can be served: 200; or not, and why: 503."""
     gateway: Gateway = request.app.state.gateway
     reachable = await _answers_in_time(database)
-    ready = reachable and not gateway.runs.draining
+    catalog = gateway.catalog
+    ready = reachable and not gateway.runs.draining and bool(catalog.all() or not catalog.loading)
     body = Readiness(
         ready=ready,
         database="ok" if reachable else "unreachable",
-        models=[served.id for served in gateway.catalog.all()],
-        failed_models=dict(gateway.catalog.failures),
+        models=[served.id for served in catalog.all()],
+        loading_models=sorted(catalog.loading),
+        failed_models=dict(catalog.failures),
         draining=gateway.runs.draining,
     )
     return Response(body, status_code=200 if ready else 503)

@@ -1,4 +1,4 @@
-"""Holds, usage events, their amendments, answers on their way, and hourly sums."""
+"""Holds, usage events, their amendments, answers on their way, and sums by hour and minute."""
 
 from alembic import op
 
@@ -66,6 +66,7 @@ CREATE TABLE usage_event (
     )
 ) PARTITION BY RANGE (created_at);
 CREATE INDEX ix_usage_event_organization_id ON usage_event (organization_id, created_at);
+CREATE INDEX ix_usage_event_project ON usage_event (organization_id, project_id, created_at);
 CREATE TABLE usage_event_rest PARTITION OF usage_event DEFAULT;
 
 CREATE TABLE usage_amendment (
@@ -93,7 +94,6 @@ CREATE TABLE usage_amendment (
         ELSE least(input_tokens, cached_input_tokens, output_tokens, amount) >= 0 END
     )
 );
-CREATE INDEX ix_usage_amendment_organization_id ON usage_amendment (organization_id, created_at);
 
 CREATE TABLE handover (
     request_id uuid CONSTRAINT pk_handover PRIMARY KEY,
@@ -114,14 +114,34 @@ CREATE TABLE usage_hour (
     cached_input_tokens bigint NOT NULL,
     output_tokens bigint NOT NULL,
     amount numeric(30, 12) NOT NULL,
+    input_amount numeric(30, 12) NOT NULL,
+    cached_input_amount numeric(30, 12) NOT NULL,
     CONSTRAINT pk_usage_hour PRIMARY KEY (organization_id, hour, project_id, api_key_id, model_id, currency)
+) WITH (
+    fillfactor = 50,
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0
+);
+
+CREATE TABLE usage_minute (
+    organization_id uuid NOT NULL,
+    minute timestamptz NOT NULL,
+    project_id uuid NOT NULL,
+    api_key_id uuid NOT NULL,
+    model_id text NOT NULL,
+    currency char(3) NOT NULL,
+    requests bigint NOT NULL,
+    input_tokens bigint NOT NULL,
+    cached_input_tokens bigint NOT NULL,
+    output_tokens bigint NOT NULL,
+    amount numeric(30, 12) NOT NULL,
+    CONSTRAINT pk_usage_minute PRIMARY KEY (organization_id, minute, project_id, api_key_id, model_id, currency)
 ) WITH (
     fillfactor = 50,
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0
 );
 """
 
-TENANT_TABLES = ("hold", "usage_event", "usage_event_rest", "usage_amendment", "usage_hour")
+TENANT_TABLES = ("hold", "usage_event", "usage_event_rest", "usage_amendment", "usage_hour", "usage_minute")
 
 TENANT_POLICY = """
 ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
@@ -143,10 +163,10 @@ CREATE POLICY only_unused ON organization AS RESTRICTIVE FOR DELETE TO farebox_m
 """
 
 GRANTS = """
-GRANT SELECT ON hold, usage_event, usage_amendment, usage_hour TO farebox_app;
+GRANT SELECT ON hold, usage_event, usage_amendment, usage_hour, usage_minute TO farebox_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON hold, handover TO farebox_meter;
 GRANT SELECT, INSERT ON usage_event, usage_amendment TO farebox_meter;
-GRANT SELECT, INSERT, UPDATE ON usage_hour TO farebox_meter;
+GRANT SELECT, INSERT, UPDATE ON usage_hour, usage_minute TO farebox_meter;
 """
 
 
@@ -159,4 +179,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("DROP POLICY only_unused ON organization")
-    op.execute("DROP TABLE usage_hour, handover, usage_amendment, usage_event, hold")
+    op.execute("DROP TABLE usage_minute, usage_hour, handover, usage_amendment, usage_event, hold")

@@ -1,9 +1,11 @@
 """Tenants with keys, funds and models, made through the public doors."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -12,11 +14,12 @@ from farebox.billing import service as billing
 from farebox.core.clock import utc_now
 from farebox.core.database import Database
 from farebox.core.ids import new_id
+from farebox.core.money import charge
 from farebox.keys.models import ApiKey
 from farebox.limits.models import MeterScope
 from farebox.limits.service import LimitChange, set_limits
 from farebox.metering.admission import Admission
-from farebox.metering.models import Hold, UsageAmendment, UsageEvent, UsageHour
+from farebox.metering.models import Hold, UsageAmendment, UsageEvent, UsageHour, UsageMinute
 from farebox.metering.settlement import Settlement
 from farebox.tenants.models import Organization, Project
 
@@ -129,6 +132,9 @@ class Books:
     rollup_requests: int
     rollup_tokens: tuple[int, int, int]
     rollup_amount: Decimal
+    # Of the input and of the cached input.
+    rollup_costs: tuple[Decimal, Decimal]
+    minute_sums: tuple[Any, ...]
     ledger_balance: Decimal
 
 
@@ -142,6 +148,19 @@ async def read_books(database: Database, organization_id: UUID) -> Books:
                     func.coalesce(func.sum(UsageHour.cached_input_tokens), 0),
                     func.coalesce(func.sum(UsageHour.output_tokens), 0),
                     func.coalesce(func.sum(UsageHour.amount), 0),
+                    func.coalesce(func.sum(UsageHour.input_amount), 0),
+                    func.coalesce(func.sum(UsageHour.cached_input_amount), 0),
+                )
+            )
+        ).one()
+        minutes = (
+            await session.execute(
+                select(
+                    func.coalesce(func.sum(UsageMinute.requests), 0),
+                    func.coalesce(func.sum(UsageMinute.input_tokens), 0),
+                    func.coalesce(func.sum(UsageMinute.cached_input_tokens), 0),
+                    func.coalesce(func.sum(UsageMinute.output_tokens), 0),
+                    func.coalesce(func.sum(UsageMinute.amount), 0),
                 )
             )
         ).one()
@@ -153,6 +172,8 @@ async def read_books(database: Database, organization_id: UUID) -> Books:
             rollup_requests=hours[0],
             rollup_tokens=(hours[1], hours[2], hours[3]),
             rollup_amount=hours[4],
+            rollup_costs=(hours[5], hours[6]),
+            minute_sums=tuple(minutes),
             ledger_balance=await billing.ledger_balance(session, organization_id),
         )
 
@@ -173,6 +194,8 @@ async def assert_books_close(database: Database, account: Account, *, funded: De
         sum(each.cached_input_tokens for each in booked),
         sum(each.output_tokens for each in booked),
     )
+    assert books.minute_sums == (books.rollup_requests, *books.rollup_tokens, spent)
+    assert books.rollup_costs == costs_of_input(booked)
     organization = books.scopes[account.organization_id]
     assert organization.balance == books.ledger_balance == funded - spent
     assert organization.balance >= 0
@@ -181,3 +204,17 @@ async def assert_books_close(database: Database, account: Account, *, funded: De
         assert scope.active == len(books.holds)
         assert scope.reserved == sum((hold.amount for hold in books.holds), Decimal(0))
     return books
+
+
+def costs_of_input(booked: Sequence[UsageEvent | UsageAmendment]) -> tuple[Decimal, Decimal]:
+    """What the input cost, and the cached input: a capped amount pays for them in this order. A credit is the
+    same with all signs turned."""
+    costs = [Decimal(0), Decimal(0)]
+    for each in booked:
+        sign = -1 if each.status == "undelivered" else 1
+        amount = sign * each.amount
+        input_amount = min(sign * charge(each.input_tokens, each.input_per_million), amount)
+        cached = sign * charge(each.cached_input_tokens, each.cached_input_per_million)
+        costs[0] += sign * input_amount
+        costs[1] += sign * min(cached, amount - input_amount)
+    return costs[0], costs[1]

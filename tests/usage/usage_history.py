@@ -1,6 +1,6 @@
-"""Usage at times of one's choosing, written as settlement writes it: an event and its hourly sum."""
+"""Usage at times of one's choosing, written as settlement writes it: events and their sums."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -11,19 +11,82 @@ from farebox.core.ids import new_id
 from farebox.core.money import charge
 from farebox.metering.models import UsageEvent
 
-ROLL_UP = text("""
+# What settlement adds to the sums, of events that were written without it.
+_HOURS = """
 INSERT INTO usage_hour AS u (organization_id, hour, project_id, api_key_id, model_id, currency,
-    requests, input_tokens, cached_input_tokens, output_tokens, amount)
+    requests, input_tokens, cached_input_tokens, output_tokens, amount, input_amount, cached_input_amount)
 SELECT organization_id, date_trunc('hour', created_at, 'UTC'), project_id, api_key_id, model_id, currency,
-    1, input_tokens, cached_input_tokens, output_tokens, amount
-FROM usage_event WHERE request_id = :request_id
+    count(*), sum(input_tokens), sum(cached_input_tokens), sum(output_tokens),
+    sum(amount), sum(input_amount), sum(least(cached_input_amount, amount - input_amount))
+FROM usage_event CROSS JOIN LATERAL (
+    SELECT least(input_tokens * input_per_million * 0.000001, amount) AS input_amount,
+        cached_input_tokens * cached_input_per_million * 0.000001 AS cached_input_amount
+) AS cost
+WHERE {condition}
+GROUP BY 1, 2, 3, 4, 5, 6
 ON CONFLICT (organization_id, hour, project_id, api_key_id, model_id, currency) DO UPDATE
-SET requests = u.requests + 1,
+SET requests = u.requests + excluded.requests,
+    input_tokens = u.input_tokens + excluded.input_tokens,
+    cached_input_tokens = u.cached_input_tokens + excluded.cached_input_tokens,
+    output_tokens = u.output_tokens + excluded.output_tokens,
+    amount = u.amount + excluded.amount,
+    input_amount = u.input_amount + excluded.input_amount,
+    cached_input_amount = u.cached_input_amount + excluded.cached_input_amount
+"""
+_MINUTES = """
+INSERT INTO usage_minute AS u (organization_id, minute, project_id, api_key_id, model_id, currency,
+    requests, input_tokens, cached_input_tokens, output_tokens, amount)
+SELECT organization_id, date_trunc('minute', created_at, 'UTC'), project_id, api_key_id, model_id, currency,
+    count(*), sum(input_tokens), sum(cached_input_tokens), sum(output_tokens), sum(amount)
+FROM usage_event WHERE {condition}
+GROUP BY 1, 2, 3, 4, 5, 6
+ON CONFLICT (organization_id, minute, project_id, api_key_id, model_id, currency) DO UPDATE
+SET requests = u.requests + excluded.requests,
     input_tokens = u.input_tokens + excluded.input_tokens,
     cached_input_tokens = u.cached_input_tokens + excluded.cached_input_tokens,
     output_tokens = u.output_tokens + excluded.output_tokens,
     amount = u.amount + excluded.amount
-""")
+"""
+_EVENTS = """
+INSERT INTO usage_event (request_id, created_at, admitted_at, organization_id, project_id, api_key_id,
+    model_id, status, input_tokens, cached_input_tokens, output_tokens, price_id, input_per_million,
+    cached_input_per_million, output_per_million, amount, currency)
+SELECT gen_random_uuid(), moment, moment, :organization_id, :project_id, :api_key_id,
+    :model, 'completed', 100, 50, 200, gen_random_uuid(), 0.5, 0.25, 1.5, 0.0003625, 'USD'
+FROM (
+    SELECT CAST(:start AS timestamptz) + (number - 1) * CAST(:span AS interval) / :number AS moment
+    FROM generate_series(1, :number) AS number
+) AS moments
+"""
+_BY_EVENT = [text(each.format(condition="request_id = :request_id")) for each in (_HOURS, _MINUTES)]
+_BY_KEY = [text(each.format(condition="api_key_id = :api_key_id")) for each in (_HOURS, _MINUTES)]
+
+
+async def add_history(
+    database: Database,
+    *,
+    organization_id: UUID,
+    project_id: UUID,
+    api_key_id: UUID,
+    model: str,
+    start: datetime,
+    span: timedelta,
+    number: int,
+) -> None:
+    """`number` events evenly over `span`, of a key that has none yet: 100, 50 and 200 tokens each, at 0.5,
+    0.25 and 1.5 USD a million."""
+    values = {
+        "organization_id": organization_id,
+        "project_id": project_id,
+        "api_key_id": api_key_id,
+        "model": model,
+        "start": start,
+        "span": span,
+        "number": number,
+    }
+    async with database.meter_transaction() as session:
+        for statement in (text(_EVENTS), *_BY_KEY):
+            await session.execute(statement, values)
 
 
 async def add_usage(
@@ -70,5 +133,6 @@ async def add_usage(
             )
         )
         await session.flush()
-        await session.execute(ROLL_UP, {"request_id": request_id})
+        for statement in _BY_EVENT:
+            await session.execute(statement, {"request_id": request_id})
     return amount

@@ -1,4 +1,4 @@
-"""Holds, usage events, their amendments and hourly sums. Written by the functions in Postgres, read here."""
+"""Holds, usage events, their amendments and sums. Written by the functions in Postgres, read here."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -57,6 +57,7 @@ class UsageEvent(Model):
             "input_tokens >= 0 AND cached_input_tokens >= 0 AND output_tokens >= 0", name="tokens"
         ),
         Index("ix_usage_event_organization_id", "organization_id", "created_at"),
+        Index("ix_usage_event_project", "organization_id", "project_id", "created_at"),
         {"postgresql_partition_by": "RANGE (created_at)"},
     )
 
@@ -103,7 +104,6 @@ class UsageAmendment(Model):
             " ELSE least(input_tokens, cached_input_tokens, output_tokens, amount) >= 0 END",
             name="difference",
         ),
-        Index("ix_usage_amendment_organization_id", "organization_id", "created_at"),
     )
 
     request_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -136,12 +136,36 @@ class Handover(Model):
 
 
 class UsageHour(Model):
-    """Sums of usage events and amendments by hour, project, key and model, kept by who books them."""
+    """Sums of usage events and amendments by hour, project, key and model, kept by who books them.
+
+    `input_amount` and `cached_input_amount` are what of `amount` these classes cost; the output has the rest.
+    A capped amount pays for the input first, then for the cached input.
+    """
 
     __tablename__ = "usage_hour"
 
     organization_id: Mapped[UUID] = mapped_column(primary_key=True)
     hour: Mapped[datetime] = mapped_column(MOMENT, primary_key=True)
+    project_id: Mapped[UUID] = mapped_column(primary_key=True)
+    api_key_id: Mapped[UUID] = mapped_column(primary_key=True)
+    model_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    currency: Mapped[str] = mapped_column(CHAR(3), primary_key=True)
+    requests: Mapped[int] = mapped_column(BigInteger)
+    input_tokens: Mapped[int] = mapped_column(BigInteger)
+    cached_input_tokens: Mapped[int] = mapped_column(BigInteger)
+    output_tokens: Mapped[int] = mapped_column(BigInteger)
+    amount: Mapped[Decimal] = mapped_column(MONEY)
+    input_amount: Mapped[Decimal] = mapped_column(MONEY)
+    cached_input_amount: Mapped[Decimal] = mapped_column(MONEY)
+
+
+class UsageMinute(Model):
+    """The same sums by minute, for reports of a day: there may be any number of events in one."""
+
+    __tablename__ = "usage_minute"
+
+    organization_id: Mapped[UUID] = mapped_column(primary_key=True)
+    minute: Mapped[datetime] = mapped_column(MOMENT, primary_key=True)
     project_id: Mapped[UUID] = mapped_column(primary_key=True)
     api_key_id: Mapped[UUID] = mapped_column(primary_key=True)
     model_id: Mapped[str] = mapped_column(Text, primary_key=True)

@@ -1,4 +1,7 @@
-"""Costs split into line items: one per model and token class, from the prices frozen on the events."""
+"""Costs split into line items: one per model and token class, from the hourly sums.
+
+The sums hold what each class cost at the prices frozen on the events, so the items add up to the amounts.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,50 +14,41 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 LineItemDimension = Literal["project_id", "user_id", "api_key_id"]
-_COLUMNS = {"project_id": "e.project_id", "user_id": "k.user_id", "api_key_id": "e.api_key_id"}
+_COLUMNS = {"project_id": "u.project_id", "user_id": "k.user_id", "api_key_id": "u.api_key_id"}
 
-# An amount is the sum over the classes of tokens times price, a million tokens being the unit, unless
-# settlement capped it at what was reserved or left: then it pays for the input first, for the output last.
-# A credit is the same with all signs turned.
+# First summed, then split: three rows for each group, and not for each hour. A class that was not used has no
+# row; what was used and credited has zeros.
 _QUERY = """
-SELECT date_bin('1 day', e.created_at, timestamptz 'epoch') AS bucket,
-    e.model_id || ', ' || item.class AS line_item, e.currency {groups},
-    sum(item.tokens)::bigint AS quantity, sum(item.amount) AS amount
+SELECT day.bucket, day.model_id || ', ' || item.class AS line_item, day.currency {names},
+    item.tokens AS quantity, item.amount
 FROM (
-    SELECT 1 AS sign, {columns} FROM usage_event UNION ALL
-    SELECT CASE status WHEN 'undelivered' THEN -1 ELSE 1 END, {columns} FROM usage_amendment
-) e
-LEFT JOIN api_key k ON k.id = e.api_key_id
-CROSS JOIN LATERAL (
-    SELECT e.sign * least(
-        e.sign * e.input_tokens * e.input_per_million * 0.000001, e.sign * e.amount
-    ) AS input
-) first
-CROSS JOIN LATERAL (
-    SELECT first.input, e.sign * least(
-        e.sign * e.cached_input_tokens * e.cached_input_per_million * 0.000001,
-        e.sign * (e.amount - first.input)
-    ) AS cached
-) part
+    SELECT date_bin('1 day', u.hour, timestamptz 'epoch') AS bucket, u.model_id, u.currency {groups},
+        sum(u.input_tokens)::bigint AS input_tokens,
+        sum(u.cached_input_tokens)::bigint AS cached_input_tokens,
+        sum(u.output_tokens)::bigint AS output_tokens,
+        sum(u.amount) AS amount,
+        sum(u.input_amount) AS input_amount,
+        sum(u.cached_input_amount) AS cached_input_amount
+    FROM usage_hour u {join}
+    WHERE u.organization_id = :organization_id AND u.hour >= :start AND u.hour < :end
+        AND (cardinality(CAST(:project_ids AS uuid[])) = 0 OR u.project_id = ANY (:project_ids))
+        AND (cardinality(CAST(:api_key_ids AS uuid[])) = 0 OR u.api_key_id = ANY (:api_key_ids))
+    GROUP BY bucket, u.model_id, u.currency {groups}
+) day
 CROSS JOIN LATERAL (VALUES
-    ('input_tokens', e.input_tokens, part.input),
-    ('cached_input_tokens', e.cached_input_tokens, part.cached),
-    ('output_tokens', e.output_tokens, e.amount - part.input - part.cached)
+    ('input_tokens', day.input_tokens, day.input_amount),
+    ('cached_input_tokens', day.cached_input_tokens, day.cached_input_amount),
+    ('output_tokens', day.output_tokens, day.amount - day.input_amount - day.cached_input_amount)
 ) AS item (class, tokens, amount)
-WHERE e.organization_id = :organization_id AND e.created_at >= :start AND e.created_at < :end
-    AND item.tokens <> 0
-    AND (cardinality(CAST(:project_ids AS uuid[])) = 0 OR e.project_id = ANY (:project_ids))
-    AND (cardinality(CAST(:api_key_ids AS uuid[])) = 0 OR e.api_key_id = ANY (:api_key_ids))
+WHERE (
+        item.tokens <> 0 OR item.amount <> 0
+        OR (day.input_tokens, day.cached_input_tokens, day.output_tokens) = (0, 0, 0)
+    )
     AND (cardinality(CAST(:line_items AS text[])) = 0
-        OR e.model_id || ', ' || item.class = ANY (:line_items))
-GROUP BY bucket, line_item, e.currency {groups}
-ORDER BY bucket, line_item, e.currency {groups}
+        OR day.model_id || ', ' || item.class = ANY (:line_items))
+ORDER BY bucket, line_item, day.currency {names}
 """
-
-_EVENT_COLUMNS = (
-    "created_at, organization_id, project_id, api_key_id, model_id, currency, amount,"
-    " input_tokens, cached_input_tokens, output_tokens, input_per_million, cached_input_per_million"
-)
+_WITH_USERS = "LEFT JOIN api_key k ON k.id = u.api_key_id"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +77,13 @@ async def costs_by_line_item(
     line_items: Sequence[str] = (),
 ) -> list[LineItem]:
     """Costs by UTC day in [start, end), line item (`<model>, output_tokens`), currency and group."""
-    groups = "".join(f", {_COLUMNS[name]}" for name in group_by)
+    query = _QUERY.format(
+        groups="".join(f", {_COLUMNS[name]}" for name in group_by),
+        names="".join(f", day.{name}" for name in group_by),
+        join=_WITH_USERS if "user_id" in group_by else "",
+    )
     rows = await session.execute(
-        text(_QUERY.format(groups=groups, columns=_EVENT_COLUMNS)),
+        text(query),
         {
             "organization_id": organization_id,
             "start": start,

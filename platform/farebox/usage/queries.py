@@ -1,6 +1,6 @@
 """Questions to the usage tables, one tenant at a time, under row-level security.
 
-Whole hours and days are read from the hourly sums, minutes and line items from the events themselves.
+Sums are read from those that settlement keeps by hour and by minute: there may be any number of events.
 Every query names its organization even though the policy would hide the others: two locks, one door.
 """
 
@@ -14,21 +14,19 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    Integer,
     Label,
     Select,
     cast,
     func,
     literal_column,
     select,
-    union_all,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import InstrumentedAttribute, aliased
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from farebox.keys.models import ApiKey
-from farebox.metering.models import Hold, UsageAmendment, UsageEvent, UsageHour
+from farebox.metering.models import Hold, UsageAmendment, UsageEvent, UsageHour, UsageMinute
 from farebox.tenants.models import Project
 
 Dimension = Literal["project_id", "user_id", "api_key_id", "model", "currency"]
@@ -90,32 +88,14 @@ class RequestCost:
 
 @dataclass(frozen=True)
 class _Source:
-    """The same columns, from the events and their amendments or from the hourly sums."""
+    """The same columns, summed by hour or by minute."""
 
     columns: ReadOnlyColumnCollection[str, ColumnElement[Any]]
     moment: ColumnElement[datetime]
 
 
-def _columns(table: type[UsageEvent] | type[UsageAmendment], requests: int) -> Select[*tuple[Any, ...]]:
-    return select(
-        table.organization_id,
-        table.created_at,
-        table.project_id,
-        table.api_key_id,
-        table.model_id,
-        table.currency,
-        table.input_tokens,
-        table.cached_input_tokens,
-        table.output_tokens,
-        table.amount,
-        literal_column(str(requests), Integer).label("requests"),
-    )
-
-
-# An amendment is no request of its own.
-_BOOKED = union_all(_columns(UsageEvent, 1), _columns(UsageAmendment, 0)).subquery("booked")
-_EVENTS = _Source(_BOOKED.c, _BOOKED.c.created_at)
 _HOURS = _Source(UsageHour.__table__.c, UsageHour.__table__.c.hour)
+_MINUTES = _Source(UsageMinute.__table__.c, UsageMinute.__table__.c.minute)
 
 
 async def usage_by_bucket(
@@ -131,9 +111,9 @@ async def usage_by_bucket(
     """Sums of the usage in [start, end), by bucket and group; a bucket without usage has no row.
 
     Buckets are `width` wide and counted from 1970 in UTC; `start` and `end` should lie on their
-    edges, since an hourly sum cannot be cut.
+    edges, since a sum cannot be cut, and `width` is a whole number of minutes.
     """
-    source = _HOURS if width % HOUR == timedelta(0) else _EVENTS
+    source = _HOURS if width % HOUR == timedelta(0) else _MINUTES
     table = source.columns
     dimensions = {
         "project_id": table.project_id,
@@ -170,34 +150,40 @@ async def newest_requests(
     session: AsyncSession, organization_id: UUID, *, project_id: UUID | None = None, limit: int = 20
 ) -> list[RequestCost]:
     """The requests settled last, newest first, of one project or of all; with what amended them."""
+    event = _newest_events(organization_id, project_id, limit)
     query = (
         select(
-            UsageEvent.request_id,
-            UsageEvent.created_at,
-            func.coalesce(UsageAmendment.status, UsageEvent.status).label("status"),
-            UsageEvent.model_id.label("model"),
+            event.request_id,
+            event.created_at,
+            func.coalesce(UsageAmendment.status, event.status).label("status"),
+            event.model_id.label("model"),
             Project.name.label("project"),
             ApiKey.name.label("api_key"),
-            _amended(UsageEvent.input_tokens, UsageAmendment.input_tokens),
-            _amended(UsageEvent.cached_input_tokens, UsageAmendment.cached_input_tokens),
-            _amended(UsageEvent.output_tokens, UsageAmendment.output_tokens),
-            UsageEvent.input_per_million,
-            UsageEvent.cached_input_per_million,
-            UsageEvent.output_per_million,
-            _amended(UsageEvent.amount, UsageAmendment.amount),
-            UsageEvent.currency,
-            UsageEvent.first_token_seconds,
+            _amended(event.input_tokens, UsageAmendment.input_tokens),
+            _amended(event.cached_input_tokens, UsageAmendment.cached_input_tokens),
+            _amended(event.output_tokens, UsageAmendment.output_tokens),
+            event.input_per_million,
+            event.cached_input_per_million,
+            event.output_per_million,
+            _amended(event.amount, UsageAmendment.amount),
+            event.currency,
+            event.first_token_seconds,
         )
-        .join(UsageAmendment, UsageAmendment.request_id == UsageEvent.request_id, isouter=True)
-        .join(Project, Project.id == UsageEvent.project_id)
-        .join(ApiKey, ApiKey.id == UsageEvent.api_key_id)
-        .where(UsageEvent.organization_id == organization_id)
-        .order_by(UsageEvent.created_at.desc(), UsageEvent.request_id.desc())
-        .limit(limit)
+        .join(UsageAmendment, UsageAmendment.request_id == event.request_id, isouter=True)
+        .join(Project, Project.id == event.project_id)
+        .join(ApiKey, ApiKey.id == event.api_key_id)
+        .order_by(event.created_at.desc(), event.request_id.desc())
     )
+    return [RequestCost(**row) for row in (await session.execute(query)).mappings()]
+
+
+def _newest_events(organization_id: UUID, project_id: UUID | None, limit: int) -> type[UsageEvent]:
+    # Picked before they are joined to anything, in the order of an index and no finer one: so Postgres
+    # follows it to the newest, however few events it believes that there are.
+    query = select(UsageEvent).where(UsageEvent.organization_id == organization_id)
     if project_id is not None:
         query = query.where(UsageEvent.project_id == project_id)
-    return [RequestCost(**row) for row in (await session.execute(query)).mappings()]
+    return aliased(UsageEvent, query.order_by(UsageEvent.created_at.desc()).limit(limit).subquery())
 
 
 async def organizations_with_usage(session: AsyncSession, organization_ids: Sequence[UUID]) -> set[UUID]:

@@ -1,6 +1,6 @@
 -- Amend what a sweep settled as `interrupted`: its owner, or whoever found its spool, knows that more was
--- delivered. The event stays as it was; the difference gets a row, a transfer and a place in the hourly sums
--- of its own. What is not reserved any more is billed as far as balance and caps reach, and in all no more
+-- delivered. The event stays as it was; the difference gets a row, a transfer and a place in the sums of its
+-- own. What is not reserved any more is billed as far as balance and caps reach, and in all no more
 -- than was reserved once.
 --
 -- Once for each request: the amendment's key is the request. Events of another status were settled by their
@@ -34,6 +34,8 @@ DECLARE
     v_cached integer;
     v_output integer;
     v_amount numeric;
+    v_input_amount numeric;
+    v_cached_amount numeric;
 BEGIN
     SELECT * INTO e FROM usage_event u WHERE u.request_id = p_request;
     IF NOT FOUND THEN
@@ -91,14 +93,33 @@ BEGIN
             'amendment of ' || p_request, v_now
         );
     END IF;
+    -- As in `farebox_settle`: what was capped pays for the input first, then for the cached input.
+    v_input_amount := least(v_input * e.input_per_million * 0.000001, v_amount);
+    v_cached_amount := least(v_cached * e.cached_input_per_million * 0.000001, v_amount - v_input_amount);
     INSERT INTO usage_hour AS u (
         organization_id, hour, project_id, api_key_id, model_id, currency,
-        requests, input_tokens, cached_input_tokens, output_tokens, amount
+        requests, input_tokens, cached_input_tokens, output_tokens,
+        amount, input_amount, cached_input_amount
     ) VALUES (
         e.organization_id, date_trunc('hour', v_now, 'UTC'), e.project_id, e.api_key_id, e.model_id,
-        e.currency, 0, v_input, v_cached, v_output, v_amount
+        e.currency, 0, v_input, v_cached, v_output, v_amount, v_input_amount, v_cached_amount
     )
     ON CONFLICT (organization_id, hour, project_id, api_key_id, model_id, currency) DO UPDATE
+    SET
+        input_tokens = u.input_tokens + excluded.input_tokens,
+        cached_input_tokens = u.cached_input_tokens + excluded.cached_input_tokens,
+        output_tokens = u.output_tokens + excluded.output_tokens,
+        amount = u.amount + excluded.amount,
+        input_amount = u.input_amount + excluded.input_amount,
+        cached_input_amount = u.cached_input_amount + excluded.cached_input_amount;
+    INSERT INTO usage_minute AS u (
+        organization_id, minute, project_id, api_key_id, model_id, currency,
+        requests, input_tokens, cached_input_tokens, output_tokens, amount
+    ) VALUES (
+        e.organization_id, date_trunc('minute', v_now, 'UTC'), e.project_id, e.api_key_id, e.model_id,
+        e.currency, 0, v_input, v_cached, v_output, v_amount
+    )
+    ON CONFLICT (organization_id, minute, project_id, api_key_id, model_id, currency) DO UPDATE
     SET
         input_tokens = u.input_tokens + excluded.input_tokens,
         cached_input_tokens = u.cached_input_tokens + excluded.cached_input_tokens,

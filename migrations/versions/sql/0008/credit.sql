@@ -2,7 +2,7 @@
 -- were settled, or their server died between that and their way out.
 --
 -- The event stays as it was. The credit is an amendment that takes all of it back (status `undelivered`), with a
--- transfer and a place in the hourly sums of its own. Once for each request: deleting its row of `handover` is
+-- transfer and a place in the sums of its own. Once for each request: deleting its row of `handover` is
 -- the one step that decides. Returns what was credited.
 --
 -- Lock order: scope rows by id, without waiting (what somebody else keeps locked is left for the next time);
@@ -18,6 +18,8 @@ AS $$
 DECLARE
     v_now timestamptz;
     v_scopes uuid[];
+    v_input_amount numeric;
+    v_cached_amount numeric;
     e record;
 BEGIN
     v_scopes := ARRAY(
@@ -53,14 +55,36 @@ BEGIN
                 'credit of ' || e.request_id, v_now
             );
         END IF;
+        -- What each class had cost, as in `farebox_settle`.
+        v_input_amount := least(e.input_tokens * e.input_per_million * 0.000001, e.amount);
+        v_cached_amount := least(
+            e.cached_input_tokens * e.cached_input_per_million * 0.000001, e.amount - v_input_amount
+        );
         INSERT INTO usage_hour AS u (
             organization_id, hour, project_id, api_key_id, model_id, currency,
-            requests, input_tokens, cached_input_tokens, output_tokens, amount
+            requests, input_tokens, cached_input_tokens, output_tokens,
+            amount, input_amount, cached_input_amount
         ) VALUES (
             e.organization_id, date_trunc('hour', v_now, 'UTC'), e.project_id, e.api_key_id, e.model_id,
-            e.currency, 0, -e.input_tokens, -e.cached_input_tokens, -e.output_tokens, -e.amount
+            e.currency, 0, -e.input_tokens, -e.cached_input_tokens, -e.output_tokens,
+            -e.amount, -v_input_amount, -v_cached_amount
         )
         ON CONFLICT (organization_id, hour, project_id, api_key_id, model_id, currency) DO UPDATE
+        SET
+            input_tokens = u.input_tokens + excluded.input_tokens,
+            cached_input_tokens = u.cached_input_tokens + excluded.cached_input_tokens,
+            output_tokens = u.output_tokens + excluded.output_tokens,
+            amount = u.amount + excluded.amount,
+            input_amount = u.input_amount + excluded.input_amount,
+            cached_input_amount = u.cached_input_amount + excluded.cached_input_amount;
+        INSERT INTO usage_minute AS u (
+            organization_id, minute, project_id, api_key_id, model_id, currency,
+            requests, input_tokens, cached_input_tokens, output_tokens, amount
+        ) VALUES (
+            e.organization_id, date_trunc('minute', v_now, 'UTC'), e.project_id, e.api_key_id, e.model_id,
+            e.currency, 0, -e.input_tokens, -e.cached_input_tokens, -e.output_tokens, -e.amount
+        )
+        ON CONFLICT (organization_id, minute, project_id, api_key_id, model_id, currency) DO UPDATE
         SET
             input_tokens = u.input_tokens + excluded.input_tokens,
             cached_input_tokens = u.cached_input_tokens + excluded.cached_input_tokens,

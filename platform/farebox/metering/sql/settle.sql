@@ -123,18 +123,50 @@ BEGIN
         SELECT request_id, organization_id, 'usage', 'prepaid', 'revenue', amount, currency, v_now
         FROM resolved WHERE amount > 0
     ),
-    -- The hourly sums, which therefore always equal the events.
+    -- The sums by hour and by minute, which therefore always equal the events. What was capped pays for the
+    -- input first, then for the cached input; the output has the rest.
+    sums AS (
+        SELECT
+            organization_id, project_id, api_key_id, model_id, currency,
+            count(*) AS requests, sum(input) AS input, sum(cached) AS cached, sum(output) AS output,
+            sum(least(input * input_per_million * 0.000001, amount)) AS input_amount,
+            sum(least(
+                (input * input_per_million + cached * cached_input_per_million) * 0.000001, amount
+            )) AS prompt_amount,
+            sum(amount) AS amount
+        FROM resolved WHERE status <> 'void'
+        GROUP BY 1, 2, 3, 4, 5
+    ),
     hours AS (
         INSERT INTO usage_hour AS u (
             organization_id, hour, project_id, api_key_id, model_id, currency,
-            requests, input_tokens, cached_input_tokens, output_tokens, amount
+            requests, input_tokens, cached_input_tokens, output_tokens,
+            amount, input_amount, cached_input_amount
         )
         SELECT
             organization_id, date_trunc('hour', v_now, 'UTC'), project_id, api_key_id, model_id, currency,
-            count(*), sum(input), sum(cached), sum(output), sum(amount)
-        FROM resolved WHERE status <> 'void'
-        GROUP BY 1, 3, 4, 5, 6
+            requests, input, cached, output, amount, input_amount, prompt_amount - input_amount
+        FROM sums
         ON CONFLICT (organization_id, hour, project_id, api_key_id, model_id, currency) DO UPDATE
+        SET
+            requests = u.requests + excluded.requests,
+            input_tokens = u.input_tokens + excluded.input_tokens,
+            cached_input_tokens = u.cached_input_tokens + excluded.cached_input_tokens,
+            output_tokens = u.output_tokens + excluded.output_tokens,
+            amount = u.amount + excluded.amount,
+            input_amount = u.input_amount + excluded.input_amount,
+            cached_input_amount = u.cached_input_amount + excluded.cached_input_amount
+    ),
+    minutes AS (
+        INSERT INTO usage_minute AS u (
+            organization_id, minute, project_id, api_key_id, model_id, currency,
+            requests, input_tokens, cached_input_tokens, output_tokens, amount
+        )
+        SELECT
+            organization_id, date_trunc('minute', v_now, 'UTC'), project_id, api_key_id, model_id, currency,
+            requests, input, cached, output, amount
+        FROM sums
+        ON CONFLICT (organization_id, minute, project_id, api_key_id, model_id, currency) DO UPDATE
         SET
             requests = u.requests + excluded.requests,
             input_tokens = u.input_tokens + excluded.input_tokens,

@@ -134,7 +134,8 @@ CREATE TABLE usage_minute (
     cached_input_tokens bigint NOT NULL,
     output_tokens bigint NOT NULL,
     amount numeric(30, 12) NOT NULL,
-    CONSTRAINT pk_usage_minute PRIMARY KEY (organization_id, minute, project_id, api_key_id, model_id, currency)
+    CONSTRAINT pk_usage_minute
+        PRIMARY KEY (organization_id, minute, project_id, api_key_id, model_id, currency)
 ) WITH (
     fillfactor = 50,
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0

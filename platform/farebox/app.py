@@ -22,6 +22,7 @@ from farebox.core.database import Database
 from farebox.core.error_answers import error_response
 from farebox.core.errors import FareboxError
 from farebox.core.exchange import Application
+from farebox.core.fair_threads import FairThreads
 from farebox.core.settings import Settings
 from farebox.dashboard import routes as dashboard
 from farebox.dashboard.errors import answer_error
@@ -46,7 +47,7 @@ SWITCH_SECONDS = 0.0005
 # its usual 700, with nothing to collect, which took 6 % of the server's time.
 COLLECT_AFTER_OBJECTS = 20_000
 
-PROVIDED = ("settings", "database", "keyring", "meter", "passwords")
+PROVIDED = ("settings", "database", "keyring", "meter", "passwords", "printers")
 
 ROUTERS: tuple[Router, ...] = (
     inference.router,
@@ -137,7 +138,11 @@ async def _opened(
         runs = await stack.enter_async_context(Runs().drained_at_exit())
         passwords = PasswordHasher()
         stack.callback(passwords.close)
+        # Pages and reports are laid out here: some of them are long.
+        printers = FairThreads("print")
+        stack.callback(printers.close)
         app.state.database = database
+        app.state.printers = printers
         app.state.passwords = passwords
         app.state.keyring = keyring
         app.state.meter = meter

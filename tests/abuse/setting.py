@@ -10,6 +10,7 @@ import asyncpg
 
 from farebox.auth import csrf, sessions
 from farebox.billing import service as billing
+from farebox.core.clock import utc_now
 from farebox.core.database import Database, plain_dsn
 from farebox.core.ids import external
 from farebox.keys.service import revoke_key
@@ -19,11 +20,13 @@ from tests.abuse.scene import CHAT, REPORT_DAYS, RERANKER, TOOLS, Person, Scene
 from tests.engine.checkpoints import build_checkpoint
 from tests.engine.encoders.checkpoints import build_encoder
 from tests.tenants.factories import Tenant, make_key, make_tenant
+from tests.usage.usage_history import add_history
 
 CONTEXT_LENGTH = 8192
 PROJECTS = 1_500
 KEYS = 500
 EVENTS = 300_000
+PIECES = 30
 # Generous beside what the victim asks for: nothing but an attack can have it refused.
 VICTIMS_LIMIT = 1_000_000_000
 TOOLS_TEMPLATE = (
@@ -35,16 +38,6 @@ TOOLS_TEMPLATE = (
 _PROJECTS = """
 INSERT INTO project (id, organization_id, name)
 SELECT gen_random_uuid(), $1, 'Project ' || number FROM generate_series(1, $2) AS number
-"""
-_EVENTS = """
-INSERT INTO usage_event (request_id, created_at, admitted_at, organization_id, project_id, api_key_id,
-    model_id, status, input_tokens, cached_input_tokens, output_tokens, price_id, input_per_million,
-    cached_input_per_million, output_per_million, amount, currency)
-SELECT gen_random_uuid(), moment, moment, $1, $2, $3, $4, 'completed', 100, 50, 200, gen_random_uuid(),
-    0.5, 0.25, 1.5, 0.0003625, 'USD'
-FROM (
-    SELECT now() - random() * make_interval(days => $5) AS moment FROM generate_series(1, $6)
-) AS moments
 """
 
 
@@ -120,11 +113,27 @@ async def _amass(database: Database, sprawler: Tenant, grown: Tenant) -> None:
     connection: asyncpg.Connection[Any] = await asyncpg.connect(dsn=plain_dsn(database.url))
     try:
         await connection.execute(_PROJECTS, sprawler.organization_id, PROJECTS)
-        owner = (grown.organization_id, grown.project_id, grown.key_id)
-        await connection.execute(_EVENTS, *owner, CHAT, REPORT_DAYS - 5, EVENTS)
+        await _use(database, grown)
         await connection.execute("ANALYZE")
     finally:
         await connection.close()
+
+
+async def _use(database: Database, grown: Tenant) -> None:
+    """Events until now, in pieces that Postgres writes in less than the time of a statement."""
+    span = timedelta(days=REPORT_DAYS - 5) / PIECES
+    begin = utc_now() - PIECES * span
+    for piece in range(PIECES):
+        await add_history(
+            database,
+            organization_id=grown.organization_id,
+            project_id=grown.project_id,
+            api_key_id=grown.key_id,
+            model=CHAT,
+            start=begin + piece * span,
+            span=span,
+            number=EVENTS // PIECES,
+        )
 
 
 async def _sign_in(database: Database, tenant: Tenant) -> Person:

@@ -84,10 +84,10 @@ async def test_costs_are_read_from_the_hours(database: Database, grown: Tenant, 
         database.transaction(organization_id=grown.organization_id) as session,
         Reads(session) as reads,
     ):
-        page = await costs_report(session, grown.organization_id, asked)
+        report = await costs_report(session, grown.organization_id, asked)
     assert reads.scanned == {"usage_hour"}
     assert reads.rows["usage_hour"] == HOURS
-    amounts = [each.amount.value for bucket in page.data for each in bucket.results]
+    amounts = [each.amount.value for bucket in report.lay_out().data for each in bucket.results]
     assert sum(amounts) == EVENTS * Decimal("0.0003625")
 
 
@@ -107,11 +107,11 @@ async def test_usage_is_read_from_sums(
         database.transaction(organization_id=grown.organization_id) as session,
         Reads(session) as reads,
     ):
-        page = await completions_report(session, grown.organization_id, asked)
+        report = await completions_report(session, grown.organization_id, asked)
     (table,) = reads.scanned
     assert table == ("usage_minute" if width == "1m" else "usage_hour")
     assert reads.rows[table] == rows
-    requests = sum(each.num_model_requests for bucket in page.data for each in bucket.results)
+    requests = sum(each.num_model_requests for bucket in report.lay_out().data for each in bucket.results)
     assert requests == EVENTS * min(limit * page_seconds(width), HOURS * 3600) // (HOURS * 3600)
 
 

@@ -8,19 +8,23 @@ from decimal import Decimal
 from typing import Any, cast
 from uuid import UUID
 
+import asyncpg
 import httpx2
 import openai
 import pytest
 from litestar import Litestar, Request, Response
 from litestar.di import Provide
+from sqlalchemy import text
 
 from farebox.core.database import Database
 from farebox.core.errors import FareboxError
+from farebox.core.fair_threads import FairThreads
 from farebox.core.ids import external, new_id
 from farebox.keys.service import create_key
 from farebox.keys.tokens import Keyring
 from farebox.tenants.models import Membership, User
 from farebox.tenants.organizations import create_organization, create_project
+from farebox.usage.errors import MAX_RESULTS
 from farebox.usage.routes import router
 from tests.tenants.factories import make_keyring
 from tests.usage.usage_history import add_usage
@@ -61,18 +65,21 @@ async def keyring(database: Database) -> Keyring:
 
 
 @pytest.fixture(scope="module")
-async def app(database: Database, keyring: Keyring) -> Litestar:
+async def app(database: Database, keyring: Keyring) -> AsyncIterator[Litestar]:
     def envelope(_: Request[Any, Any, Any], error: FareboxError) -> Response[Any]:
-        return Response(error.envelope("req_1"), status_code=error.status)
+        return Response(error.envelope("req_1"), status_code=error.status, headers=error.headers)
 
-    return Litestar(
+    printers = FairThreads("print")
+    yield Litestar(
         [router],
         dependencies={
             "database": Provide(lambda: database, sync_to_thread=False),
             "keyring": Provide(lambda: keyring, sync_to_thread=False),
+            "printers": Provide(lambda: printers, sync_to_thread=False),
         },
         exception_handlers={FareboxError: envelope},
     )
+    printers.close()
 
 
 @pytest.fixture
@@ -367,3 +374,39 @@ async def test_a_start_from_which_no_page_fits_into_time_is_a_400(
 async def test_the_longest_page_begins_with_time_itself(http: httpx2.AsyncClient, tenant: Tenant) -> None:
     answer = await get(http, tenant, "costs", "start_time=0&limit=180")
     assert len(answer.json()["data"]) == 180
+
+
+@pytest.mark.parametrize("path", ["usage/completions", "costs"])
+async def test_a_report_that_takes_too_long_says_so(
+    http: httpx2.AsyncClient, tenant: Tenant, database_url: str, path: str
+) -> None:
+    """Not that the database were away, as it once did; here it waits for a table that somebody holds."""
+    connection = await asyncpg.connect(database_url)
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE usage_hour IN ACCESS EXCLUSIVE MODE")
+        answer = await get(http, tenant, path, f"start_time={START}")
+    await connection.close()
+    assert answer.status_code == 503
+    error = answer.json()["error"]
+    assert (error["code"], answer.headers["x-should-retry"]) == ("report_too_slow", "false")
+    assert "shorter span" in error["message"]
+    assert (await get(http, tenant, path, f"start_time={START}")).status_code == 200
+
+
+async def test_a_report_has_so_many_results_and_no_more(
+    http: httpx2.AsyncClient, database: Database, tenant: Tenant
+) -> None:
+    async with database.meter_transaction() as session:
+        await session.execute(
+            text("""
+            INSERT INTO usage_hour SELECT :organization, :day, gen_random_uuid(), gen_random_uuid(), 'demo',
+                'USD', 1, 1, 1, 1, 1, 0, 0 FROM generate_series(1, :number)
+            """),
+            {"organization": tenant.organization_id, "day": DAY, "number": MAX_RESULTS + 1},
+        )
+    window = f"start_time={START}&end_time={START + 86400}"
+    for query in ("costs?group_by=api_key_id", "usage/completions?group_by=api_key_id"):
+        path, _, group = query.partition("?")
+        answer = await get(http, tenant, path, f"{window}&{group}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "report_too_large")
+        assert len((await get(http, tenant, path, window)).json()["data"][0]["results"]) == 1

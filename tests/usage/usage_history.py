@@ -59,7 +59,10 @@ FROM (
 ) AS moments
 """
 _BY_EVENT = [text(each.format(condition="request_id = :request_id")) for each in (_HOURS, _MINUTES)]
-_BY_KEY = [text(each.format(condition="api_key_id = :api_key_id")) for each in (_HOURS, _MINUTES)]
+_WITHIN = (
+    "api_key_id = :api_key_id AND created_at >= :start AND created_at < :start + CAST(:span AS interval)"
+)
+_BY_SPAN = [text(each.format(condition=_WITHIN)) for each in (_HOURS, _MINUTES)]
 
 
 async def add_history(
@@ -73,8 +76,8 @@ async def add_history(
     span: timedelta,
     number: int,
 ) -> None:
-    """`number` events evenly over `span`, of a key that has none yet: 100, 50 and 200 tokens each, at 0.5,
-    0.25 and 1.5 USD a million."""
+    """`number` events evenly over `span`, in which the key has none yet: 100, 50 and 200 tokens each, at
+    0.5, 0.25 and 1.5 USD a million."""
     values = {
         "organization_id": organization_id,
         "project_id": project_id,
@@ -85,7 +88,7 @@ async def add_history(
         "number": number,
     }
     async with database.meter_transaction() as session:
-        for statement in (text(_EVENTS), *_BY_KEY):
+        for statement in (text(_EVENTS), *_BY_SPAN):
             await session.execute(statement, values)
 
 

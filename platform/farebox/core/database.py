@@ -35,8 +35,9 @@ CONNECT_TIMEOUT_SECONDS = 2.0
 POOL_TIMEOUT_SECONDS = 2.0
 KEY_CONNECTIONS = 4
 _CLOCK = "farebox.clock"
+_CANCELLED = ("57014",)
 _AWAY = ("08", "25006", "53", "57", "58")
-_CONTENDED = ("40", "55", "57014")
+_CONTENDED = ("40", "55", *_CANCELLED)
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_name)s",
@@ -61,6 +62,13 @@ class Model(DeclarativeBase):
     """What every table's class derives from; Alembic compares its metadata with the database."""
 
     metadata = MetaData(naming_convention=NAMING)
+
+
+class StatementCancelled(Unavailable):
+    """Postgres ended a statement: it took longer than it may (`statement_timeout`), or somebody ended it."""
+
+    def __init__(self) -> None:
+        super().__init__("The database is busy; please try again.")
 
 
 class Database:
@@ -143,6 +151,8 @@ class Database:
         except DBAPIError as error:
             if error.connection_invalidated or is_away(error.orig):
                 raise Unavailable("The database is not reachable; please try again.") from error
+            if _is_or_comes_of(error.orig, _CANCELLED):
+                raise StatementCancelled from error
             if is_contended(error.orig):
                 raise Unavailable("The database is busy; please try again.") from error
             raise
@@ -173,6 +183,14 @@ async def open_connection(url: str, role: Role, **server_settings: str) -> "asyn
     )
 
 
+async def end_after(session: AsyncSession, seconds: float) -> None:
+    """Have Postgres end whatever statement of this transaction takes longer: StatementCancelled. To be of
+    use, it must be less than COMMAND_TIMEOUT_SECONDS, after which Postgres counts as away."""
+    await session.execute(
+        text("SELECT set_config('statement_timeout', :limit, true)"), {"limit": f"{int(seconds * 1000)}ms"}
+    )
+
+
 async def lock_briefly(session: AsyncSession) -> None:
     """To be called before locking what admission locks: should this transaction then hang, Postgres ends
     it before those who wait for the lock give up (`lock_timeout`)."""
@@ -200,8 +218,12 @@ def is_contended(error: BaseException | None) -> bool:
 
     SQLSTATE classes 40 (deadlock, serialization) and 55 (lock timeout), and 57014 (cancelled).
     """
+    return _is_or_comes_of(error, _CONTENDED)
+
+
+def _is_or_comes_of(error: BaseException | None, sqlstates: tuple[str, ...]) -> bool:
     while error is not None:
-        if _has_sqlstate(error, _CONTENDED):
+        if _has_sqlstate(error, sqlstates):
             return True
         error = error.__cause__
     return False

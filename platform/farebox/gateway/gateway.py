@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from farebox.gateway.gate.fair_threads import FairThreads
+from farebox.core.fair_threads import FairThreads
 from farebox.gateway.gate.gate import Gate
 from farebox.gateway.live_runs import Runs
 from farebox.gateway.models.catalog import Catalog

@@ -8,7 +8,7 @@ import structlog
 
 from farebox.core.error_answers import as_farebox_error
 from farebox.core.errors import FareboxError
-from farebox.gateway.gate.fair_threads import FairThreads
+from farebox.core.fair_threads import FairThreads
 from farebox.gateway.rate_limit_headers import rate_limit_headers
 from farebox.gateway.transport.wire import Headers, Wire
 from farebox.metering.quotas import Quotas

@@ -5,6 +5,7 @@ from decimal import Decimal
 from farebox.core.errors import BadRequest
 from farebox.core.openapi.documentation import SERVER_ERRORS, Content, Documentation, Reply
 from farebox.keys.errors import DuplicateHeader, InsufficientScope, InvalidApiKey
+from farebox.usage.errors import ReportTooLarge, ReportTooSlow
 from farebox.usage.parameters import CompletionsParameters, CostsParameters
 from farebox.usage.schemas import (
     Amount,
@@ -27,8 +28,10 @@ _ERRORS = (
         "Missing required parameter: `start_time`.", param="start_time", code="missing_required_parameter"
     ),
     DuplicateHeader(),
+    ReportTooLarge(),
     InvalidApiKey(),
     InsufficientScope("admin"),
+    ReportTooSlow(),
     *SERVER_ERRORS,
 )
 

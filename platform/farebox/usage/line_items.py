@@ -13,6 +13,8 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from farebox.usage.reading import read_all
+
 LineItemDimension = Literal["project_id", "user_id", "api_key_id"]
 _COLUMNS = {"project_id": "u.project_id", "user_id": "k.user_id", "api_key_id": "u.api_key_id"}
 
@@ -76,21 +78,21 @@ async def costs_by_line_item(
     api_key_ids: Sequence[UUID] = (),
     line_items: Sequence[str] = (),
 ) -> list[LineItem]:
-    """Costs by UTC day in [start, end), line item (`<model>, output_tokens`), currency and group."""
+    """Costs by UTC day in [start, end), line item (`<model>, output_tokens`), currency and group.
+
+    Raises ReportTooLarge.
+    """
     query = _QUERY.format(
         groups="".join(f", {_COLUMNS[name]}" for name in group_by),
         names="".join(f", day.{name}" for name in group_by),
         join=_WITH_USERS if "user_id" in group_by else "",
     )
-    rows = await session.execute(
-        text(query),
-        {
-            "organization_id": organization_id,
-            "start": start,
-            "end": end,
-            "project_ids": list(project_ids),
-            "api_key_ids": list(api_key_ids),
-            "line_items": list(line_items),
-        },
-    )
-    return [LineItem(**row) for row in rows.mappings()]
+    values = {
+        "organization_id": organization_id,
+        "start": start,
+        "end": end,
+        "project_ids": list(project_ids),
+        "api_key_ids": list(api_key_ids),
+        "line_items": list(line_items),
+    }
+    return await read_all(session, text(query), LineItem, values)

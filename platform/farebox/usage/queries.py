@@ -28,6 +28,7 @@ from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from farebox.keys.models import ApiKey
 from farebox.metering.models import Hold, UsageAmendment, UsageEvent, UsageHour, UsageMinute
 from farebox.tenants.models import Project
+from farebox.usage.reading import read_all
 
 Dimension = Literal["project_id", "user_id", "api_key_id", "model", "currency"]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -111,7 +112,7 @@ async def usage_by_bucket(
     """Sums of the usage in [start, end), by bucket and group; a bucket without usage has no row.
 
     Buckets are `width` wide and counted from 1970 in UTC; `start` and `end` should lie on their
-    edges, since a sum cannot be cut, and `width` is a whole number of minutes.
+    edges, since a sum cannot be cut, and `width` is a whole number of minutes. Raises ReportTooLarge.
     """
     source = _HOURS if width % HOUR == timedelta(0) else _MINUTES
     table = source.columns
@@ -142,8 +143,7 @@ async def usage_by_bucket(
     where = where or UsageFilter()
     if "user_id" in group_by or where.user_ids:
         query = query.join(ApiKey, ApiKey.id == table.api_key_id, isouter=True)
-    rows = await session.execute(query.where(*_conditions(dimensions, where)))
-    return [UsageSum(**row) for row in rows.mappings()]
+    return await read_all(session, query.where(*_conditions(dimensions, where)), UsageSum)
 
 
 async def newest_requests(

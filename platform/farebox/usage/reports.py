@@ -1,7 +1,8 @@
 """Sums from the database, laid out in the buckets of OpenAI's usage pages."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import TypeVar, cast
@@ -28,9 +29,45 @@ from farebox.usage.schemas import (
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class CompletionsReport:
+    """Token usage as it was read, still to be laid out: there may be thousands of sums."""
+
+    page: BucketPage
+    sums: Sequence[UsageSum]
+
+    def lay_out(self) -> CompletionsPage:
+        results: dict[datetime, list[CompletionsResult]] = defaultdict(list)
+        for each in self.sums:
+            results[each.bucket].append(_completions_result(each))
+        data = [
+            CompletionsBucket(start_time=start, end_time=end, results=results[edge])
+            for edge, start, end in _edges(self.page)
+        ]
+        return CompletionsPage(data=data, has_more=self.page.after is not None, next_page=self.page.next_page)
+
+
+@dataclass(frozen=True)
+class CostsReport:
+    """Daily costs as they were read, still to be laid out."""
+
+    page: BucketPage
+    costs: Sequence[UsageSum | LineItem]
+
+    def lay_out(self) -> CostsPage:
+        results: dict[datetime, list[CostsResult]] = defaultdict(list)
+        for each in self.costs:
+            results[each.bucket].append(_costs_result(each))
+        data = [
+            CostsBucket(start_time=start, end_time=end, results=results[edge])
+            for edge, start, end in _edges(self.page)
+        ]
+        return CostsPage(data=data, has_more=self.page.after is not None, next_page=self.page.next_page)
+
+
 async def completions_report(
     session: AsyncSession, organization_id: UUID, asked: CompletionsParameters
-) -> CompletionsPage:
+) -> CompletionsReport:
     """One page of token usage. Raises BadRequest naming the parameter at fault."""
     page = bucket_page(
         asked.start_time, asked.end_time, WIDTHS[asked.bucket_width], asked.page_limit(), asked.page
@@ -49,35 +86,19 @@ async def completions_report(
             models=asked.models,
         ),
     )
-    results: dict[datetime, list[CompletionsResult]] = defaultdict(list)
-    for each in sums:
-        results[each.bucket].append(_completions_result(each))
-    data = [
-        CompletionsBucket(
-            start_time=int(edge.timestamp()),
-            end_time=int((edge + page.width).timestamp()),
-            results=results[edge],
-        )
-        for edge in page
-    ]
-    return CompletionsPage(data=data, has_more=page.after is not None, next_page=page.next_page)
+    return CompletionsReport(page, sums)
 
 
-async def costs_report(session: AsyncSession, organization_id: UUID, asked: CostsParameters) -> CostsPage:
+async def costs_report(session: AsyncSession, organization_id: UUID, asked: CostsParameters) -> CostsReport:
     """One page of daily costs. Raises BadRequest naming the parameter at fault."""
     page = bucket_page(asked.start_time, asked.end_time, WIDTHS[asked.bucket_width], asked.limit, asked.page)
-    results: dict[datetime, list[CostsResult]] = defaultdict(list)
-    for each in await _costs(session, organization_id, asked, page):
-        results[each.bucket].append(_costs_result(each))
-    data = [
-        CostsBucket(
-            start_time=int(edge.timestamp()),
-            end_time=int((edge + page.width).timestamp()),
-            results=results[edge],
-        )
-        for edge in page
-    ]
-    return CostsPage(data=data, has_more=page.after is not None, next_page=page.next_page)
+    return CostsReport(page, await _costs(session, organization_id, asked, page))
+
+
+def _edges(page: BucketPage) -> Iterator[tuple[datetime, int, int]]:
+    """Where each bucket begins; the same in Unix seconds; and where it ends."""
+    for edge in page:
+        yield edge, int(edge.timestamp()), int((edge + page.width).timestamp())
 
 
 async def _costs(

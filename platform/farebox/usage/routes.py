@@ -3,7 +3,7 @@
 They take a key with the scope `admin` and answer for the whole organization of that key.
 """
 
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from litestar import MediaType, Response, Router, get
@@ -11,22 +11,16 @@ from litestar.connection import Request
 from litestar.di import NamedDependency, Provide
 
 from farebox.core.database import Database
+from farebox.core.fair_threads import FairThreads
 from farebox.keys.dependencies import require_scope
 from farebox.keys.service import Principal
 from farebox.usage.documentation import COMPLETIONS_USAGE, COSTS
 from farebox.usage.parameters import CompletionsParameters, CostsParameters, parse
+from farebox.usage.reading import report_transaction
 from farebox.usage.reports import completions_report, costs_report
-from farebox.usage.schemas import CompletionsPage, CostsPage
-
-T = TypeVar("T")
 
 # A Decimal becomes a JSON number digit by digit; through a float, cents would be lost.
 _encode = msgspec.json.Encoder(decimal_format="number").encode
-
-
-class _ExactJson(Response[T]):
-    def render(self, content: Any, *_: Any, **__: Any) -> bytes:
-        return _encode(content)
 
 
 @get(
@@ -39,12 +33,13 @@ async def completions_usage(
     request: Request[Any, Any, Any],
     database: NamedDependency[Database],
     principal: NamedDependency[Principal],
-) -> Response[CompletionsPage]:
+    printers: NamedDependency[FairThreads],
+) -> Response[bytes]:
     """What was used, by bucket and group; takes a key with the scope `admin`."""
     asked = parse(request, CompletionsParameters)
-    async with database.transaction(organization_id=principal.organization_id) as session:
-        page = await completions_report(session, principal.organization_id, asked)
-    return _ExactJson(page, media_type=MediaType.JSON)
+    async with report_transaction(database, principal.organization_id) as session:
+        report = await completions_report(session, principal.organization_id, asked)
+    return _json(await printers.run(principal.organization_id, lambda: _encode(report.lay_out())))
 
 
 @get(
@@ -57,12 +52,17 @@ async def costs(
     request: Request[Any, Any, Any],
     database: NamedDependency[Database],
     principal: NamedDependency[Principal],
-) -> Response[CostsPage]:
+    printers: NamedDependency[FairThreads],
+) -> Response[bytes]:
     """What it cost, by day and group; takes a key with the scope `admin`."""
     asked = parse(request, CostsParameters)
-    async with database.transaction(organization_id=principal.organization_id) as session:
-        page = await costs_report(session, principal.organization_id, asked)
-    return _ExactJson(page, media_type=MediaType.JSON)
+    async with report_transaction(database, principal.organization_id) as session:
+        report = await costs_report(session, principal.organization_id, asked)
+    return _json(await printers.run(principal.organization_id, lambda: _encode(report.lay_out())))
+
+
+def _json(body: bytes) -> Response[bytes]:
+    return Response(body, media_type=MediaType.JSON)
 
 
 router = Router(

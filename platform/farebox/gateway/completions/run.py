@@ -5,6 +5,7 @@ from functools import partial
 
 import structlog
 
+from farebox.core.fair_threads import FairThreads
 from farebox.gateway.completions.delivery import Delivery
 from farebox.gateway.completions.interleaving import interleave
 from farebox.gateway.completions.jobs.job import CompletionJob
@@ -13,7 +14,6 @@ from farebox.gateway.completions.writers.choices import ChoiceBuffer
 from farebox.gateway.completions.writers.events import DONE
 from farebox.gateway.completions.writers.writer import Writer
 from farebox.gateway.errors import GenerationFailed, GrammarStuck, InvalidParameter, LeaseLost, ShuttingDown
-from farebox.gateway.gate.fair_threads import FairThreads
 from farebox.gateway.handover import hand_over
 from farebox.gateway.models.backend import InferenceBackend
 from farebox.gateway.models.errors import ClosedError, RequestError

@@ -4,9 +4,9 @@ import asyncio
 from functools import partial
 from typing import Any
 
+from farebox.core.fair_threads import FairThreads
 from farebox.gateway.encoding.jobs import EncodingJob, pieces_of
 from farebox.gateway.errors import GenerationFailed, ShuttingDown
-from farebox.gateway.gate.fair_threads import FairThreads
 from farebox.gateway.handover import hand_over
 from farebox.gateway.models.encoder import EncoderUsage
 from farebox.gateway.models.errors import ClosedError, ComputeError

@@ -1,1 +1,1 @@
-"""In front of all work: who may ask, how much may wait, and whose turn it is in the threads."""
+"""In front of all work: who may ask, and how much may wait."""

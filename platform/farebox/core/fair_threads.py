@@ -4,11 +4,10 @@ import asyncio
 import heapq
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from operator import itemgetter
 from typing import Any, TypeVar
-from uuid import UUID
 
 R = TypeVar("R")
 
@@ -31,10 +30,10 @@ class FairThreads:
         self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=name)
         self._clock = clock
         self._idle = threads
-        self._waiting: dict[UUID, deque[tuple[asyncio.Future[Any], Callable[[], Any]]]] = {}
-        self._busy: set[UUID] = set()
+        self._waiting: dict[Hashable, deque[tuple[asyncio.Future[Any], Callable[[], Any]]]] = {}
+        self._busy: set[Hashable] = set()
         # In virtual time: when a tenant's next piece starts, and when the last one that was begun did.
-        self._starts: dict[UUID, float] = {}
+        self._starts: dict[Hashable, float] = {}
         self._now = 0.0
 
     @property
@@ -42,12 +41,16 @@ class FairThreads:
         """Of how many tenants it is known what they had lately: at most twice KEPT."""
         return len(self._starts)
 
-    async def run(self, tenant: UUID, work: Callable[[], R]) -> R:
+    async def run(self, tenant: Hashable, work: Callable[[], R]) -> R:
         """The result of `work`, called in a thread. A caller that is cancelled while it waits is skipped."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(tenant, deque()).append((future, work))
         self._begin()
         return await future
+
+    def close(self) -> None:
+        """Cancel what has not begun; what runs ends by itself."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self) -> None:
         while self._idle and (ready := [tenant for tenant in self._waiting if tenant not in self._busy]):
@@ -58,17 +61,17 @@ class FairThreads:
             if not future.done():
                 self._start(tenant, future, work)
 
-    def _start_of(self, tenant: UUID) -> float:
+    def _start_of(self, tenant: Hashable) -> float:
         return max(self._now, self._starts.get(tenant, 0.0))
 
-    def _start(self, tenant: UUID, future: asyncio.Future[Any], work: Callable[[], Any]) -> None:
+    def _start(self, tenant: Hashable, future: asyncio.Future[Any], work: Callable[[], Any]) -> None:
         self._now = self._start_of(tenant)
         self._idle -= 1
         self._busy.add(tenant)
         running = asyncio.get_running_loop().run_in_executor(self._executor, _timed, work, self._clock)
         running.add_done_callback(lambda done: self._end(tenant, future, done))
 
-    def _end(self, tenant: UUID, future: asyncio.Future[Any], done: "asyncio.Future[_Outcome]") -> None:
+    def _end(self, tenant: Hashable, future: asyncio.Future[Any], done: "asyncio.Future[_Outcome]") -> None:
         self._idle += 1
         self._busy.discard(tenant)
         if done.cancelled():

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from farebox.gateway.gate.fair_threads import KEPT, FairThreads
+from farebox.core.fair_threads import KEPT, FairThreads
 
 ATTACKER, OTHER, VICTIM = uuid4(), uuid4(), uuid4()
 

@@ -11,6 +11,9 @@ import pytest
 from farebox.billing.service import remove_model
 from farebox.core.database import Database
 from farebox.core.ids import external
+from farebox.dashboard.parts import ROWS
+from farebox.keys.service import revoke_key
+from farebox.keys.tokens import Keyring
 from farebox.tenants.organizations import archive_project, create_project
 from tests.dashboard.browsers import Forms, Member, text_of
 from tests.dashboard.conftest import MODEL
@@ -18,6 +21,7 @@ from tests.engine.checkpoints import build_checkpoint
 from tests.engine.encoders.checkpoints import build_encoder
 from tests.gateway.conftest import offer
 from tests.gateway.servers import RunningServer
+from tests.tenants.factories import make_key
 
 TOKEN = re.compile(r'id="new-key">(fb_live_[\w.-]+)<')
 
@@ -152,3 +156,30 @@ async def test_the_call_to_try_names_a_model_that_chats(
         await owner.browser.get("/overview"),
     ):
         assert f'"model": "{MODEL}"' in unescape(page.text)
+
+
+async def test_many_keys_are_shown_in_parts(owner: Member, database: Database, keyring: Keyring) -> None:
+    """However many there are, in use or ended, a page is of a size."""
+    tenant = owner.tenant
+    made = [await make_key(database, keyring, tenant) for _ in range(2 * ROWS)]
+    first, second, third = [(await owner.browser.get(f"/keys?live={n}")).text for n in (1, 2, 3)]
+    shown = [set(re.findall(r"/keys/(key_\w+)/revoke", page)) for page in (first, second, third)]
+    assert [len(keys) for keys in shown] == [ROWS, ROWS, 1]
+    ids = {external("key", each.row.id) for each in made} | {external("key", tenant.key_id)}
+    assert set.union(*shown) == ids
+    assert [('rel="prev"' in page, 'rel="next"' in page) for page in (first, second, third)] == [
+        (False, True),
+        (True, True),
+        (True, False),
+    ]
+    async with database.transaction(organization_id=tenant.organization_id) as session:
+        for each in made:
+            await revoke_key(
+                session, organization_id=tenant.organization_id, key_id=each.row.id, actor_id=None
+            )
+    ended = (await owner.browser.get("/keys?ended=2")).text
+    assert f"Revoked and expired keys ({2 * ROWS})" in text_of(ended)
+    assert ended.count('data-label="Ended"') == ROWS
+    assert len(re.findall(r"/keys/(key_\w+)/revoke", ended)) == 1
+    for wrong in ("0", "x", "1000000000"):
+        assert (await owner.browser.get(f"/keys?live={wrong}")).status_code == 400

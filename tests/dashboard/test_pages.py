@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import threading
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,8 +14,10 @@ from sqlalchemy.event import listen, remove
 
 from farebox.core.clock import utc_now
 from farebox.core.database import Database, plain_dsn
+from farebox.core.fair_threads import FairThreads
 from farebox.core.ids import external, new_id
 from farebox.core.settings import Settings
+from farebox.dashboard.parts import ROWS
 from farebox.keys.models import ApiKey
 from farebox.keys.tokens import Keyring
 from farebox.limits.ceilings import set_ceilings
@@ -23,7 +26,7 @@ from farebox.limits.service import get_limits
 from farebox.tenants.ceilings import CeilingChange
 from farebox.tenants.models import Membership, Organization
 from farebox.tenants.organizations import create_project
-from tests.dashboard.browsers import FormBrowser, Forms, Markup, Member, text_of
+from tests.dashboard.browsers import FormBrowser, Forms, Markup, Member, sign_in_by_cookie, text_of
 from tests.gateway.servers import RunningServer
 from tests.tenants.factories import make_tenant
 from tests.usage.usage_history import add_usage
@@ -404,3 +407,44 @@ async def test_errors_are_pages(owner: Member) -> None:
         "/keys", content=b"{}", headers={"content-type": "application/json", "origin": owner.browser.url}
     )
     assert answer.status_code == 403
+
+
+async def test_many_projects_are_shown_in_parts(owner: Member, database: Database) -> None:
+    """A project that was made or changed is on the part that is shown."""
+    organization_id = owner.tenant.organization_id
+    async with database.transaction(organization_id=organization_id) as session:
+        for _ in range(ROWS):
+            await create_project(session, organization_id=organization_id, name="p", actor_id=None)
+    first, second = [(await owner.browser.get(f"/limits?page={n}")).text for n in (1, 2)]
+    assert [page.count('action="/limits/proj_') for page in (first, second)] == [ROWS, 1]
+    answer = await owner.browser.submit("/limits", "/projects", name="The newest")
+    shown = (await owner.browser.get(answer.headers["location"])).text
+    assert "The newest" in shown
+    assert shown.count('action="/limits/proj_') == 2
+    project = answer.headers["location"].partition("#")[2]
+    saved = await owner.browser.submit("/limits?page=2", f"/limits/{project}", requests_per_minute="7")
+    assert "Saved." in saved.text
+    assert saved.text.count('action="/limits/proj_') == 2
+
+
+async def test_a_page_is_drawn_when_its_tenants_turn_comes_and_no_other_waits(
+    owner: Member, visitor: FormBrowser, database: Database, keyring: Keyring, site: RunningServer
+) -> None:
+    tenant = await make_tenant(database, keyring)
+    await sign_in_by_cookie(database, visitor, tenant.user_id)
+    begun, held = threading.Event(), threading.Event()
+    printers: FairThreads = site.app.state.printers
+
+    def hold() -> bool:
+        begun.set()
+        return held.wait(WAIT_SECONDS)
+
+    printing = asyncio.create_task(site.call(lambda: printers.run(owner.tenant.organization_id, hold)))
+    assert await asyncio.to_thread(begun.wait, WAIT_SECONDS)
+    waiting = asyncio.create_task(owner.browser.get("/keys"))
+    for path in ("/keys", "/limits", "/overview", "/prices"):
+        assert (await visitor.get(path)).status_code == 200
+    assert not waiting.done()
+    held.set()
+    assert (await waiting).status_code == 200
+    assert await printing

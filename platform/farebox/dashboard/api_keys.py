@@ -1,5 +1,6 @@
 """API keys: made, shown once, revoked."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -12,18 +13,38 @@ from litestar.response import Redirect
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.auth.dependencies import SignedIn
-from farebox.core.clock import utc_now
 from farebox.core.database import Database
 from farebox.core.errors import BadRequest, Conflict
+from farebox.core.fair_threads import FairThreads
 from farebox.core.ids import internal
 from farebox.core.settings import Settings
 from farebox.dashboard.example import example_model
 from farebox.dashboard.filled_form import EMPTY, FilledForm, refused
 from farebox.dashboard.forms import KeyForm, fill_in, read_typed
-from farebox.dashboard.frame import load_frame, require_administrator
-from farebox.dashboard.pages import long_page, redirect
-from farebox.keys.service import MintedKey, create_key, find_key, list_keys, revoke_key
+from farebox.dashboard.frame import Frame, load_frame, require_administrator
+from farebox.dashboard.pages import framed_page, redirect
+from farebox.dashboard.parts import ROWS, Part, PartNumber, first_row, part
+from farebox.keys.models import ApiKey
+from farebox.keys.service import (
+    MintedKey,
+    count_ended_keys,
+    create_key,
+    find_key,
+    revoke_key,
+    some_keys,
+)
 from farebox.keys.tokens import Keyring
+
+
+@dataclass(frozen=True)
+class KeysShown:
+    """What the page lists, and the model that its example calls."""
+
+    frame: Frame
+    live: Part[ApiKey]
+    ended: Part[ApiKey]
+    ended_count: int
+    example_model: str
 
 
 @get("/keys")
@@ -32,11 +53,15 @@ async def keys_page(
     signed_in: NamedDependency[SignedIn],
     database: NamedDependency[Database],
     settings: NamedDependency[Settings],
+    printers: NamedDependency[FairThreads],
+    live: PartNumber = 1,
+    ended: PartNumber = 1,
 ) -> Response[str]:
     async with database.transaction(
         organization_id=signed_in.organization_id, user_id=signed_in.user_id
     ) as session:
-        return await render_keys(request, session, signed_in, settings)
+        shown = await load_keys(request, session, signed_in, settings, live, ended)
+    return await draw_keys(printers, shown)
 
 
 @post("/keys", status_code=200)
@@ -46,19 +71,20 @@ async def make_key(
     database: NamedDependency[Database],
     settings: NamedDependency[Settings],
     keyring: NamedDependency[Keyring],
+    printers: NamedDependency[FairThreads],
 ) -> Response[str]:
     typed = await read_typed(request)
     owner: dict[str, Any] = {"organization_id": signed_in.organization_id, "user_id": signed_in.user_id}
+    made, filled = None, EMPTY
     try:
         form = fill_in(typed, KeyForm)
         async with database.transaction(**owner) as session:
             made = await _make(session, keyring, signed_in, form, settings.max_keys)
     except (BadRequest, Conflict) as error:
         filled = refused(typed, error, KeyForm)
-        async with database.transaction(**owner) as session:
-            return await render_keys(request, session, signed_in, settings, form=filled)
     async with database.transaction(**owner) as session:
-        return await render_keys(request, session, signed_in, settings, made=made)
+        shown = await load_keys(request, session, signed_in, settings)
+    return await draw_keys(printers, shown, form=filled, made=made)
 
 
 @post("/keys/{key:str}/revoke", status_code=303)
@@ -79,28 +105,50 @@ async def revoke(
     return redirect("/keys")
 
 
-async def render_keys(
+async def load_keys(
     request: Request[Any, Any, Any],
     session: AsyncSession,
     person: SignedIn,
     settings: Settings,
+    live: int = 1,
+    ended: int = 1,
+) -> KeysShown:
+    """These parts of the keys in use and of those that have ended."""
+
+    async def keys(living: bool, number: int) -> Part[ApiKey]:
+        rows = await some_keys(
+            session,
+            person.organization_id,
+            living=living,
+            skip=first_row(number),
+            at_most=ROWS + 1,
+        )
+        return part(rows, number)
+
+    return KeysShown(
+        frame=await load_frame(session, person, settings),
+        live=await keys(True, live),
+        ended=await keys(False, ended),
+        ended_count=await count_ended_keys(session, person.organization_id),
+        example_model=await example_model(request, session),
+    )
+
+
+async def draw_keys(
+    printers: FairThreads,
+    shown: KeysShown,
     *,
     form: FilledForm = EMPTY,
     made: MintedKey | None = None,
 ) -> Response[str]:
     """The page of keys, once with the token of the one just made."""
-    frame = await load_frame(session, person, settings)
-    keys = await list_keys(session, organization_id=person.organization_id)
-    example = await example_model(request, session)
-    now = utc_now()
-    return await long_page(
+    return await framed_page(
+        printers,
         "keys.html",
         status=form.status,
-        frame=frame,
-        live=[each for each in keys if each.revoked_at is None and each.expires_at > now],
-        ended=[each for each in keys if each.revoked_at is not None or each.expires_at <= now],
-        project_names={each.id: each.name for each in frame.projects},
-        example_model=example,
+        frame=shown.frame,
+        shown=shown,
+        project_names=dict(shown.frame.projects),
         form=form,
         made=made,
     )

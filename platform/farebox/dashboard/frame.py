@@ -10,8 +10,7 @@ from farebox.auth.dependencies import SignedIn
 from farebox.core.errors import Forbidden, NotFound
 from farebox.core.ids import internal
 from farebox.core.settings import Settings
-from farebox.tenants.models import Project
-from farebox.tenants.organizations import find_organization, list_projects
+from farebox.tenants.organizations import ProjectName, find_organization, list_project_names
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Frame:
 
     person: SignedIn
     organization: str
-    projects: Sequence[Project]
+    projects: Sequence[ProjectName]
     project_id: UUID | None
     currency: str
     base_url: str
@@ -33,7 +32,7 @@ class Frame:
 async def load_frame(session: AsyncSession, person: SignedIn, settings: Settings, project: str = "") -> Frame:
     """Raises NotFound for a project, given by its external id, that is absent or another tenant's."""
     organization = await find_organization(session, person.organization_id)
-    projects = await list_projects(session, person.organization_id)
+    projects = await list_project_names(session, person.organization_id)
     project_id = internal("proj", project) if project else None
     if organization is None or (project_id and project_id not in {each.id for each in projects}):
         raise NotFound("No such project.", code="not_found")

@@ -2,25 +2,27 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 from litestar import Response, get, post
 from litestar.connection import Request
 from litestar.di import NamedDependency
-from litestar.params import FromPath
+from litestar.params import FromPath, QueryParameter
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.auth.dependencies import SignedIn
 from farebox.core.database import Database
 from farebox.core.errors import BadRequest, Conflict, NotFound
+from farebox.core.fair_threads import FairThreads
 from farebox.core.ids import external, internal
 from farebox.core.settings import Settings
 from farebox.dashboard.filled_form import EMPTY, FilledForm, refused
 from farebox.dashboard.forms import LimitsForm, ProjectForm, fill_in, limits_advice, read_typed
-from farebox.dashboard.frame import load_frame, require_administrator
-from farebox.dashboard.pages import long_page, redirect
+from farebox.dashboard.frame import Frame, load_frame, require_administrator
+from farebox.dashboard.pages import framed_page, redirect
+from farebox.dashboard.parts import ROWS, Part, PartNumber, first_row, part
 from farebox.keys.models import ApiKey
 from farebox.keys.service import find_key
 from farebox.limits.models import MeterScope
@@ -35,6 +37,8 @@ from farebox.limits.service import (
 from farebox.tenants.audit import record
 from farebox.tenants.organizations import create_project
 
+ProjectId = Annotated[str, QueryParameter(max_length=40)]
+
 _PREFIXES = {"organization": "org", "project": "proj", "key": "key"}
 
 
@@ -48,16 +52,31 @@ class LimitedScope:
     limits: MeterScope
 
 
+@dataclass(frozen=True)
+class LimitsShown:
+    """What the page lists: with a key, that alone."""
+
+    frame: Frame
+    organization: LimitedScope
+    projects: Part[LimitedScope]
+    key: LimitedScope | None
+    at: str
+
+
 @get("/limits")
 async def limits_page(
     signed_in: NamedDependency[SignedIn],
     database: NamedDependency[Database],
     settings: NamedDependency[Settings],
+    printers: NamedDependency[FairThreads],
+    page: PartNumber = 1,
+    project: ProjectId = "",
 ) -> Response[str]:
     async with database.transaction(
         organization_id=signed_in.organization_id, user_id=signed_in.user_id
     ) as session:
-        return await render_limits(session, signed_in, settings)
+        shown = await load_limits(session, signed_in, settings, at=project, page=page)
+    return await draw_limits(printers, shown, settings)
 
 
 @get("/limits/{key:str}")
@@ -66,11 +85,13 @@ async def key_limits_page(
     signed_in: NamedDependency[SignedIn],
     database: NamedDependency[Database],
     settings: NamedDependency[Settings],
+    printers: NamedDependency[FairThreads],
 ) -> Response[str]:
     async with database.transaction(
         organization_id=signed_in.organization_id, user_id=signed_in.user_id
     ) as session:
-        return await render_limits(session, signed_in, settings, at=external("key", internal("key", key)))
+        shown = await load_limits(session, signed_in, settings, at=external("key", internal("key", key)))
+    return await draw_limits(printers, shown, settings)
 
 
 @post("/limits/{scope_id:str}", status_code=200)
@@ -80,6 +101,7 @@ async def change_limits(
     signed_in: NamedDependency[SignedIn],
     database: NamedDependency[Database],
     settings: NamedDependency[Settings],
+    printers: NamedDependency[FairThreads],
 ) -> Response[Any]:
     require_administrator(signed_in)
     typed, filled = await read_typed(request), EMPTY
@@ -96,7 +118,8 @@ async def change_limits(
     async with database.transaction(
         organization_id=signed_in.organization_id, user_id=signed_in.user_id
     ) as session:
-        return await render_limits(session, signed_in, settings, filled, at=scope_id, saved=filled is EMPTY)
+        shown = await load_limits(session, signed_in, settings, at=scope_id)
+    return await draw_limits(printers, shown, settings, filled, saved=filled is EMPTY)
 
 
 @post("/projects", status_code=303)
@@ -105,6 +128,7 @@ async def make_project(
     signed_in: NamedDependency[SignedIn],
     database: NamedDependency[Database],
     settings: NamedDependency[Settings],
+    printers: NamedDependency[FairThreads],
 ) -> Response[Any]:
     require_administrator(signed_in)
     typed = await read_typed(request)
@@ -122,22 +146,19 @@ async def make_project(
     except (BadRequest, Conflict) as error:
         filled = refused(typed, error, ProjectForm)
         async with database.transaction(**owner) as session:
-            return await render_limits(session, signed_in, settings, filled, at="new-project")
-    return redirect(f"/limits#{external('proj', made.id)}")
+            shown = await load_limits(session, signed_in, settings, at="new-project")
+        return await draw_limits(printers, shown, settings, filled)
+    project = external("proj", made.id)
+    return redirect(f"/limits?project={project}#{project}")
 
 
-async def render_limits(
-    session: AsyncSession,
-    person: SignedIn,
-    settings: Settings,
-    form: FilledForm = EMPTY,
-    *,
-    at: str = "",
-    saved: bool = False,
-) -> Response[str]:
-    """The limits of the organization and its projects, or of one key.
+async def load_limits(
+    session: AsyncSession, person: SignedIn, settings: Settings, *, at: str = "", page: int = 1
+) -> LimitsShown:
+    """The limits of the organization and a part of its projects, or of one key.
 
-    `at` is the scope (or `new-project`) that was asked for, was just saved, or could not be.
+    `at` is the scope (or `new-project`) that was asked for, was just saved, or could not be: of a project,
+    its part is shown, whatever `page` says.
     """
     frame = await load_frame(session, person, settings)
     organization_id = person.organization_id
@@ -147,24 +168,54 @@ async def render_limits(
         return LimitedScope(external(_PREFIXES[kind], scope_id), kind, name, limits)
 
     key = await _key(session, person, at) if at.startswith("key_") else None
-    projects = {} if key else await limits_of_projects(session, organization_id)
-    return await long_page(
-        "limits.html",
-        status=form.status,
+    return LimitsShown(
         frame=frame,
         organization=await limited("organization", organization_id, frame.organization),
-        projects=[
-            LimitedScope(external("proj", each.id), "project", each.name, projects[each.id])
-            for each in frame.projects
-            if each.id in projects
-        ],
-        key=key and await limited("key", key.id, key.name),
-        defaults=settings,
+        projects=await _projects(session, frame, _part_of(frame, at) or page),
+        key=await limited("key", key.id, key.name) if key else None,
         at=at,
+    )
+
+
+async def draw_limits(
+    printers: FairThreads,
+    shown: LimitsShown,
+    settings: Settings,
+    form: FilledForm = EMPTY,
+    *,
+    saved: bool = False,
+) -> Response[str]:
+    return await framed_page(
+        printers,
+        "limits.html",
+        status=form.status,
+        frame=shown.frame,
+        organization=shown.organization,
+        projects=shown.projects,
+        key=shown.key,
+        at=shown.at,
+        defaults=settings,
         saved=saved,
         form=form,
         untouched=EMPTY,
     )
+
+
+async def _projects(session: AsyncSession, frame: Frame, number: int) -> Part[LimitedScope]:
+    shown = part(frame.projects[first_row(number) :], number)
+    limits = await limits_of_projects(session, frame.person.organization_id, [each.id for each in shown.rows])
+    rows = [
+        LimitedScope(external("proj", each.id), "project", each.name, limits[each.id])
+        for each in shown.rows
+        if each.id in limits
+    ]
+    return Part(rows, shown.number, shown.more)
+
+
+def _part_of(frame: Frame, external_id: str) -> int | None:
+    """The part on which a project of this external id is."""
+    ids = [external("proj", each.id) for each in frame.projects]
+    return ids.index(external_id) // ROWS + 1 if external_id in ids else None
 
 
 async def _key(session: AsyncSession, person: SignedIn, external_id: str) -> ApiKey:

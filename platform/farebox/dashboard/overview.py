@@ -17,12 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from farebox.auth.dependencies import SignedIn
 from farebox.core.clock import utc_now
 from farebox.core.database import Database
+from farebox.core.fair_threads import FairThreads
 from farebox.core.settings import Settings
 from farebox.dashboard import formats
 from farebox.dashboard.chart import Chart, bar_chart
 from farebox.dashboard.example import example_model
 from farebox.dashboard.frame import load_frame
-from farebox.dashboard.pages import page
+from farebox.dashboard.pages import framed_page
 from farebox.keys.service import has_live_key
 from farebox.limits.service import get_limits
 from farebox.usage.queries import (
@@ -33,6 +34,7 @@ from farebox.usage.queries import (
     newest_requests,
     usage_by_bucket,
 )
+from farebox.usage.reading import report_transaction
 
 Span = Literal["24h", "30d"]
 Measure = Literal["spend", "requests", "tokens"]
@@ -78,20 +80,21 @@ async def overview_page(
     signed_in: NamedDependency[SignedIn],
     database: NamedDependency[Database],
     settings: NamedDependency[Settings],
+    printers: NamedDependency[FairThreads],
     span: FromQuery[Span] = "24h",
     show: FromQuery[Measure] = "spend",
     project: Annotated[str, QueryParameter(max_length=40)] = "",
 ) -> Response[str]:
-    async with database.transaction(
-        organization_id=signed_in.organization_id, user_id=signed_in.user_id
-    ) as session:
+    async with report_transaction(database, signed_in.organization_id, signed_in.user_id) as session:
         frame = await load_frame(session, signed_in, settings, project)
         overview = await load_overview(
             session, signed_in.organization_id, frame.project_id, settings.currency, span, show
         )
         model = await example_model(request, session)
     asked: dict[str, Any] = {"span": span, "show": show, "project": project}
-    return page("overview.html", frame=frame, overview=overview, example_model=model, **asked)
+    return await framed_page(
+        printers, "overview.html", frame=frame, overview=overview, example_model=model, **asked
+    )
 
 
 async def load_overview(

@@ -1,6 +1,5 @@
 """Rendering: one Jinja environment, one set of headers for every page."""
 
-import asyncio
 from functools import partial
 from typing import Any
 
@@ -8,10 +7,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import MediaType, Response
 from litestar.response import Redirect
 
+from farebox.core.fair_threads import FairThreads
 from farebox.core.ids import external
 from farebox.core.money import plain
 from farebox.dashboard import formats
 from farebox.dashboard.assets import asset_url
+from farebox.dashboard.frame import Frame
 
 # Nothing inline, nothing from elsewhere. `same-origin` and not `no-referrer`: with the latter a browser
 # sends `Origin: null` with our own forms, and the Origin check would refuse them.
@@ -56,9 +57,15 @@ def page(template: str, *, status: int = 200, **values: Any) -> Response[str]:
     return Response(html, status_code=status, media_type=MediaType.HTML, headers=HEADERS)
 
 
-async def long_page(template: str, *, status: int = 200, **values: Any) -> Response[str]:
-    """`page` in a thread: for what lists all that a tenant has."""
-    return await asyncio.to_thread(partial(page, template, status=status, **values))
+async def framed_page(
+    printers: FairThreads, template: str, *, frame: Frame, status: int = 200, **values: Any
+) -> Response[str]:
+    """`page` in a thread: what a tenant has may be long, and one tenant's pages wait for none of another's.
+
+    To be called outside of transactions: others need the connection meanwhile.
+    """
+    draw = partial(page, template, status=status, frame=frame, **values)
+    return await printers.run(frame.person.organization_id, draw)
 
 
 def redirect(path: str) -> Redirect:

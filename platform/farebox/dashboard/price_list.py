@@ -11,9 +11,10 @@ from farebox.auth.dependencies import SignedIn
 from farebox.billing.models import Price
 from farebox.billing.service import current_prices
 from farebox.core.database import Database
+from farebox.core.fair_threads import FairThreads
 from farebox.core.settings import Settings
 from farebox.dashboard.frame import load_frame
-from farebox.dashboard.pages import page
+from farebox.dashboard.pages import framed_page
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ async def models_page(
     signed_in: NamedDependency[SignedIn],
     database: NamedDependency[Database],
     settings: NamedDependency[Settings],
+    printers: NamedDependency[FairThreads],
 ) -> Response[str]:
     async with database.transaction(
         organization_id=signed_in.organization_id, user_id=signed_in.user_id
@@ -43,4 +45,4 @@ async def models_page(
         for served in request.app.state.gateway.catalog.all()
         if served.id in prices
     ]
-    return page("models.html", frame=frame, models=models)
+    return await framed_page(printers, "models.html", frame=frame, models=models)

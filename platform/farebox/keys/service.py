@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import Select, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.core.clock import utc_now
@@ -124,10 +124,9 @@ async def _add(session: AsyncSession, row: ApiKey, actor_id: UUID | None) -> Non
 
 def _counted_keys(organization_id: UUID) -> Select[UUID]:
     """Living keys, and those of the last day: else one could make and revoke without end."""
-    living = and_(ApiKey.revoked_at.is_(None), ApiKey.expires_at > func.now())
     return select(ApiKey.id).where(
         ApiKey.organization_id == organization_id,
-        or_(living, ApiKey.created_at > func.now() - timedelta(days=1)),
+        or_(_lives(), ApiKey.created_at > func.now() - timedelta(days=1)),
     )
 
 
@@ -141,14 +140,28 @@ async def list_keys(
     return list(await session.scalars(query))
 
 
+async def some_keys(
+    session: AsyncSession, organization_id: UUID, *, living: bool, skip: int, at_most: int
+) -> list[ApiKey]:
+    """Of the organization's living or ended keys, newest first, those after the first `skip`."""
+    query = select(ApiKey).where(ApiKey.organization_id == organization_id, _lives() == living)
+    return list(await session.scalars(query.order_by(ApiKey.id.desc()).offset(skip).limit(at_most)))
+
+
+async def count_ended_keys(session: AsyncSession, organization_id: UUID) -> int:
+    """How many of the organization's keys are revoked or expired."""
+    query = select(func.count()).where(ApiKey.organization_id == organization_id, ~_lives())
+    return await session.scalar(query) or 0
+
+
 async def has_live_key(session: AsyncSession, organization_id: UUID) -> bool:
     """Whether the organization has a key that is neither revoked nor expired."""
-    live = select(ApiKey.id).where(
-        ApiKey.organization_id == organization_id,
-        ApiKey.revoked_at.is_(None),
-        ApiKey.expires_at > func.now(),
-    )
+    live = select(ApiKey.id).where(ApiKey.organization_id == organization_id, _lives())
     return bool(await session.scalar(select(live.exists())))
+
+
+def _lives() -> ColumnElement[bool]:
+    return and_(ApiKey.revoked_at.is_(None), ApiKey.expires_at > func.now())
 
 
 async def find_key(session: AsyncSession, organization_id: UUID, key_id: UUID) -> ApiKey | None:

@@ -1,5 +1,6 @@
 """Reading and setting limits. Sessions come from `Database.transaction` of the organization."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 from uuid import UUID
 
@@ -82,10 +83,14 @@ async def get_limits(session: AsyncSession, organization_id: UUID, scope_id: UUI
     return scope
 
 
-async def limits_of_projects(session: AsyncSession, organization_id: UUID) -> dict[UUID, MeterScope]:
-    """The limits of all the organization's projects, by their ids."""
+async def limits_of_projects(
+    session: AsyncSession, organization_id: UUID, project_ids: Sequence[UUID]
+) -> dict[UUID, MeterScope]:
+    """The limits of these projects of the organization, by their ids."""
     query = select(MeterScope).where(
-        MeterScope.organization_id == organization_id, MeterScope.kind == "project"
+        MeterScope.organization_id == organization_id,
+        MeterScope.kind == "project",
+        MeterScope.id.in_(project_ids),
     )
     return {scope.id: scope for scope in await session.scalars(query)}
 

@@ -9,10 +9,11 @@ from farebox.auth.passwords import PasswordHasher
 from farebox.core.errors import Unavailable
 
 PASSWORD = "correct horse battery"
+ADA, BOB = "192.0.2.1", "192.0.2.2"
 
 
 async def test_hashes_are_argon2id_of_the_promised_strength_and_salted(passwords: PasswordHasher) -> None:
-    first, second = await passwords.hash(PASSWORD), await passwords.hash(PASSWORD)
+    first, second = await passwords.hash(PASSWORD, asker=ADA), await passwords.hash(PASSWORD, asker=ADA)
     assert first != second
     parameters = argon2.extract_parameters(first)
     assert (parameters.type, parameters.memory_cost, parameters.time_cost, parameters.parallelism) == (
@@ -24,9 +25,9 @@ async def test_hashes_are_argon2id_of_the_promised_strength_and_salted(passwords
 
 
 async def test_only_the_password_verifies(passwords: PasswordHasher) -> None:
-    hashed = await passwords.hash(PASSWORD)
-    assert await passwords.verify(hashed, PASSWORD)
-    assert not await passwords.verify(hashed, PASSWORD + "!")
+    hashed = await passwords.hash(PASSWORD, asker=ADA)
+    assert await passwords.verify(hashed, PASSWORD, asker=ADA)
+    assert not await passwords.verify(hashed, PASSWORD + "!", asker=ADA)
 
 
 @pytest.mark.parametrize("password_hash", [None, "!", ""])
@@ -34,29 +35,46 @@ async def test_nobody_costs_what_somebody_costs_and_never_matches(
     passwords: PasswordHasher, password_hash: str | None
 ) -> None:
     before = passwords.performed
-    assert not await passwords.verify(password_hash, PASSWORD)
+    assert not await passwords.verify(password_hash, PASSWORD, asker=ADA)
     assert passwords.performed == before + 1
 
 
 async def test_a_full_pool_refuses_at_once_and_recovers() -> None:
     passwords = PasswordHasher(threads=1, queue=2)
-    outcomes = await asyncio.gather(*(passwords.hash(PASSWORD) for _ in range(6)), return_exceptions=True)
+    askers = (passwords.hash(PASSWORD, asker=asker) for asker in range(6))
+    outcomes = await asyncio.gather(*askers, return_exceptions=True)
     refused = [outcome for outcome in outcomes if isinstance(outcome, Unavailable)]
     assert len(refused) == 3
     assert all(refusal.headers["Retry-After"] == "1" for refusal in refused)
     assert passwords.performed == 3
-    assert await passwords.hash(PASSWORD)
+    assert await passwords.hash(PASSWORD, asker=ADA)
+    passwords.close()
+
+
+async def test_one_asker_fills_a_quarter_of_the_places_and_goes_after_who_comes_later() -> None:
+    passwords = PasswordHasher(threads=1, queue=15)
+    done: list[str] = []
+
+    async def sign_in(asker: str) -> None:
+        await passwords.hash(PASSWORD, asker=asker)
+        done.append(asker)
+
+    outcomes = await asyncio.gather(*map(sign_in, [ADA] * 10 + [BOB]), return_exceptions=True)
+    assert [isinstance(outcome, Unavailable) for outcome in outcomes] == [False] * 4 + [True] * 6 + [False]
+    assert done.index(BOB) == 1
+    assert done.count(ADA) == 4
     passwords.close()
 
 
 async def test_who_leaves_the_queue_gives_the_place_back() -> None:
     passwords = PasswordHasher(threads=1, queue=1)
-    running, waiting = [asyncio.create_task(passwords.hash(PASSWORD)) for _ in range(2)]
+    tasks = [asyncio.create_task(passwords.hash(PASSWORD, asker=asker)) for asker in (ADA, BOB)]
+    running, waiting = tasks
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert await passwords.hash(PASSWORD)
+    assert await passwords.hash(PASSWORD, asker=BOB)
     await running
     assert passwords.performed == 2
     passwords.close()

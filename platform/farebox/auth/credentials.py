@@ -62,7 +62,9 @@ async def check_password(
             backoff, subject = throttle.DEVICE, f"{email} {known}"
         await throttle.count_attempt(session, backoff, subject)
         await throttle.count_attempt(session, throttle.ADDRESS, throttle.network_of(address))
-    matches = await passwords.verify(user.password_hash if user else None, password)
+    matches = await passwords.verify(
+        user.password_hash if user else None, password, asker=throttle.network_of(address)
+    )
     if user is None or not matches:
         raise WrongCredentials
     return Proof(user, backoff, subject, address)

@@ -1,59 +1,73 @@
 """Password hashes: argon2id, in a pool that cannot be made to eat the machine."""
 
-import asyncio
+import os
 import secrets
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Hashable
 from typing import TypeVar
 
 import argon2
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
 
 from farebox.core.errors import Unavailable
+from farebox.core.fair_threads import FairThreads
 
 # OWASP's Password Storage Cheat Sheet: 19 MiB, two passes, one lane; about 30 ms a hash.
 MEMORY_KIB = 19 * 1024
 PASSES = 2
 LANES = 1
 
+# A hash takes a whole core while it runs: three of four are left to models and requests.
+THREADS = max(1, (os.cpu_count() or 1) // 4)
+
 _T = TypeVar("_T")
 
 
 class PasswordHasher:
-    """Hashes and verifies in `threads` threads with at most `queue` calls waiting.
+    """Hashes and verifies in `threads` threads of its own, for each asker in turn.
 
-    Past that, calls raise Unavailable at once: a flood of sign-ins costs the attacker a 503, not the
-    other users their answers. `performed` counts the hashes computed.
+    At most `queue` calls wait, and of one asker a quarter of all. Who asks is told by the caller: a network,
+    or the owner of a link. Past that, calls raise Unavailable at once: a flood of sign-ins costs the attacker
+    a 503, not the other users their answers, nor inference a thread. `performed` counts the hashes computed.
     """
 
-    def __init__(self, threads: int = 2, queue: int = 32) -> None:
+    def __init__(self, threads: int = THREADS, queue: int = 32) -> None:
         self._argon2 = argon2.PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=LANES)
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="password")
-        self._places = threading.BoundedSemaphore(threads + queue)
+        self._threads = FairThreads("password", threads)
+        self._places = threads + queue
+        self._places_of_one = max(1, self._places // 4)
+        self._asking: Counter[Hashable] = Counter()
         # What an unknown account is checked against, so that it takes as long as a known one.
         self._nobody = self._argon2.hash(secrets.token_urlsafe())
         self._counting = threading.Lock()
         self.performed = 0
 
-    async def hash(self, password: str) -> str:
-        """The hash to store, in PHC format with a salt of its own."""
-        return await self._run(lambda: self._argon2.hash(password))
+    async def hash(self, password: str, *, asker: Hashable) -> str:
+        """The hash to store, in PHC format with a salt of its own. Raises Unavailable."""
+        return await self._run(asker, lambda: self._argon2.hash(password))
 
-    async def verify(self, password_hash: str | None, password: str) -> bool:
-        """Whether the password is the one hashed; for None, the same work and False."""
-        return await self._run(lambda: self._matches(password_hash, password))
+    async def verify(self, password_hash: str | None, password: str, *, asker: Hashable) -> bool:
+        """Whether the password is the one hashed; for None, the same work and False.
+
+        Raises Unavailable.
+        """
+        return await self._run(asker, lambda: self._matches(password_hash, password))
 
     def close(self) -> None:
         """Drop what waits; what runs ends by itself."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
-    async def _run(self, work: Callable[[], _T]) -> _T:
-        if not self._places.acquire(blocking=False):
+    async def _run(self, asker: Hashable, work: Callable[[], _T]) -> _T:
+        if self._asking.total() >= self._places or self._asking[asker] >= self._places_of_one:
             raise Unavailable("Too many people are signing in; please try again.", retry_after_seconds=1)
-        future: Future[_T] = self._threads.submit(self._count, work)
-        future.add_done_callback(lambda _: self._places.release())
-        return await asyncio.wrap_future(future)
+        self._asking[asker] += 1
+        try:
+            return await self._threads.run(asker, lambda: self._count(work))
+        finally:
+            self._asking[asker] -= 1
+            if not self._asking[asker]:
+                del self._asking[asker]
 
     def _count(self, work: Callable[[], _T]) -> _T:
         result = work()

@@ -49,7 +49,7 @@ async def sign_up(
     name, organization = clean_name(name), clean_name(organization, "organization")
     async with database.transaction() as session:
         await _count_mail(session, email, address)
-    password_hash = await passwords.hash(password)
+    password_hash = await passwords.hash(password, asker=throttle.network_of(address))
     organization_id = new_id()
     async with database.transaction(organization_id=organization_id, email=email) as session:
         account = await create_account(
@@ -162,7 +162,7 @@ async def reset_password(database: Database, passwords: PasswordHasher, *, token
         owner = await links.owner_of(session, token, "reset")
     if owner is None:
         raise InvalidLink  # before the hash: made-up links must not cost 30 ms of a core each
-    password_hash = await passwords.hash(password)
+    password_hash = await passwords.hash(password, asker=owner.id)
     async with database.transaction(user_id=owner.id) as session:
         if await links.spend(session, token, "reset") is None:
             raise InvalidLink

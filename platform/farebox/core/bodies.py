@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, TypeVar
 
@@ -19,6 +20,9 @@ MAX_BODY_BYTES = 1_000_000
 
 # Above this, decoding takes milliseconds and moves to a thread.
 LARGE_BODY_BYTES = 32_768
+
+# One thread of their own: anybody may send them, and settlements are written to disk in the loop's.
+_LARGE_BODIES = ThreadPoolExecutor(1, thread_name_prefix="body")
 
 JSON = b"application/json"
 
@@ -106,7 +110,7 @@ def announced_bytes(scope: Scope) -> int | None:
 async def decode_body(decoder: StrictDecoder[T], body: bytes) -> T:
     """What a body says. Raises MalformedJson and InvalidField."""
     if len(body) > LARGE_BODY_BYTES:
-        return await asyncio.to_thread(decoder.decode, body)
+        return await asyncio.get_running_loop().run_in_executor(_LARGE_BODIES, decoder.decode, body)
     return decoder.decode(body)
 
 

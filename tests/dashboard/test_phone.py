@@ -140,7 +140,7 @@ async def test_what_is_told_of_a_field_moves_no_other(
     chromium: Browser, site: RunningServer, database: Database, keyring: Keyring, width: int
 ) -> None:
     tenant = await make_tenant(database, keyring)
-    async with database.transaction() as session:
+    async with database.transaction(user_id=tenant.user_id) as session:
         token = await sessions.create(session, tenant.user_id)
     async with opened(chromium, site, viewport={"width": width, "height": 844}) as watched:
         page = watched.page

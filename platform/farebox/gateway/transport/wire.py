@@ -58,8 +58,8 @@ class Wire:
         self._connection.transport.abort()
 
     async def answer(self, headers: Headers, body: bytes) -> None:
-        """Send a whole response, status 200, in one write. Returns when the socket has taken all of it, or
-        the client has left.
+        """Send a whole response, status 200, in one write. Returns when the socket has taken it, but for what it
+        always has room for, or the client has left.
 
         Past the server's own `send`, which would check each header for what ours cannot hold: half of
         what a small answer's way out costs.
@@ -70,10 +70,7 @@ class Wire:
         self.started = self.complete = True
         self.exchange.status = 200
         _finish(self._cycle, [*headers, *self.exchange.headers], body)
-        if not self.flushed:
-            self._connection.transport.set_write_buffer_limits(high=0)
-            await self._drain()
-            self._connection.transport.set_write_buffer_limits()
+        await self._drain()
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send the head. Without a content-length among the headers, the body goes out in chunks."""

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.core import outbox
 from farebox.core.database import Database
@@ -15,8 +14,9 @@ from farebox.core.errors import Unavailable
 from farebox.core.outbox import ClaimedItem, Handler
 from farebox.core.settings import Settings
 
-# Removes what has expired, under `Database.meter_transaction()`, as often as the worker likes.
-Sweep = Callable[[AsyncSession], Awaitable[object]]
+# Removes what has expired, in transactions of its own (`Database.meter_transaction`), as often as the worker
+# likes.
+Sweep = Callable[[Database], Awaitable[object]]
 
 BATCH = 10
 POLL_SECONDS = 1.0
@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 class Worker:
     """Any number of these may run, in any process: each item is claimed by one at a time.
 
-    `handlers` do the items, by topic; `sweeps` run one after the other, each in a transaction of its own.
+    `handlers` do the items, by topic; `sweeps` run one after the other.
 
     An item is done at least once. One that fails is tried again after a pause that doubles, up to
     MAX_ATTEMPTS times; then it stays in the table with its last error.
@@ -86,8 +86,7 @@ class Worker:
     async def sweep(self) -> None:
         """Run all sweeps. Raises Unavailable when Postgres is away."""
         for sweep in self._sweeps:
-            async with self._database.meter_transaction() as session:
-                await sweep(session)
+            await sweep(self._database)
 
     async def _turn(self) -> bool:
         """Whether there was something to do."""

@@ -129,8 +129,20 @@ async def test_the_worker_lowers_to_a_setting_that_was_lowered(
     await make_worker(database, stricter).sweep()
     assert await limits_of(database, tenant, "tokens_per_minute") == [None, 1_000, None]
     assert await limits_of(database, favoured, "tokens_per_minute") == [2_000, 1_500, None]
-    async with database.meter_transaction() as session:
-        assert await hold_ceilings(session, stricter) == []
+    assert await hold_ceilings(database, stricter) == []
+
+
+async def test_the_worker_lowers_a_few_scopes_at_a_time(database: Database, keyring: Keyring) -> None:
+    tenants = [await make_tenant(database, keyring) for _ in range(5)]
+    for each in tenants:
+        await limit(database, each, "project", tokens_per_minute=500)
+        await limit(database, each, "key", tokens_per_minute=400)
+    stricter = msgspec.structs.replace(SETTINGS, max_tokens_per_minute=300)
+    lowered = await hold_ceilings(database, stricter, at_once=3)
+    mine = {external("key", each.key_id) for each in tenants}
+    assert mine <= {each.id for each in lowered}
+    for each in tenants:
+        assert await limits_of(database, each, "tokens_per_minute") == [None, 300, 300]
 
 
 async def test_projects_and_keys_are_counted_against_its_own_ceilings(

@@ -1,6 +1,9 @@
 """The worker with what every domain gives it to do. Composition only."""
 
+from collections.abc import Awaitable, Callable
 from functools import partial
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.auth import tasks as auth
 from farebox.auth.unverified import remove_unverified
@@ -12,10 +15,15 @@ from farebox.worker import Sweep, Worker
 
 def make_worker(database: Database, settings: Settings) -> Worker:
     """A worker that does all topics and all sweeps there are."""
-    sweeps: list[Sweep] = [auth.sweep]
+    sweeps: list[Sweep] = [partial(_in_one_transaction, auth.sweep)]
     # Development lets people in without a confirmed address: there, nobody is removed for lacking one.
     if settings.production:
-        sweeps.append(remove_unverified)
+        sweeps.append(partial(_in_one_transaction, remove_unverified))
     # Last: it may have to wait for tenants' locks.
     sweeps.append(partial(hold_ceilings, settings=settings))
     return Worker(database, settings, auth.HANDLERS, sweeps)
+
+
+async def _in_one_transaction(sweep: Callable[[AsyncSession], Awaitable[object]], database: Database) -> None:
+    async with database.meter_transaction() as session:
+        await sweep(session)

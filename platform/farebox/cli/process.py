@@ -5,6 +5,7 @@ and a server of metrics.
 """
 
 import asyncio
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -89,8 +90,15 @@ def run_process(
 
     `announce` is awaited when requests are answered. Raises CommandFailed when the start failed.
     """
+    _allow_open_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, database_url, listeners, announce, with_worker=with_worker))
+
+
+def _allow_open_files() -> None:
+    """Take all that this process may have open: each connection is a file, and 1,024 of them is soon reached."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _serve(

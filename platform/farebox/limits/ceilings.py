@@ -6,10 +6,10 @@ from uuid import UUID
 
 import msgspec
 import structlog
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from farebox.core.database import lock_briefly
+from farebox.core.database import Database, lock_briefly
 from farebox.core.ids import external
 from farebox.core.settings import Settings
 from farebox.keys.allow_lists import narrow_allow_lists
@@ -24,6 +24,8 @@ _LIMITS = {
     "tokens_per_minute": MeterScope.tokens_per_minute,
     "concurrent_requests": MeterScope.concurrent_requests,
 }
+
+SCOPES_AT_ONCE = 100
 
 _log = structlog.get_logger(__name__)
 
@@ -48,7 +50,7 @@ async def set_ceilings(
     """
     await lock_briefly(session)
     own = await change_ceilings(session, organization_id, change)
-    lowered = await _lower(session, MeterScope.organization_id == organization_id, settings)
+    lowered, _ = await _lower(session, MeterScope.organization_id == organization_id, settings)
     if own.allowed_models is not None:
         for key_id, before, now in await narrow_allow_lists(session, organization_id, own.allowed_models):
             lowered.append(Lowered(external("key", key_id), "models", before, now))
@@ -64,26 +66,42 @@ async def set_ceilings(
     return own, lowered
 
 
-async def hold_ceilings(session: AsyncSession, settings: Settings) -> list[Lowered]:
-    """Lower what is above the settings' ceilings since they were lowered, wherever these hold."""
-    await lock_briefly(session)
+async def hold_ceilings(
+    database: Database, settings: Settings, *, at_once: int = SCOPES_AT_ONCE
+) -> list[Lowered]:
+    """Lower what is above the settings' ceilings since they were lowered, wherever these hold.
+
+    `at_once` scopes in each transaction: nobody's requests wait for those of all.
+    """
     ceilings = Ceilings.of(settings)
     above = or_(*(column > getattr(ceilings, name) for name, column in _LIMITS.items()))
-    lowered = await _lower(session, above, settings)
+    lowered: list[Lowered] = []
+    last: UUID | None = None
+    while True:
+        async with database.meter_transaction() as session:
+            await lock_briefly(session)
+            which = above if last is None else and_(above, MeterScope.id > last)
+            found, last = await _lower(session, which, settings, limit=at_once)
+            lowered += found
+        if last is None:
+            break
     if lowered:
         _log.info("limits.lowered", number=len(lowered))
     return lowered
 
 
-async def _lower(session: AsyncSession, which: ColumnElement[bool], settings: Settings) -> list[Lowered]:
+async def _lower(
+    session: AsyncSession, which: ColumnElement[bool], settings: Settings, limit: int | None = None
+) -> tuple[list[Lowered], UUID | None]:
+    """What was lowered, of `limit` scopes at most, and the last of these; None if there are no more."""
     # In the order in which admission locks them.
-    query = select(MeterScope).where(which).order_by(MeterScope.id).with_for_update()
+    query = select(MeterScope).where(which).order_by(MeterScope.id).limit(limit).with_for_update()
     scopes = (await session.scalars(query)).all()
     owned = await ceilings_of(session, {scope.organization_id for scope in scopes})
     ceilings = Ceilings.of(settings)
     lowered = [each for scope in scopes for each in _fit(scope, ceilings, owned[scope.organization_id])]
     await session.flush()
-    return lowered
+    return lowered, scopes[-1].id if len(scopes) == limit else None
 
 
 def _fit(scope: MeterScope, ceilings: Ceilings, own: OwnCeilings) -> Iterator[Lowered]:

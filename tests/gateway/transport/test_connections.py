@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from farebox.gateway.transport.http_protocol import BoundedHttpProtocol
+from farebox.gateway.transport.http_protocol import MAX_BURST, BoundedHttpProtocol
 from tests.gateway.servers import RunningServer, ServerThread, make_settings
 from tests.gateway.watchdog import unstalled
 from tests.waiting import WAIT_SECONDS
@@ -108,6 +108,19 @@ async def test_pipelined_requests_are_answered_in_order(server: RunningServer) -
     last = b"GET /nothing HTTP/1.1\r\nHost: farebox\r\nConnection: close\r\n\r\n"
     answer = await exchange(server, SMUGGLED * 3 + last)
     assert [piece[:3] for piece in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"200", b"404"]
+
+
+async def test_a_flood_of_pipelined_requests_ends_its_connection(server: RunningServer) -> None:
+    """One read may bring ten thousand of them."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n" * 2_000)
+        try:
+            answers = await reader.read()
+        except ConnectionResetError:
+            answers = b""
+    writer.close()
+    assert answers.count(b"HTTP/1.1 200") <= MAX_BURST + 2
 
 
 @pytest.fixture

@@ -25,6 +25,8 @@ MAX_HEAD_BYTES = 32_768
 REQUEST_SECONDS = 30.0
 LINGER_SECONDS = 1.0
 MAX_PIPELINED = 4
+# What one read may bring beyond that, before reading stops.
+MAX_BURST = 32
 
 log = structlog.get_logger(__name__)
 
@@ -145,6 +147,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         # Weak, for the cycle holds the scope: a ring of them would live until the collector came by.
         way = (self._connection, weakref.ref(self.cycle))
         self.scope["extensions"] = {EXTENSION: way}  # type: ignore[dict-item]
+        if len(self.pipeline) > MAX_BURST:
+            raise _MALFORMED  # ends the connection, with what is under way
         if 0 < len(self.pipeline) <= MAX_PIPELINED:
             # uvicorn stops reading at the first request that has to queue, and would not see then that
             # the client leaves: the answer under way would be made, and billed, for nobody.

@@ -60,7 +60,7 @@ class Engine:
         self._tokenizer = parts.tokenizer
         self._grammars = parts.grammars
         self._adapters = parts.adapters
-        self._generations = Generations()
+        self._generations = Generations(self._core.note_served)
         self._supervisor: Supervisor[Sequence, SequenceOutput] = Supervisor(
             self._core, config, deliver=self._generations.deliver, end_all=self._generations.end_all
         )

@@ -161,7 +161,9 @@ class GenerationRequest:
     and in a decoder's engine takes slots and blocks from lower ones. `adapter` names one that
     the engine has loaded. With `counts_reasoning` the usage tells `reasoning_tokens`, where the
     model marks its reasoning. With `spells_marks` the text holds the marks of reasoning and calls
-    also where they are special tokens, which have no text otherwise.
+    also where they are special tokens, which have no text otherwise. With `tells_when_served` what it
+    computes counts as served, hence as cached for others, once `Generation.mark_served` is called; else
+    also when it ends well.
 
     Raises:
         RequestError: a weight or priority out of range.
@@ -178,6 +180,7 @@ class GenerationRequest:
     adapter: str | None = None
     counts_reasoning: bool = False
     spells_marks: bool = False
+    tells_when_served: bool = False
     seed: int = field(init=False)
 
     def __post_init__(self) -> None:

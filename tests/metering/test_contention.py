@@ -5,6 +5,7 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -14,9 +15,10 @@ from sqlalchemy import text
 from farebox.core.clock import utc_now
 from farebox.core.database import Database, is_away, is_contended
 from farebox.core.errors import Unavailable
+from farebox.core.ids import new_id
 from farebox.core.settings import Settings
 from farebox.keys.errors import InvalidApiKey
-from farebox.metering.admission import Grant
+from farebox.metering.admission import ADMIT, Grant, admit_arguments
 from farebox.metering.connection import MeterConnection
 from farebox.metering.meter import Meter
 from farebox.metering.patience import LockPatience
@@ -126,29 +128,45 @@ class RecordedConnection(MeterConnection):
         return await super().fetch(statement, *arguments)
 
 
-async def test_a_lock_that_somebody_keeps_is_waited_for_once_and_then_more_and_more_seldom(
-    database: Database, database_url: str
-) -> None:
-    statement = """
-        SELECT id FROM meter_scope WHERE id = $1 AND NOT $2 FOR UPDATE
-    """
-    account, clock = await open_account(database), [0.0]
+async def test_a_lock_that_somebody_keeps_is_waited_for_once(database: Database, database_url: str) -> None:
+    account, blocked = await open_account(database), await open_account(database)
     connection = RecordedConnection(database_url)
+    clock = [0.0]
     patience = LockPatience(clock=lambda: clock[-1])
 
-    async def skipped_at(*times: float) -> list[object]:
+    async def ask(*accounts: Account) -> tuple[list[object], list[object]]:
+        """Which were passed over, and how each statement was asked."""
         connection.skipped.clear()
-        for time in times:
-            clock.append(time)
-            await patience.fetch(connection, statement, account.organization_id)
-        return connection.skipped
+        grants = [each.admission() for each in accounts]
+        arguments = partial(admit_arguments, new_id(), Settings())
+        rows = await patience.fetch(connection, ADMIT, grants, arguments)
+        return [row is None for row in rows], list(connection.skipped)
 
-    async with locked(database_url, account):
-        assert await skipped_at(0, 0.5, 0.9) == [False, True, True, True]
-        assert await skipped_at(1, 2.9) == [False, True, True]
-        assert await skipped_at(3, 6.9) == [False, True, True]
-    assert await skipped_at(7, 7.1, 7.2) == [False, False, False]
+    async with locked(database_url, blocked):
+        assert await ask(account, blocked) == ([False, True], [False, True])
+        assert await ask(account) == ([False], [False])
+        assert await ask(blocked, account, blocked) == ([True, False, True], [False, True])
+        assert await ask(blocked) == ([True], [True])
+    assert await ask(blocked, account) == ([False, False], [False, True])
+    assert await ask(blocked, account) == ([False, False], [False])
+    async with locked(database_url, blocked):
+        assert await ask(blocked) == ([True], [False, True])
+    clock.append(601.0)
+    assert await ask(blocked) == ([False], [False])
     await connection.close()
+
+
+async def test_a_key_that_somebody_keeps_holds_up_no_settlement(
+    database: Database, database_url: str, meter: Meter
+) -> None:
+    """As a page that revokes it, and hangs. When it was last used is not worth a wait."""
+    account = await open_account(database)
+    grant = await meter.admit(account.admission())
+    blocker = await asyncpg.connect(database_url)
+    async with blocker.transaction():
+        await blocker.execute("SELECT FROM api_key WHERE id = $1 FOR NO KEY UPDATE", account.key_id)
+        assert not (await meter.settle(grant, used(10, 5))).spooled
+    await blocker.close()
 
 
 async def test_what_waits_for_a_lock_is_saved_when_the_disk_has_room_again(

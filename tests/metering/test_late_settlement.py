@@ -176,3 +176,28 @@ async def test_a_stream_whose_hold_a_crash_took_is_reserved_again_and_outlives_i
         await meter.close()
     await database.close()
     await asyncio.to_thread(outage.stop)
+
+
+async def test_what_was_voided_and_billed_late_leaves_the_bucket_once(
+    database: Database, settings: Settings, database_url: str, tmp_path: Path, meter: Meter
+) -> None:
+    account = await open_account(database)
+    await limit(database, account, account.project_id, LimitChange(tokens_per_minute=1_000))
+    cut_off = await Meter.open(settings, database_url, tmp_path / "cut-off", turn_seconds=None)
+
+    async def level() -> float:
+        level = (await read_books(database, account.organization_id)).scopes[account.project_id].token_level
+        assert level is not None
+        return level
+
+    settled, restored = [await cut_off.admit(account.admission(10, 200)) for _ in range(2)]
+    held = await level()
+    await void_behind_its_back(database, account, meter)
+    assert await level() == held + 420
+    await cut_off.settle(settled, used(10, 100))
+    assert await level() == held + 420 - 110
+    await cut_off.turn()  # which restores the other one
+    assert await level() == held + 420 - 110 - 210
+    await cut_off.settle(restored, used(10, 50))
+    assert await level() == held + 420 - 110 - 60
+    await cut_off.close()

@@ -52,6 +52,10 @@ class DecoderCore:
         if sequence in self._scheduler:
             self._processor.end(sequence, FinishReason.CANCELLED)
 
+    def note_served(self, sequence: Sequence) -> None:
+        """Note, from any thread, that a sequence was served; it may have ended."""
+        self._scheduler.note_served(sequence)
+
     def step(self) -> None:
         """Compute one batch.
 

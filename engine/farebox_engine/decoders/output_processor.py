@@ -70,7 +70,7 @@ class DecoderOutputProcessor:
 
     def end(self, sequence: Sequence, reason: FinishReason, error: str | None = None) -> None:
         """End a sequence, running or waiting."""
-        sequence.served |= reason not in CUT_SHORT
+        sequence.served |= reason not in CUT_SHORT and not sequence.request.tells_when_served
         self._scheduler.remove(sequence)
         # Whoever still reads the answer must not keep an unloaded adapter in memory.
         sequence.adapter = None

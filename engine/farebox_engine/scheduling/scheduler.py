@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
+from collections import deque
 
 from farebox_engine.scheduling.blocks import BlockPool, root_key
 from farebox_engine.scheduling.drafter import Drafter
@@ -44,6 +45,7 @@ class Scheduler:
         self.preemptions = 0
         self.running: list[Sequence] = []
         self.waiting = FairQueue()
+        self._told: deque[Sequence] = deque()
         self._pool = pool
         self._block_size = block_size
         self.limit = StepLimit(token_budget)
@@ -78,6 +80,11 @@ class Scheduler:
             self._evict(sequence)
         self.running.clear()
         self.waiting.restore()
+
+    def note_served(self, sequence: Sequence) -> None:
+        """Note that a sequence was served, running or ended; may be called from any thread."""
+        sequence.served = True
+        self._told.append(sequence)
 
     def use(self, pool: BlockPool) -> None:
         """Go on with other blocks; none of the old ones may be in use."""
@@ -235,9 +242,8 @@ class Scheduler:
 
     def _served_blocks(self, reused: list[int]) -> int:
         """How many of the `reused` blocks, from the first on, were served by now."""
-        for sequence in self.running:
-            if sequence.served:
-                self._serve(sequence)
+        while self._told:
+            self._serve(self._told.popleft())
         return self._pool.served(reused)
 
     def _serve(self, sequence: Sequence) -> None:

@@ -52,6 +52,9 @@ class Seq2SeqCore:
         if sequence in self._scheduler:
             self._processor.end(sequence, FinishReason.CANCELLED)
 
+    def note_served(self, _: Sequence) -> None:
+        """It keeps nothing for others."""
+
     def step(self) -> None:
         """Encode the sources there is room for, then compute one token for every hypothesis.
 

@@ -24,6 +24,10 @@ class GenerationCore(Core[Sequence, SequenceOutput], Protocol):
         """A snapshot; safe to take from another thread."""
         ...
 
+    def note_served(self, sequence: Sequence) -> None:
+        """Note, from any thread, that a sequence was served; it may have ended."""
+        ...
+
 
 class Intake(Protocol):
     """Checks requests against one model."""

@@ -24,10 +24,13 @@ class Generation:
     `finish_reason` and `usage`; there is always one.
     """
 
-    def __init__(self, sequence: Sequence, cancel: Callable[[], None]) -> None:
+    def __init__(
+        self, sequence: Sequence, cancel: Callable[[], None], serve: Callable[[Sequence], None]
+    ) -> None:
         self.request_id = sequence.request.request_id
         self._sequence = sequence
         self._cancel = cancel
+        self._serve = serve
         self._with_logprobs = sequence.request.params.logprobs is not None
         self._unread: deque[Chunk] = deque()
         self._reader: asyncio.Future[None] | None = None
@@ -52,11 +55,11 @@ class Generation:
         return self._merge(chunks)
 
     def mark_served(self) -> None:
-        """Note that what was computed is of use to its reader: from now on it is cached for others.
+        """Note that what was computed was of use to its reader: from now on it counts as cached for others.
 
-        A generation that ends well needs no such word.
+        Also after the end. See `GenerationRequest.tells_when_served`.
         """
-        self._sequence.served = True
+        self._serve(self._sequence)
 
     def cancel(self) -> None:
         """Stop generating at the next step; the last chunk still comes. No effect after the end."""
@@ -115,7 +118,8 @@ class Generation:
 class Generations:
     """Those of one engine that are under way; all methods belong to the event loop's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, serve: Callable[[Sequence], None]) -> None:
+        self._serve = serve
         self._open: dict[Sequence, Generation] = {}
 
     def begin(self, sequence: Sequence, supervisor: Supervisor[Sequence, SequenceOutput]) -> Generation:
@@ -124,7 +128,7 @@ class Generations:
         Raises:
             ClosedError: nobody will compute it.
         """
-        generation = Generation(sequence, lambda: supervisor.cancel(sequence))
+        generation = Generation(sequence, lambda: supervisor.cancel(sequence), self._serve)
         supervisor.submit(sequence)
         # Deliveries run on this very loop, so that none can come before this line.
         self._open[sequence] = generation

@@ -96,7 +96,7 @@ def run_process(
 
 
 def _allow_open_files() -> None:
-    """Take all that this process may have open: each connection is a file, and 1,024 of them is soon reached."""
+    """Take all that this process may have open: each connection is a file, and 1,024 are soon used up."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 

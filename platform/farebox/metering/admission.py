@@ -15,7 +15,6 @@ from farebox.core.money import charge
 from farebox.core.settings import Settings
 from farebox.keys.errors import InvalidApiKey
 from farebox.metering.errors import (
-    Contended,
     LimitReached,
     ModelNotFound,
     OtherCurrency,
@@ -173,7 +172,7 @@ def admit_arguments(owner: UUID, settings: Settings, batch: Sequence[Admission])
 
 
 def read_verdict(admission: Admission, row: Mapping[str, Any]) -> Grant | FareboxError:
-    """A row of ADMIT as a grant, or as the error that the client is told. Contended is to be asked again."""
+    """A row of ADMIT as a grant, or as the error that the client is told."""
     match row["verdict"]:
         case "admitted":
             return Grant(
@@ -192,8 +191,6 @@ def read_verdict(admission: Admission, row: Mapping[str, Any]) -> Grant | Farebo
             return InvalidApiKey()
         case "no_model":
             return ModelNotFound(admission.model_id)
-        case "contended":
-            return Contended()
     refusal = _read_refusal(admission, row)
     refusal.organization_id = row["organization_id"]
     refusal.scope_id = admission.key_id if refusal.scope == "key" else row[f"{refusal.scope}_id"]

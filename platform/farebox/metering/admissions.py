@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -82,14 +83,17 @@ class Admissions:
             return contended
 
     async def _flush(self, batch: Sequence[Admission]) -> list[Verdict]:
-        arguments = admit_arguments(self._owner, self._settings, batch)
+        arguments = partial(admit_arguments, self._owner, self._settings)
         try:
-            rows = await self._patience.fetch(self._connection, ADMIT, *arguments)
+            rows = await self._patience.fetch(self._connection, ADMIT, batch, arguments)
         except asyncpg.PostgresError as error:
             if len(batch) > 1 or not is_contended(error):
                 raise
             return [Contended()]
-        verdicts = [read_verdict(admission, row) for admission, row in zip(batch, rows, strict=True)]
+        verdicts = [
+            Contended() if row is None else read_verdict(admission, row)
+            for admission, row in zip(batch, rows, strict=True)
+        ]
         for verdict in verdicts:
             if isinstance(verdict, Grant):
                 self._granted(verdict)

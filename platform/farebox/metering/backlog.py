@@ -189,12 +189,12 @@ async def post(
 ) -> list[Decimal | None]:
     """Settle in Postgres, with or without a hold; what each posting came to, None for one that somebody keeps
     locked, of which nothing is booked. Raises Unavailable."""
-    rows = await patience.fetch(connection, SETTLE, *settle_arguments(postings))
+    rows = await patience.fetch(connection, SETTLE, postings, settle_arguments)
     amounts = {p.request_id: _amount(p, row) for p, row in zip(postings, rows, strict=True)}
     absent = [
         posting
         for posting, row in zip(postings, rows, strict=True)
-        if row["outcome"] == "absent" and posting.status != "void"
+        if row is not None and row["outcome"] == "absent" and posting.status != "void"
     ]
     if absent:
         amounts |= await _post_late(connection, absent)
@@ -221,8 +221,8 @@ async def _post_late(connection: MeterConnection, absent: Sequence[Posting]) -> 
     return amounts
 
 
-def _amount(posting: Posting, row: Mapping[str, Any]) -> Decimal | None:
-    if row["outcome"] == "contended":
+def _amount(posting: Posting, row: Mapping[str, Any] | None) -> Decimal | None:
+    if row is None or row["outcome"] == "contended":
         return None
     # What was voided before says no amount, and came to none.
     amount: Decimal | None = row["amount"]

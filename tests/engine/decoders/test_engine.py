@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -275,3 +276,15 @@ async def test_statistics_count_what_was_done(start_engine: StartEngine) -> None
     assert (stats.prompt_tokens, stats.completion_tokens, stats.cached_tokens) == (48, 10, 0)
     assert 5 <= stats.steps <= 10, "together, or one after the other"
     assert stats.busy_seconds > 0
+
+
+async def test_what_ends_well_is_cached_when_its_reader_says_so(start_engine: StartEngine) -> None:
+    engine = start_engine()
+    (prompt,) = random_prompts(29, (40,))
+    request = GenerationRequest("told", prompt, SamplingParams(max_tokens=1), tells_when_served=True)
+    told = engine.generate(request)
+    await collect(told)
+    silent = await collect(engine.generate(replace(request, request_id="silent")))
+    assert silent.usage.cached_tokens == 0
+    told.mark_served()
+    assert (await collect(engine.generate(replace(request, request_id="next")))).usage.cached_tokens == 32

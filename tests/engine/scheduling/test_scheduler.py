@@ -152,9 +152,9 @@ def test_the_last_arrival_is_preempted_and_resumes_first() -> None:
 def test_prefixes_are_shared_while_their_owner_still_runs() -> None:
     scheduler, pool = make_scheduler()
     first = make_sequence([1] * 10)
-    first.served = True
     scheduler.add(first)
     compute(scheduler, scheduler.schedule())
+    scheduler.note_served(first)
     second = make_sequence([1] * 10)
     scheduler.add(second)
     compute(scheduler, scheduler.schedule())
@@ -178,7 +178,7 @@ def test_what_nobody_was_served_is_reused_but_not_as_cached() -> None:
     assert second.cached_tokens == 0
     scheduler.remove(first)
     assert begin(scheduler, make_sequence([1] * 10)).cached_tokens == 0, "it left unserved"
-    second.served = True
+    scheduler.note_served(second)
     assert begin(scheduler, make_sequence([1] * 10)).cached_tokens == 8, "one that reused it is served"
     scheduler.remove(second)
     assert begin(scheduler, make_sequence([1] * 11)).cached_tokens == 8, "and stays so"
@@ -187,11 +187,21 @@ def test_what_nobody_was_served_is_reused_but_not_as_cached() -> None:
 def test_what_was_served_grows_with_the_answer() -> None:
     scheduler, _ = make_scheduler()
     first = begin(scheduler, make_sequence([1] * 4, max_tokens=20))
-    first.served = True
+    scheduler.note_served(first)
     assert begin(scheduler, make_sequence([1] * 5)).cached_tokens == 4
     while first.computed < 8:
         compute(scheduler, scheduler.schedule())
+    scheduler.remove(first)
     assert begin(scheduler, make_sequence([*first.tokens[:8], 1])).cached_tokens == 8
+
+
+def test_what_is_served_after_its_end_is_cached_from_then_on() -> None:
+    scheduler, _ = make_scheduler()
+    first = begin(scheduler, make_sequence([1] * 10))
+    scheduler.remove(first)
+    assert begin(scheduler, make_sequence([1] * 10)).cached_tokens == 0
+    scheduler.note_served(first)
+    assert begin(scheduler, make_sequence([1] * 10)).cached_tokens == 8
 
 
 def test_a_block_that_is_needed_for_something_else_was_served_no_more() -> None:

@@ -76,7 +76,9 @@ BEGIN
             r.tokens, v_amount, r.admitted_at, clock_timestamp() + p_lease, false, 0, 0, 0
         );
         -- Neither buckets nor concurrency refuse here: the request is running.
-        UPDATE meter_scope s SET active = s.active + 1, reserved = s.reserved + v_amount
+        -- The tokens are taken once more: the sweep gave them back, or the taking was lost with the hold.
+        UPDATE meter_scope s
+        SET active = s.active + 1, reserved = s.reserved + v_amount, token_level = s.token_level - r.tokens
         WHERE s.id IN (r.key_id, r.project_id, r.organization_id);
         outcome := 'restored';
         RETURN NEXT;

@@ -120,6 +120,7 @@ class CompletionRun:
                             priority=job.priority,
                             counts_reasoning=job.new_parser is not None,
                             spells_marks=job.new_parser is not None,
+                            tells_when_served=True,
                         )
                     )
                 )
@@ -219,6 +220,9 @@ class CompletionRun:
             await self._wire.write(usage + DONE, last=True)
             return
         await self._responder.send(self._document)
+        if self._wire.complete:
+            for generation in self._generations:
+                generation.mark_served()
 
     def _cancel(self) -> None:
         for generation in self._generations:

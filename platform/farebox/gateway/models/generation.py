@@ -43,8 +43,8 @@ class Generation(Protocol):
         ...
 
     def mark_served(self) -> None:
-        """Note that something of it was delivered: what it computed of the prompt is billed, and may be sold
-        as cached from now on. One that ends well needs no such word."""
+        """Note that it was delivered, or something of it: what it computed of the prompt is billed, and may
+        be sold as cached from now on. Also after the end."""
         ...
 
     def cancel(self) -> None:

@@ -58,8 +58,8 @@ class Wire:
         self._connection.transport.abort()
 
     async def answer(self, headers: Headers, body: bytes) -> None:
-        """Send a whole response, status 200, in one write. Returns when the socket has taken it, but for what it
-        always has room for, or the client has left.
+        """Send a whole response, status 200, in one write. Returns when little of it waits for the client to
+        read, or the client has left.
 
         Past the server's own `send`, which would check each header for what ours cannot hold: half of
         what a small answer's way out costs.

@@ -197,9 +197,13 @@ BEGIN
     ),
     -- Once a minute is exact enough for people, and a row version less for each request.
     used AS (
-        UPDATE api_key k SET last_used_at = v_now
-        WHERE k.id IN (SELECT DISTINCT api_key_id FROM resolved)
-            AND (k.last_used_at IS NULL OR k.last_used_at < v_now - interval '1 minute')
+        UPDATE api_key SET last_used_at = v_now WHERE id IN (
+            SELECT k.id FROM api_key k
+            WHERE k.id IN (SELECT api_key_id FROM resolved)
+                AND (k.last_used_at IS NULL OR k.last_used_at < v_now - interval '1 minute')
+            -- Not worth a wait for whoever holds a key: all others would wait as well.
+            FOR NO KEY UPDATE SKIP LOCKED
+        )
     )
     SELECT
         CASE

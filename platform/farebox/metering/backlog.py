@@ -13,6 +13,7 @@ import structlog
 
 from farebox.metering.connection import MeterConnection
 from farebox.metering.halving import by_halves
+from farebox.metering.handovers import confirm_left
 from farebox.metering.patience import LockPatience
 from farebox.metering.settlement import (
     SETTLE,
@@ -132,14 +133,18 @@ class Backlog:
         """Post what dead processes left in their spools. Raises Unavailable.
 
         What somebody keeps locked waits among this process's own. A spool of which Postgres refuses anything
-        is left for the next start. A whole answer that had not left for its client is not billed.
+        is left for the next start. A whole answer that had not left for its client is not billed; what had
+        left is not credited.
         """
         spools = await asyncio.to_thread(self._spool.adopt)
         try:
             for spool in spools:
                 posted, contended = await self._post([_as_left(each) for each in spool.postings])
+                left = {each.request_id for each in spool.postings if each.handed_over}
+                confirmed = await confirm_left(self._connection, [each for each in posted if each in left])
                 await self.add(contended)
-                if len(posted) + len(contended) == len(spool.postings) and not self.unsaved:
+                taken = confirmed and len(posted) + len(contended) == len(spool.postings)
+                if taken and not self.unsaved:
                     await asyncio.to_thread(spool.remove)
                 log.info("metering.adopted", settlements=len(posted), contended=len(contended))
         finally:

@@ -7,11 +7,13 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import structlog
 
 from farebox.metering.admission import LEASE
 from farebox.metering.connection import MeterConnection
 from farebox.metering.halving import by_halves
+from farebox.metering.settlement import Posting
 
 CREDIT_LIMIT = 500
 
@@ -47,25 +49,31 @@ class Handovers:
         self._connection = connection
         self._unsettled = unsettled
         self._sweep_grace = sweep_grace
-        self._on_their_way: set[UUID] = set()
-        self._over: set[UUID] = set()
+        self._on_their_way: dict[UUID, Posting] = {}
+        self._over: dict[UUID, Posting] = {}
 
     @property
     def over(self) -> Collection[UUID]:
         """Those that have left for their clients, and of which Postgres does not know that yet."""
-        return self._over
+        return self._over.keys()
 
-    def expect(self, request_id: UUID) -> None:
+    @property
+    def unconfirmed(self) -> list[Posting]:
+        """Of these, those that Postgres has billed, as what has left: for who adopts a note of them."""
+        billed = [posting for each, posting in self._over.items() if each not in self._unsettled]
+        return [msgspec.structs.replace(posting, handed_over=True) for posting in billed]
+
+    def expect(self, posting: Posting) -> None:
         """It is being settled, and on its way from then on."""
-        self._on_their_way.add(request_id)
+        self._on_their_way[posting.request_id] = posting
 
     def end(self, request_id: UUID, *, reached: bool) -> bool:
         """It has left for its client, or nobody was there to take it. Whether it will be credited."""
-        if request_id not in self._on_their_way:
+        posting = self._on_their_way.pop(request_id, None)
+        if posting is None:
             return False
-        self._on_their_way.remove(request_id)
         if reached:
-            self._over.add(request_id)
+            self._over[request_id] = posting
         return not reached
 
     async def record(self) -> None:
@@ -73,12 +81,13 @@ class Handovers:
         over = [each for each in self._over if each not in self._unsettled]
         if over or self._on_their_way:
             await self._connection.fetch(HAND_OVER, LEASE, over, list(self._on_their_way))
-            self._over.difference_update(over)
+            for each in over:
+                del self._over[each]
 
     async def sweep(self) -> None:
         """Credit what did not leave. Not before the grace of `Leases.sweep`, for the same reason."""
         rows = await self._connection.fetch(FIND_LEFT, CREDIT_LIMIT)
-        mine = self._on_their_way | self._over
+        mine = self._on_their_way.keys() | self._over.keys()
         left = [row["request_id"] for row in rows if row["request_id"] not in mine]
         if left and self._connection.age >= self._sweep_grace.total_seconds():
             await by_halves(
@@ -88,6 +97,22 @@ class Handovers:
                 done=_log_credited,
                 refused=_log_refusal,
             )
+
+
+async def confirm_left(connection: MeterConnection, request_ids: Sequence[UUID]) -> bool:
+    """Tell Postgres that these have left for their clients, of whatever process; whether it took that.
+
+    Raises Unavailable.
+    """
+    try:
+        if request_ids:
+            await connection.fetch(HAND_OVER, LEASE, request_ids, [])
+    except (
+        asyncpg.PostgresError
+    ):  # as for a lock that somebody keeps: what dead processes left stops no start
+        log.exception("metering.confirmation_failed", requests=len(request_ids))
+        return False
+    return True
 
 
 def _log_credited(_: Sequence[UUID], rows: Sequence[Mapping[str, Any]]) -> None:

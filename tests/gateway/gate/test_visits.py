@@ -17,6 +17,7 @@ from farebox.gateway.gate.refusal_buckets import RefusalBuckets
 from farebox.keys.errors import InvalidApiKey
 from farebox.keys.tokens import KeyClaims, Keyring
 from tests.gateway.servers import make_settings
+from tests.metering.cut_wire import CutWire
 from tests.tenants.factories import Tenant
 
 BURST = 12
@@ -211,3 +212,20 @@ async def test_only_what_living_keys_ask_is_their_organizations(
         with pytest.raises(TooManyPending):
             await asyncio.wait_for(gate.visit(living, announcing(10)).join(), 60)
     await gate.close()
+
+
+async def test_a_request_waits_once_for_a_postgres_that_does_not_answer(
+    database_url: str, tmp_path: Path
+) -> None:
+    """What else is wrong with it, it would be told after a second wait, and so after the five seconds."""
+    async with CutWire(database_url) as wire:
+        gate = Gate(make_settings(tmp_path), wire.url)
+        with gate.visit(a_key(uuid4()), scope_of()) as visit:
+            wire.away = True
+            with pytest.raises(Unavailable) as first:
+                await visit.authorise()
+            wire.away = False
+            with pytest.raises(Unavailable) as again:
+                await visit.authorise()
+        assert again.value is first.value
+        await gate.close()

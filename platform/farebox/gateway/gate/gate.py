@@ -161,12 +161,23 @@ class Visit:
     It counts as its key's and its address's at once, as its organization's once it has joined.
     """
 
-    __slots__ = ("_address", "_counted", "_gate", "_joined", "_standing", "body_bytes", "claims", "row_first")
+    __slots__ = (
+        "_address",
+        "_away",
+        "_counted",
+        "_gate",
+        "_joined",
+        "_standing",
+        "body_bytes",
+        "claims",
+        "row_first",
+    )
 
     def __init__(self, gate: Gate, claims: KeyClaims, address: str, announced: int | None) -> None:
         """`announced` is the body's size in bytes, None where it does not say."""
         self._gate = gate
         self._standing: Standing | None = None
+        self._away: Unavailable | None = None
         self._counted: list[Pending] = []
         self._joined = False
         self._address = address
@@ -215,9 +226,19 @@ class Visit:
         self._joined = True
 
     async def authorise(self) -> Standing:
-        """Read the key's row, once. Raises InvalidApiKey, InsufficientScope and Unavailable."""
+        """Read the key's row, once. Raises InvalidApiKey, InsufficientScope and Unavailable.
+
+        A Postgres that does not answer is waited for once. Who asks again, to tell what else is wrong, is
+        told the same at once.
+        """
+        if self._away is not None:
+            raise self._away
         if self._standing is None:
-            self._standing = await self._gate.standing_of(self.claims)
+            try:
+                self._standing = await self._gate.standing_of(self.claims)
+            except Unavailable as error:
+                self._away = error
+                raise
         return self._standing
 
     async def require(self, model_id: str) -> None:

@@ -7,6 +7,7 @@ PORT ?= 8000
 SECONDS ?= 5
 REQUESTS ?= 200000
 ABUSE ?=
+KILLS ?= 40
 
 .PHONY: run test check slow bench bench-streams chaos abuse
 
@@ -34,8 +35,9 @@ bench: $(VENV)/ready-for-tests
 bench-streams: $(VENV)/ready-for-tests
 	$(BIN)/python -m tests.bench.batch_streams
 
+# Ten minutes on two cores. `make chaos KILLS=500` takes an hour and a half.
 chaos: $(VENV)/ready-for-tests
-	$(BIN)/python -m pytest -s -m chaos --timeout 1800 tests/chaos
+	$(BIN)/python -m pytest -s -m chaos --timeout 7200 tests/chaos --kills $(KILLS)
 
 # A quarter of an hour. `make abuse ABUSE="--only rerank-bomb --replicas 1"` tries one attacker.
 abuse: $(VENV)/ready-for-tests

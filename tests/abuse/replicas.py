@@ -11,7 +11,7 @@ import psutil
 
 from farebox.core.settings import Settings
 from tests.bench.gateway import free_port
-from tests.chaos.processes import Server
+from tests.chaos.processes import Server, environment_of
 
 STOP_SECONDS = 5.0
 CALM_SECONDS = 15.0
@@ -29,7 +29,14 @@ class WatchedServer(Server):
         own = msgspec.structs.replace(settings, port=port, data=str(directory / str(port)))
         super().__init__(own, directory / f"{port}.log")
         self._stalls = directory / f"{port}.stalls"
-        self._command = [sys.executable, "-m", "tests.abuse.serve", str(self._stalls)]
+        self._environment = environment_of(own)
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        command = (sys.executable, "-m", "tests.abuse.serve", str(self._stalls))
+        with self.log.open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *command, env=self._environment, stdout=log, stderr=log
+            )
 
     @property
     def alive(self) -> bool:

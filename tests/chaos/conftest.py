@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from farebox.billing import service as billing
@@ -12,14 +13,29 @@ from farebox.core.database import Database
 from farebox.core.settings import Settings
 from tests.chaos.load import MODEL
 from tests.chaos.processes import Postgres, Server
+from tests.chaos.record import Row, tables
 from tests.chaos.stage import SEND_BUFFER_BYTES, Stage, make_server, open_stage
+from tests.chaos.wire import Wire, open_wire
 from tests.conftest import migrate
 from tests.engine.checkpoints import build_checkpoint
 from tests.tenants.factories import SECRET_KEY
 
 CONTEXT_LENGTH = 4096
 
+KILLS = 40
+
 Pair = tuple[Server, Server]
+Wires = tuple[Wire, Wire]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=KILLS, help="how often `make chaos` kills a server")
+
+
+@pytest.fixture(scope="session")
+def kills(pytestconfig: pytest.Config) -> int:
+    """Where this file is found too late for an option of its own, it is the default."""
+    return int(pytestconfig.getoption("--kills", KILLS))
 
 
 @pytest.fixture(scope="session")
@@ -50,13 +66,33 @@ def settings(postgres: Postgres) -> Settings:
 
 
 @pytest.fixture(scope="session")
-async def pair(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
-    """Two replicas for the tests that kill none: a start takes seconds."""
+async def wires(postgres: Postgres) -> AsyncIterator[Wires]:
+    async with open_wire(postgres.url) as one, open_wire(postgres.url) as other:
+        yield one, other
+
+
+@pytest.fixture(scope="session")
+async def pair(
+    settings: Settings, wires: Wires, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Pair]:
+    """Two replicas, each with a wire of its own to Postgres. A start takes seconds: who harms them leaves
+    them up again."""
     directory = tmp_path_factory.mktemp("pair")
-    one, other = (make_server(settings, directory, SEND_BUFFER_BYTES) for _ in range(2))
+    one, other = (
+        make_server(msgspec.structs.replace(settings, database_url=wire.url), directory, SEND_BUFFER_BYTES)
+        for wire in wires
+    )
     await asyncio.gather(one.start(), other.start())
     yield one, other
-    await asyncio.gather(one.stop(), other.stop())
+    await asyncio.gather(one.close(), other.close())
+
+
+@pytest.fixture(scope="session")
+def rows() -> Iterator[list[Row]]:
+    """What the audits of this run find; printed in the end."""
+    rows: list[Row] = []
+    yield rows
+    print(f"\n{tables(rows)}")  # noqa: T201  the record in docs/benchmarks/chaos.md is made of this
 
 
 @pytest.fixture

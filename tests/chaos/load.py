@@ -70,26 +70,51 @@ class Answer(msgspec.Struct):
         return sum(len(c.logprobs.content) + len(c.logprobs.tokens) for c in self.choices if c.logprobs)
 
 
+@dataclass(frozen=True)
+class Manners:
+    """How a client takes its answer.
+
+    It leaves after so many events of a stream, or pieces of a whole answer's body, or within so many seconds,
+    whatever has come by then; and between two of them it rests for `rest` seconds.
+    """
+
+    leave_after: int | None = None
+    leave_within: float | None = None
+    rest: float = 0.0
+
+
+EAGER = Manners()
+
+
 @dataclass
 class Call:
-    """One request as its client saw it. Moments are Unix seconds, `arrivals` moments with running totals."""
+    """One request as its client saw it. Moments are Unix seconds, `arrivals` moments with running totals.
+
+    `server` is the URL that was asked, `body_bytes` what came of a whole answer's body.
+    """
 
     key_id: UUID
-    body: dict[str, Any]
+    server: str
+    body: dict[str, Any] = field(repr=False)
     fate: Fate = "unsent"
     sent_at: float = 0.0
     ended_at: float = 0.0
     status: int | None = None
-    headers: httpx.Headers = field(default_factory=httpx.Headers)
+    headers: httpx.Headers = field(default_factory=httpx.Headers, repr=False)
     request_id: UUID | None = None
     usage: Usage | None = None
     error: dict[str, str | None] | None = None
     tokens: int = 0
-    arrivals: list[tuple[float, int]] = field(default_factory=list)
+    body_bytes: int = 0
+    arrivals: list[tuple[float, int]] = field(default_factory=list, repr=False)
 
     @property
     def streamed(self) -> bool:
         return bool(self.body["stream"])
+
+    @property
+    def seconds(self) -> float:
+        return self.ended_at - self.sent_at
 
     def read(self, answer: Answer) -> None:
         self.tokens += answer.tokens
@@ -106,6 +131,7 @@ class Client:
 
     def __init__(self, url: str, key_id: UUID, token: str) -> None:
         self.key_id = key_id
+        self._url = url
         self._http = httpx.AsyncClient(
             base_url=url,
             headers={"authorization": f"Bearer {token}"},
@@ -122,34 +148,36 @@ class Client:
         await self._http.aclose()
 
     async def call(
-        self, body: dict[str, Any], *, leave_after: int | None = None, once_begun: Begun | None = None
+        self, body: dict[str, Any], manners: Manners = EAGER, *, once_begun: Begun | None = None
     ) -> Call:
-        """Send a request and follow it to its end; `leave_after` so many events, hang up.
+        """Send a request and follow it to its end.
 
         After the first event, or the whole body, nothing more is read until `once_begun` returns.
         """
-        call = Call(self.key_id, body, sent_at=time.time())
+        call = Call(self.key_id, self._url, body, sent_at=time.time())
         path = "/v1/chat/completions" if "messages" in body else "/v1/completions"
         try:
-            async with self._http.stream("POST", path, json=body) as response:
+            async with (
+                asyncio.timeout(manners.leave_within),
+                self._http.stream("POST", path, json=body) as response,
+            ):
                 call.fate = "interrupted"
-                await _follow(response, call, leave_after, once_begun)
+                await _follow(response, call, manners, once_begun)
         except httpx.ConnectError:
             pass
         except httpx.TransportError:
             call.fate = "interrupted"
+        except TimeoutError:
+            call.fate = "left"
         call.ended_at = time.time()
         return call
 
 
-async def _follow(
-    response: httpx.Response, call: Call, leave_after: int | None, once_begun: Begun | None
-) -> None:
+async def _follow(response: httpx.Response, call: Call, manners: Manners, once_begun: Begun | None) -> None:
     call.status, call.headers = response.status_code, response.headers
     call.request_id = internal("req", response.headers["x-request-id"])
     if response.status_code != 200 or not call.streamed:
-        call.read(msgspec.json.decode(await response.aread(), type=Answer))
-        call.fate = "whole" if response.status_code == 200 else "refused"
+        await _read_whole(response, call, manners)
         if once_begun is not None:
             await once_begun(call)
         return
@@ -162,9 +190,27 @@ async def _follow(
                 call.fate = "failed"
             if once_begun is not None and len(call.arrivals) == 1:
                 await once_begun(call)
-        if leave_after is not None and len(call.arrivals) >= leave_after:
+        if len(call.arrivals) == manners.leave_after and call.fate == "interrupted":
             call.fate = "left"
             return
+        if manners.rest:
+            await asyncio.sleep(manners.rest)
+
+
+async def _read_whole(response: httpx.Response, call: Call, manners: Manners) -> None:
+    body = b""
+    pieces = 0
+    async for piece in response.aiter_bytes():
+        body += piece
+        call.body_bytes += len(piece)
+        pieces += 1
+        if pieces == manners.leave_after and response.status_code == 200:
+            call.fate = "left"
+            return
+        if manners.rest:
+            await asyncio.sleep(manners.rest)
+    call.read(msgspec.json.decode(body, type=Answer))
+    call.fate = "whole" if response.status_code == 200 else "refused"
 
 
 async def _events(response: httpx.Response) -> AsyncIterator[bytes]:
@@ -220,14 +266,31 @@ async def ask_at_once(
 
 
 def random_body(rng: random.Random) -> dict[str, Any]:
-    """Mostly streams, short ones and some that take seconds; of one answer or two."""
+    """Mostly streams, short ones and some that take seconds; of one answer or two. Some whole answers are
+    larger than the buffers on their way."""
     prompt = rng.choice(PROMPTS)
     kind = rng.random()
     if kind < 0.3:
         return chat(prompt, rng.randint(5, 60), stream=False)
-    if kind < 0.45:
+    if kind < 0.35:
+        return chat(prompt, LONG_TOKENS, stream=False, top_logprobs=10)
+    if kind < 0.5:
         return completion(prompt, rng.randint(20, 400), stream=True, n=2)
-    return chat(prompt, int(20 * 100 ** rng.random()), stream=True)
+    return chat(prompt, int(20 * 30 ** rng.random()), stream=True)
+
+
+def random_manners(rng: random.Random) -> Manners:
+    """Most take what comes as it comes. Some leave early or late, some read slowly."""
+    kind = rng.random()
+    if kind < 0.05:
+        return Manners(leave_after=rng.randint(1, 30))
+    if kind < 0.1:
+        return Manners(leave_after=1)
+    if kind < 0.15:
+        return Manners(leave_within=rng.uniform(0.01, 1.0))
+    if kind < 0.2:
+        return Manners(rest=rng.uniform(0.005, 0.02))
+    return EAGER
 
 
 class Load:
@@ -242,20 +305,20 @@ class Load:
         self._stopped = False
         self._tasks: list[asyncio.Task[None]] = []
 
-    def add(self, client: Client, seed: int) -> None:
-        self._tasks.append(asyncio.create_task(self._ask(client, random.Random(seed))))
+    def add(self, clients: Sequence[Client], seed: int) -> None:
+        """Somebody with a client of each server, who asks them in turn, one at a time."""
+        self._tasks.append(asyncio.create_task(self._ask(clients, random.Random(seed))))
 
     async def stop(self) -> None:
         """Let every client finish the request it is in."""
         self._stopped = True
         await asyncio.gather(*self._tasks)
 
-    async def _ask(self, client: Client, rng: random.Random) -> None:
-        for number in itertools.count():
+    async def _ask(self, clients: Sequence[Client], rng: random.Random) -> None:
+        for client in itertools.cycle(clients):
             if self._stopped:
                 return
-            leave_after = rng.randint(1, 30) if number % 10 == 9 else None
-            call = await client.call(random_body(rng), leave_after=leave_after)
+            call = await client.call(random_body(rng), random_manners(rng))
             self.calls.append(call)
             if call.status == 503 or call.fate in ("unsent", "interrupted"):
                 await self._may_go_on()

@@ -7,7 +7,8 @@ from decimal import Decimal
 from farebox.core.ids import external
 from farebox.limits.service import LimitChange, set_limits
 from farebox.metering.admission import LEASE
-from tests.chaos.audit import audit, event_of, read_and_check_books
+from tests.chaos.audit import audit, event_of
+from tests.chaos.books import read_and_check_books
 from tests.chaos.conftest import Pair
 from tests.chaos.load import ask_at_once, chat, long_stream
 from tests.chaos.stage import SEND_BUFFER_BYTES, Stage
@@ -71,7 +72,7 @@ async def test_a_replica_settles_what_another_left_when_it_was_killed(stage: Sta
     # connected for ten.
     assert LEASE_SECONDS - 3 < time.time() - died < LEASE_SECONDS + 15
     assert cut.fate == "interrupted"
-    await audit(stage.database, stage.tenants, [first, again, cut], [died])
+    await audit(stage.database, stage.tenants, [first, again, cut], [dying])
     event = event_of(cut, await read_and_check_books(stage.database, stage.tenants))
     assert event.status == "interrupted"
     assert event.output_tokens > 0

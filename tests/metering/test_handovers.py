@@ -212,3 +212,41 @@ async def test_an_answer_whose_settlement_lost_its_answer_is_confirmed_all_the_s
     await sweeper.turn()
     books = await assert_books_close(database, account, funded=FUNDS)
     assert (len(books.events), books.amendments) == (2, [])
+
+
+async def test_what_left_is_kept_while_its_settlement_is_still_to_be_replayed(
+    database: Database, database_url: str, mortal: Mortal, sweeper: Meter
+) -> None:
+    """Its row is there: only the answer to the settlement got lost."""
+    account = await open_account(database)
+    grant = await mortal.meter.admit(account.admission())
+    await mortal.meter.settle(await mortal.meter.admit(account.admission()), used(1, 1))
+    mortal.wire.lose_answers = 1
+    await mortal.meter.settle(grant, used(6, 15, cached=4, to_be_handed_over=True))
+    mortal.meter.hand_over(grant, reached=True)
+    async with locked(database_url, account):
+        await expire_handover(database, grant.request_id)
+        await mortal.meter.turn()
+        assert mortal.meter.spooled_settlements == 1
+    await sweeper.turn()
+    assert (await assert_books_close(database, account, funded=FUNDS)).amendments == []
+
+
+async def test_a_clock_set_back_keeps_no_bill_for_what_nobody_got(
+    database: Database, owner: Meter, sweeper: Meter
+) -> None:
+    account = await open_account(database)
+    grant = await answer(owner, account)
+    owner.hand_over(grant, reached=False)
+    async with database.meter_transaction() as session:
+        await session.execute(
+            text("UPDATE handover SET lease_expires_at = now() + interval '1 day' WHERE request_id = :id"),
+            {"id": grant.request_id},
+        )
+    await sweeper.sweep()
+    async with database.meter_transaction() as session:
+        left = await session.scalar(
+            text("SELECT lease_expires_at - now() < interval '11 s' FROM handover WHERE request_id = :id"),
+            {"id": grant.request_id},
+        )
+    assert left is True

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from farebox.metering.settlement import (
 from farebox.metering.spool import Spool
 
 REPLAY_BATCH = 500
+REPLAYED_AT_ONCE = 2_000
 
 log = structlog.get_logger(__name__)
 
@@ -105,16 +107,20 @@ class Backlog:
             log.exception("metering.spool_failed")
 
     async def replay(self) -> list[UUID]:
-        """Post what waits and forget it; the requests posted. Raises Unavailable.
+        """Post some of what waits and forget it; the requests posted. Raises Unavailable.
 
-        What Postgres refuses goes on waiting, on disk as well, until somebody has mended the cause; what
-        somebody keeps locked, until the lock is gone.
+        No more at once than goes through while leases last, which the same turn renews. What Postgres refuses
+        goes on waiting, on disk as well, until somebody has mended the cause; what somebody keeps locked, until
+        the lock is gone.
         """
         if not self._waiting:
             return []
         async with self._lock:
             await self._save()  # the disk may take by now what it did not
-            posted, _ = await self._post(list(self._waiting.values()))
+            part = list(islice(self._waiting.values(), REPLAYED_AT_ONCE))
+            posted, _ = await self._post(part)
+            for posting in part:  # what stays goes to the end, and lets others by
+                self._waiting[posting.request_id] = self._waiting.pop(posting.request_id)
             for request_id in posted:
                 del self._waiting[request_id]
                 self._unsaved.pop(request_id, None)

@@ -16,6 +16,8 @@ from farebox.metering.halving import by_halves
 from farebox.metering.settlement import Posting
 
 CREDIT_LIMIT = 500
+# In one transaction: it locks as many accounts.
+CREDIT_BATCH = 50
 
 # Rows by request id, as `farebox_credit` takes them.
 HAND_OVER = """
@@ -27,7 +29,14 @@ WITH taken AS (
 UPDATE handover h SET lease_expires_at = clock_timestamp() + $1::interval FROM taken t
 WHERE h.request_id = t.request_id AND t.request_id = ANY ($3::uuid[])
 """
+# Of leases that a clock had given before it was set back, see `leases.FIND_EXPIRED`.
 FIND_LEFT = """
+WITH ahead AS (
+    UPDATE handover SET lease_expires_at = clock_timestamp() + $2::interval WHERE request_id IN (
+        SELECT request_id FROM handover WHERE lease_expires_at > clock_timestamp() + 2 * $2::interval
+        ORDER BY request_id FOR UPDATE SKIP LOCKED LIMIT $1
+    )
+)
 SELECT request_id FROM handover WHERE lease_expires_at < clock_timestamp() ORDER BY request_id LIMIT $1
 """
 CREDIT = "SELECT * FROM farebox_credit($1)"
@@ -77,21 +86,27 @@ class Handovers:
         return not reached
 
     async def record(self) -> None:
-        """Tell Postgres. Raises Unavailable."""
+        """Tell Postgres. What it refuses, as for a lock that somebody keeps, is told the next time.
+
+        Raises Unavailable.
+        """
         over = [each for each in self._over if each not in self._unsettled]
-        if over or self._on_their_way:
-            await self._connection.fetch(HAND_OVER, LEASE, over, list(self._on_their_way))
+        # What waits for its settlement may have a row already, if the answer to a try got lost.
+        kept = [*self._on_their_way, *(each for each in self._over if each in self._unsettled)]
+        if (over or kept) and await _hand_over(self._connection, over, kept):
             for each in over:
-                del self._over[each]
+                self._over.pop(each, None)  # two turns may record at the same time
 
     async def sweep(self) -> None:
         """Credit what did not leave. Not before the grace of `Leases.sweep`, for the same reason."""
-        rows = await self._connection.fetch(FIND_LEFT, CREDIT_LIMIT)
+        rows = await self._connection.fetch(FIND_LEFT, CREDIT_LIMIT, LEASE)
         mine = self._on_their_way.keys() | self._over.keys()
         left = [row["request_id"] for row in rows if row["request_id"] not in mine]
-        if left and self._connection.age >= self._sweep_grace.total_seconds():
+        if self._connection.age < self._sweep_grace.total_seconds():
+            return
+        for start in range(0, len(left), CREDIT_BATCH):
             await by_halves(
-                left,
+                left[start : start + CREDIT_BATCH],
                 partial(self._connection.fetch, CREDIT),
                 narrow=asyncpg.PostgresError,
                 done=_log_credited,
@@ -104,13 +119,14 @@ async def confirm_left(connection: MeterConnection, request_ids: Sequence[UUID])
 
     Raises Unavailable.
     """
+    return not request_ids or await _hand_over(connection, request_ids, ())
+
+
+async def _hand_over(connection: MeterConnection, over: Sequence[UUID], kept: Sequence[UUID]) -> bool:
     try:
-        if request_ids:
-            await connection.fetch(HAND_OVER, LEASE, request_ids, [])
-    except (
-        asyncpg.PostgresError
-    ):  # as for a lock that somebody keeps: what dead processes left stops no start
-        log.exception("metering.confirmation_failed", requests=len(request_ids))
+        await connection.fetch(HAND_OVER, LEASE, over, kept)
+    except asyncpg.PostgresError:
+        log.exception("metering.confirmation_failed", requests=len(over) + len(kept))
         return False
     return True
 

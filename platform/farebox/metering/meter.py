@@ -92,7 +92,8 @@ class Meter:
             await asyncio.gather(self._turns, return_exceptions=True)
         await self.drain()
         try:
-            await self._replay()
+            while await self._replay():
+                pass
             await self._handovers.record()
             if not self._grants:
                 await self._backlog.forget_deliveries()
@@ -181,10 +182,13 @@ class Meter:
         await self._backlog.note([*self._deliveries(), *self._handovers.unconfirmed])
         await self._backlog.confirm(self._handovers.over)
 
-    async def _replay(self) -> None:
+    async def _replay(self) -> bool:
+        """Whether anything was posted."""
         await self._backlog.confirm(self._handovers.over)
-        for request_id in await self._backlog.replay():
+        posted = await self._backlog.replay()
+        for request_id in posted:
             self._grants.pop(request_id, None)
+        return bool(posted)
 
     async def sweep(self) -> None:
         """The last part of a turn: settle and credit what dead replicas left.

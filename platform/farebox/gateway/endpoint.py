@@ -23,13 +23,14 @@ from farebox.gateway.errors import TooManyPending, TooManyRefusals
 from farebox.gateway.gate.gate import Visit
 from farebox.gateway.gateway import Gateway
 from farebox.gateway.key_check import verify_key
+from farebox.gateway.live_runs import Run
 from farebox.gateway.refusals import tell_refusal
 from farebox.gateway.transport.wire import Wire
 
 ALLOWED = "OPTIONS, POST"
 
 Request = TypeVar("Request", bound=msgspec.Struct)
-Answer = Callable[[Gateway, Request, Visit, Wire], Awaitable[None]]
+Answer = Callable[[Gateway, Request, Visit, Wire], Awaitable[Run]]
 
 
 def inference(
@@ -38,7 +39,8 @@ def inference(
     """Makes a function the answer to `POST path` with a JSON body of type `kind`.
 
     The key comes first, the body after it: what is wrong with a request is nothing a stranger should
-    learn. The function sends its answer itself; what it raises before that, the client is told.
+    learn. The function gives an admitted run, which sends its answer itself; what the function raises, the
+    client is told.
     """
     decoder = StrictDecoder(kind)
 
@@ -52,12 +54,17 @@ def inference(
             gateway: Gateway = scope["litestar_app"].state.gateway
             try:
                 with gateway.gate.visit(claims, scope) as visit:
-                    request = await _read(gateway, decoder, visit, scope, receive)
-                    await answer(gateway, request, visit, Wire(scope))
+                    run = await admitted(gateway, visit, scope, receive)
+                    await gateway.runs.execute(run)
             except (TooManyPending, TooManyRefusals) as refusal:
                 refusal.organization_id = claims.organization_id
                 tell_refusal(exchange_of(scope), refusal)
                 raise
+
+        async def admitted(gateway: Gateway, visit: Visit, scope: Scope, receive: Receive) -> Run:
+            # A frame of its own: the request, up to 30 MB of objects, goes before the run begins.
+            request = await _read(gateway, decoder, visit, scope, receive)
+            return await answer(gateway, request, visit, Wire(scope))
 
         operation = Operation(
             method="post",

@@ -2,12 +2,15 @@
 
 import asyncio
 import base64
+import gc
 import threading
+import types
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import numpy as np
 import openai
 import pytest
@@ -17,6 +20,13 @@ from safetensors.torch import load_file, save_file
 from sqlalchemy import text
 
 from farebox.core.database import Database
+from farebox.gateway.encoding.jobs import make_encoding_job
+from farebox.gateway.encoding.requests import (
+    ClassifyRequest,
+    EmbeddingRequest,
+    EncodingRequest,
+    RerankRequest,
+)
 from farebox_engine.encoders import EncoderEngine
 from tests.engine.encoders.checkpoints import build_encoder
 from tests.engine.seq2seq.checkpoints import build_seq2seq
@@ -143,6 +153,25 @@ async def test_a_small_answer_waits_for_no_thread(
         go.set()
         await writing
     assert answer.status_code == 200
+
+
+@pytest.mark.usefixtures("folders")
+@pytest.mark.parametrize(
+    ("model", "kind", "fields"),
+    [
+        ("embedder", EmbeddingRequest, {"input": TEXTS}),
+        ("reranker", RerankRequest, {"query": "When?", "documents": TEXTS, "return_documents": True}),
+        ("classifier", ClassifyRequest, {"input": TEXTS}),
+        ("tagger", ClassifyRequest, {"input": TEXTS}),
+    ],
+)
+def test_what_is_computed_holds_nothing_of_the_request(
+    model: str, kind: type[EncodingRequest], fields: dict[str, Any], server: RunningServer
+) -> None:
+    asked = msgspec.convert({"model": model, **fields}, type=kind)
+    job = make_encoding_job(asked, server.gateway.catalog.get(model))
+    held = gc.get_referrers(asked)
+    assert not any(isinstance(each, types.CellType) for each in held), job
 
 
 @pytest.mark.usefixtures("folders")

@@ -19,14 +19,14 @@ from farebox.gateway.transport.wire import Wire
 InferenceRequest = ChatCompletionRequest | CompletionRequest
 
 
-async def answer_completion(
+async def admit_completion(
     gateway: Gateway,
     request: InferenceRequest,
     visit: Visit,
     wire: Wire,
     writer: type[ChatWriter | CompletionWriter],
-) -> None:
-    """Admit a request, run it, and wait for the end.
+) -> CompletionRun:
+    """Admit a request. What is to run holds nothing of it but what the answer needs.
 
     Raises what `admit_request` raises; from then on, errors are told to the client by the run.
     """
@@ -34,8 +34,7 @@ async def answer_completion(
     job, grant = await admit_request(gateway, request, visit, wire, prepare, check_request)
     job = job.within(grant.max_output_tokens)
     written_by = writer(_head(writer.id_prefix, job, wire))
-    run = CompletionRun(job, grant, gateway.meter, wire, written_by, gateway.writers)
-    await gateway.runs.execute(run)
+    return CompletionRun(job, grant, gateway.meter, wire, written_by, gateway.writers)
 
 
 async def _prepare(

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from farebox.gateway.errors import InvalidParameter
+from farebox.gateway.fields import Undecoded
 
 MAX_TOOLS = 128
 
@@ -40,7 +41,7 @@ class SystemMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_field="
 
     content: Content
     name: Text = None
-    cache_control: Any = None
+    cache_control: Undecoded = UNSET
 
 
 class DeveloperMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_field="role", tag="developer"):
@@ -48,13 +49,13 @@ class DeveloperMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 
     content: Content
     name: Text = None
-    cache_control: Any = None
+    cache_control: Undecoded = UNSET
 
 
 class UserMessage(Struct, frozen=True, forbid_unknown_fields=True, tag_field="role", tag="user"):
     content: Content
     name: Text = None
-    cache_control: Any = None
+    cache_control: Undecoded = UNSET
 
 
 class CalledFunction(Struct, frozen=True):
@@ -110,7 +111,7 @@ class FunctionDefinition(Struct, frozen=True, forbid_unknown_fields=True):
 
 class FunctionTool(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="function"):
     function: FunctionDefinition
-    cache_control: Any = None
+    cache_control: Undecoded = UNSET
 
 
 class NamedFunction(Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,17 +7,20 @@ value that asks for nothing (`INERT` here).
 
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from farebox.core.openapi.documentation import shown_as
 from farebox.gateway.completions.messages import MAX_TOOLS, Flag, FunctionTool, Message, Text, ToolChoice
 from farebox.gateway.errors import UnsupportedParameter
-from farebox.gateway.fields import ModelName, TokenId
+from farebox.gateway.fields import ModelName, TokenId, Undecoded
 
 MAX_CHOICES = 16
 MAX_PROMPTS = 64
 MAX_BAD_WORDS = 64
 MAX_BIASES = 1024
+# What asks for nothing is shorter, however it is indented.
+MAX_INERT_BYTES = 256
 
 Count = Annotated[int, Meta(ge=0, le=2**53)] | None
 Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None
@@ -149,14 +152,14 @@ class ChatCompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: Flag = None
 
-    audio: Any = None
-    function_call: Any = None
-    functions: Any = None
-    modalities: Any = None
-    moderation: Any = None
-    prediction: Any = None
-    prompt_cache_options: Any = None
-    web_search_options: Any = None
+    audio: Undecoded = UNSET
+    function_call: Undecoded = UNSET
+    functions: Undecoded = UNSET
+    modalities: Undecoded = UNSET
+    moderation: Undecoded = UNSET
+    prediction: Undecoded = UNSET
+    prompt_cache_options: Undecoded = UNSET
+    web_search_options: Undecoded = UNSET
 
 
 class CompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -169,7 +172,7 @@ class CompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_fiel
     num_beams: Annotated[int, Meta(ge=1, le=16)] | None = None
     length_penalty: Annotated[float, Meta(ge=-10, le=10)] | None = None
 
-    suffix: Any = None
+    suffix: Undecoded = UNSET
 
 
 IGNORED = (
@@ -203,5 +206,12 @@ def refuse_unsupported(request: Sampling) -> None:
     chat = isinstance(request, ChatCompletionRequest)
     for name in _REFUSED_IN_CHAT if chat else _REFUSED_IN_COMPLETIONS:
         value = getattr(request, name)
-        if value is not None and value not in INERT[name]:
+        if isinstance(value, Raw) and not _is_inert(name, value):
             raise UnsupportedParameter(name)
+
+
+def _is_inert(name: str, value: Raw) -> bool:
+    if len(memoryview(value)) > MAX_INERT_BYTES:
+        return False
+    found = msgspec.json.decode(value)
+    return found is None or found in INERT[name]

@@ -1,8 +1,9 @@
 """`/v1`: chat completions and completions."""
 
-from farebox.gateway.completions.answer import answer_completion
+from farebox.gateway.completions.answer import admit_completion
 from farebox.gateway.completions.documentation import CHAT_COMPLETION, COMPLETION
 from farebox.gateway.completions.requests import ChatCompletionRequest, CompletionRequest
+from farebox.gateway.completions.run import CompletionRun
 from farebox.gateway.completions.writers.chat import ChatWriter
 from farebox.gateway.completions.writers.completion import CompletionWriter
 from farebox.gateway.endpoint import inference
@@ -21,9 +22,9 @@ from farebox.gateway.transport.wire import Wire
 )
 async def create_chat_completion(
     gateway: Gateway, request: ChatCompletionRequest, visit: Visit, wire: Wire
-) -> None:
+) -> CompletionRun:
     """Answer a conversation, whole or as server-sent events (`stream: true`)."""
-    await answer_completion(gateway, request, visit, wire, ChatWriter)
+    return await admit_completion(gateway, request, visit, wire, ChatWriter)
 
 
 @inference(
@@ -34,6 +35,8 @@ async def create_chat_completion(
     tag="Completions",
     documentation=COMPLETION,
 )
-async def create_completion(gateway: Gateway, request: CompletionRequest, visit: Visit, wire: Wire) -> None:
+async def create_completion(
+    gateway: Gateway, request: CompletionRequest, visit: Visit, wire: Wire
+) -> CompletionRun:
     """Continue a text, several, or token ids."""
-    await answer_completion(gateway, request, visit, wire, CompletionWriter)
+    return await admit_completion(gateway, request, visit, wire, CompletionWriter)

@@ -13,15 +13,15 @@ from farebox.gateway.models.catalog import ServedModel
 from farebox.gateway.transport.wire import Wire
 
 
-async def answer_encoding(gateway: Gateway, request: EncodingRequest, visit: Visit, wire: Wire) -> None:
-    """Admit a request, compute it, and wait for the end.
+async def admit_encoding(gateway: Gateway, request: EncodingRequest, visit: Visit, wire: Wire) -> EncodingRun:
+    """Admit a request. What is to run holds nothing of it but what the answer needs.
 
     Its answers are whole: a client that leaves before one is there pays nothing. Raises what
     `admit_request` raises; from then on, errors are told to the client by the run.
     """
     prepare = partial(_prepare, gateway, visit)
     job, grant = await admit_request(gateway, request, visit, wire, prepare, check_encoding)
-    await gateway.runs.execute(EncodingRun(job, grant, gateway.meter, wire, gateway.writers))
+    return EncodingRun(job, grant, gateway.meter, wire, gateway.writers)
 
 
 async def _prepare(

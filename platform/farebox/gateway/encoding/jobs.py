@@ -123,16 +123,19 @@ def _embedding(backend: EncoderBackend, asked: EmbeddingRequest) -> Prepared:
         truncate=bool(asked.truncate),
     )
 
+    # What is written needs little of what was asked, and holds no more of it.
+    model, in_base64 = asked.model, asked.encoding_format == "base64"
+
     def write(found: Embeddings, _: str) -> bytes:
         vectors = found.vectors.astype("<f4")
         data: list[msgspec.Raw] | list[str] = (
             [base64.b64encode(vector.tobytes()).decode() for vector in vectors]
-            if asked.encoding_format == "base64"
+            if in_base64
             # One at a time: a call that writes a megabyte of numbers keeps the interpreter to itself.
             else [msgspec.Raw(_encode(vector.tolist())) for vector in vectors]
         )
         items = [Embedding(index, vector) for index, vector in enumerate(data)]  # type: ignore[arg-type]
-        return _encode(EmbeddingList(items, asked.model, _usage(found.usage)))
+        return _encode(EmbeddingList(items, model, _usage(found.usage)))
 
     return request, write
 
@@ -140,21 +143,23 @@ def _embedding(backend: EncoderBackend, asked: EmbeddingRequest) -> Prepared:
 def _ranking(backend: EncoderBackend, asked: RerankRequest) -> Prepared:
     texts = asked.texts
     request = backend.prepare.ranking(asked.query, texts, truncate=bool(asked.truncate))
+    model, top, told = asked.model, asked.top_n, texts if asked.return_documents else None
 
     def write(found: Ranking, request_id: str) -> bytes:
         results = [
-            RankedResult(each.index, each.score, RankedText(texts[each.index]))
-            if asked.return_documents
+            RankedResult(each.index, each.score, RankedText(told[each.index]))
+            if told is not None
             else RankedResult(each.index, each.score)
-            for each in found.documents[: asked.top_n]
+            for each in found.documents[:top]
         ]
-        return _encode(RankedList(f"rerank-{request_id}", asked.model, results, _usage(found.usage)))
+        return _encode(RankedList(f"rerank-{request_id}", model, results, _usage(found.usage)))
 
     return request, write
 
 
 def _classification(backend: EncoderBackend, asked: ClassifyRequest) -> Prepared:
     request: EncoderRequest[Classifications] | EncoderRequest[TokenLabels]
+    model = asked.model
     if backend.task is Task.LABEL_TOKENS:
         request = backend.prepare.token_labels(asked.texts, truncate=bool(asked.truncate))
     else:
@@ -163,7 +168,7 @@ def _classification(backend: EncoderBackend, asked: ClassifyRequest) -> Prepared
     def write(found: Classifications | TokenLabels, request_id: str) -> bytes:
         data = _labelled(found) if isinstance(found, Classifications) else _with_entities(found)
         answer = ClassificationList(
-            f"classify-{request_id}", int(time.time()), asked.model, data, _usage(found.usage)
+            f"classify-{request_id}", int(time.time()), model, data, _usage(found.usage)
         )
         return _encode(answer)
 

@@ -1,8 +1,9 @@
 """`/v1`: embeddings, reranking, classification."""
 
-from farebox.gateway.encoding.answer import answer_encoding
+from farebox.gateway.encoding.answer import admit_encoding
 from farebox.gateway.encoding.documentation import CLASSIFICATION, EMBEDDING, RERANK
 from farebox.gateway.encoding.requests import ClassifyRequest, EmbeddingRequest, RerankRequest
+from farebox.gateway.encoding.run import EncodingRun
 from farebox.gateway.endpoint import inference
 from farebox.gateway.gate.gate import Visit
 from farebox.gateway.gateway import Gateway
@@ -17,9 +18,11 @@ from farebox.gateway.transport.wire import Wire
     tag="Encoders",
     documentation=EMBEDDING,
 )
-async def create_embedding(gateway: Gateway, request: EmbeddingRequest, visit: Visit, wire: Wire) -> None:
+async def create_embedding(
+    gateway: Gateway, request: EmbeddingRequest, visit: Visit, wire: Wire
+) -> EncodingRun:
     """A vector for each text, whose distances tell how near their meanings are."""
-    await answer_encoding(gateway, request, visit, wire)
+    return await admit_encoding(gateway, request, visit, wire)
 
 
 @inference(
@@ -30,9 +33,9 @@ async def create_embedding(gateway: Gateway, request: EmbeddingRequest, visit: V
     tag="Encoders",
     documentation=RERANK,
 )
-async def create_rerank(gateway: Gateway, request: RerankRequest, visit: Visit, wire: Wire) -> None:
+async def create_rerank(gateway: Gateway, request: RerankRequest, visit: Visit, wire: Wire) -> EncodingRun:
     """How relevant each document is to a query, the most relevant first."""
-    await answer_encoding(gateway, request, visit, wire)
+    return await admit_encoding(gateway, request, visit, wire)
 
 
 @inference(
@@ -43,6 +46,8 @@ async def create_rerank(gateway: Gateway, request: RerankRequest, visit: Visit, 
     tag="Encoders",
     documentation=CLASSIFICATION,
 )
-async def create_classification(gateway: Gateway, request: ClassifyRequest, visit: Visit, wire: Wire) -> None:
+async def create_classification(
+    gateway: Gateway, request: ClassifyRequest, visit: Visit, wire: Wire
+) -> EncodingRun:
     """Labels with their scores; of a model that labels tokens, the stretches of text it found."""
-    await answer_encoding(gateway, request, visit, wire)
+    return await admit_encoding(gateway, request, visit, wire)

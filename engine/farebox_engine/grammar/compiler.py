@@ -162,13 +162,21 @@ def _answer_source(spec: GrammarSpec) -> str:
             )
         case "json_schema":
             _check_nesting(spec)
-            return LLMatcher.grammar_from_json_schema(spec.source, {"whitespace_pattern": JSON_WHITE_SPACE})
+            return _schema_source(spec)
         case "regex":
             return LLMatcher.grammar_from_regex(spec.source)
         case "choice":
             return LLMatcher.grammar_from_lark("start: " + " | ".join(map(json.dumps, _choices(spec))))
         case "lark":
             return LLMatcher.grammar_from_lark(spec.source)
+
+
+def _schema_source(spec: GrammarSpec) -> str:
+    try:
+        return LLMatcher.grammar_from_json_schema(spec.source, {"whitespace_pattern": JSON_WHITE_SPACE})
+    except ValueError as error:
+        # Their JSON is narrower than Python's: no number beyond a double, no lone surrogate.
+        raise RequestError(f"The schema cannot be read: {error}.", spec.param) from None
 
 
 def _check_nesting(spec: GrammarSpec) -> None:

@@ -101,6 +101,12 @@ async def test_structured_outputs(client: AsyncOpenAI, asked: dict[str, Any], pa
             {"type": "json_schema", "json_schema": {"name": "a", "schema": {"uniqueItems": True}}},
             "uniqueItems",
         ),
+        ("structured_outputs", {"json": {"minimum": 10**3_999}}, "number out of range"),
+        (
+            "response_format",
+            {"type": "json_schema", "json_schema": {"name": "a", "schema": {"minimum": 10**3_999}}},
+            "number out of range",
+        ),
         ("response_format", {"type": "json_schema", "json_schema": {"name": ""}}, "name"),
         ("response_format", {"type": "yaml"}, "yaml"),
     ],

@@ -48,13 +48,18 @@ def sampling_params(
     if isinstance(request, CompletionRequest):
         fields |= {"num_beams": request.num_beams, "length_penalty": request.length_penalty}
     try:
-        return SamplingParams(**fields) if request.logit_bias else _known_params(**fields)
+        return (_known_params if _is_common(request) else SamplingParams)(**fields)
     except RequestError as error:
         raise InvalidParameter(str(error), error.param) from None
 
 
 # Most requests ask for what others did. Parameters are immutable, and checking them costs 5 µs.
 _known_params = lru_cache(maxsize=1024)(SamplingParams)
+
+
+def _is_common(request: Sampling) -> bool:
+    """Whether the parameters are numbers: texts and lists of tenants' would stay in memory with them."""
+    return not (request.logit_bias or request.stop or request.bad_words)
 
 
 def _or(value: T | None, default: T) -> T:

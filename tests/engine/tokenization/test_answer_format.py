@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from farebox_engine.tokenization.answer_format import AnswerFormat
 from farebox_engine.tokenization.answer_parser import AnswerParser, Content, Part, Reasoning, ToolCall
+from farebox_engine.tokenization.calls.xml_calls import outline
 
 QWEN = "{% if tools %}<tools>…</tools> within <tool_call></tool_call>{% endif %}<think>…</think>"
 HERMES = "{% for tool in tools %}…{% endfor %}<tool_call>…</tool_call>"
@@ -477,9 +478,12 @@ SCHEMA = {
         ("s", "\n two\n lines \n", " two\n lines "),
     ],
 )
-def test_a_parameter_in_xml_is_what_its_schema_says(name: str, text: str, value: object) -> None:
+@pytest.mark.parametrize("schema", [SCHEMA, outline(SCHEMA)], ids=["whole", "outlined"])
+def test_a_parameter_in_xml_is_what_its_schema_says(
+    name: str, text: str, value: object, schema: object
+) -> None:
     body = f"<tool_call><function=f><parameter={name}>{text}</parameter></function></tool_call>"
-    parser = AnswerParser(AnswerFormat("qwen3_coder"), tools={"f": SCHEMA})
+    parser = AnswerParser(AnswerFormat("qwen3_coder"), tools={"f": schema})
     (call,) = [*parser.feed(body), *parser.finish()]
     assert isinstance(call, ToolCall)
     assert json.loads(call.arguments) == {name: value}

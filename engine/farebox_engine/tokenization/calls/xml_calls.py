@@ -15,6 +15,7 @@ _VALUE_END = re.compile(r"</parameter>(?=\s*(?:<parameter=[^>\s]+>|</function>))
 _FUNCTION_END = re.compile(r"\s*</function>\s*")
 # What may yet become such an end.
 _MAY_END = re.compile(r"(</parameter>)(\s?)\s*((?:</?[^>\s]*)?)\Z")
+_TEXT_OR_NULL = ["string", "null"]
 _SHORTEST_OPENING = len("<parameter=x")
 
 
@@ -31,6 +32,16 @@ def xml_call(text: str, tools: Mapping[str, object]) -> Call | type[CutShort] | 
     if cut:
         return CutShort
     return with_arguments(opened[1], arguments) if _FUNCTION_END.fullmatch(text, place) else None
+
+
+def outline(schema: object) -> dict[str, object]:
+    """Of a JSON schema of arguments, what `xml_call` reads: which of its properties are texts.
+
+    The schema may have a megabyte, and a parser lives as long as its answer.
+    """
+    properties = schema.get("properties") if isinstance(schema, Mapping) else None
+    names = properties if isinstance(properties, Mapping) else ()
+    return {"properties": {name: {"type": _kind(_property(schema, name))} for name in names}}
 
 
 def begins_xml_call(text: str, tools: Mapping[str, object]) -> bool:
@@ -62,9 +73,17 @@ def _property(schema: object, name: str) -> Mapping[str, object]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _value(text: str, schema: Mapping[str, object]) -> object:
+def _kind(schema: Mapping[str, object]) -> object:
+    """As `type` has it; None for all that is JSON."""
     kind = schema.get("type", "string" if not schema or "enum" in schema else None)
-    if kind == "string" or (isinstance(kind, list) and "string" in kind and text != "null"):
+    if isinstance(kind, list):
+        return _TEXT_OR_NULL if "string" in kind else None
+    return kind if kind in ("string", "boolean") else None
+
+
+def _value(text: str, schema: Mapping[str, object]) -> object:
+    kind = _kind(schema)
+    if kind == "string" or (kind == _TEXT_OR_NULL and text != "null"):
         return text
     if kind == "boolean" and text.strip().lower() in {"true", "false"}:
         return text.strip().lower() == "true"

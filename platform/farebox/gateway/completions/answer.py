@@ -55,15 +55,7 @@ async def _prepare(
         await visit.require(model.id)
         compile_it = partial(compile_grammar, backend, found.spec)
         grammar = await gateway.compilers.run(visit.tenant, compile_it)
-    return make_job(
-        request,
-        model,
-        found.prompts,
-        grammar,
-        found.bad_words,
-        default_tokens=gateway.default_tokens,
-        opened=found.opened,
-    )
+    return make_job(request, model, found, grammar, default_tokens=gateway.default_tokens)
 
 
 def _head(id_prefix: str, job: CompletionJob, wire: Wire) -> AnswerHead:

@@ -9,6 +9,7 @@ from farebox_engine.tokenization.answer_format import (
     AnswerFormat,
 )
 from farebox_engine.tokenization.answer_parser import AnswerParser, Content, Part, Reasoning, ToolCall
+from farebox_engine.tokenization.calls.xml_calls import outline
 
 __all__ = [
     "CLOSE_CALL",
@@ -22,4 +23,5 @@ __all__ = [
     "Part",
     "Reasoning",
     "ToolCall",
+    "outline",
 ]

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farebox.gateway.completions.jobs.grammars import grammar_spec
+from farebox.gateway.completions.jobs.tools import offered_tools
 from farebox.gateway.completions.requests import ChatCompletionRequest
 from farebox_engine.grammar.compiler import Grammar, GrammarCompiler
 from farebox_engine.tokenization.answer_format import AnswerFormat
@@ -50,7 +51,7 @@ class Binding:
         body = {"model": "m", "messages": [{"role": "user", "content": "?"}]}
         body["tools"] = [{"type": "function", "function": TOOL}]
         request = msgspec.json.decode(json.dumps(body | fields), type=ChatCompletionRequest)
-        spec = grammar_spec(request, style, opened=opened)
+        spec = grammar_spec(request, style, offered_tools(request, style), opened=opened)
         assert spec is not None
         self._grammar: Grammar = compiler_for(tokenizer).compile(spec)
         self._encode = tokenizer.encode_plainly

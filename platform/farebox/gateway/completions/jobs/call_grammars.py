@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from farebox.gateway.completions.jobs.tool_schemas import any_call_schema, call_schema
-from farebox.gateway.completions.messages import FunctionTool, NamedTool
+from farebox.gateway.completions.jobs.tools import OfferedTool
+from farebox.gateway.completions.messages import NamedTool
 from farebox.gateway.completions.requests import ChatCompletionRequest
 from farebox.gateway.errors import InvalidParameter
 from farebox.gateway.models.answer_format import (
@@ -22,21 +23,24 @@ from farebox.gateway.models.grammar import JSON_WHITE_SPACE, GrammarSpec
 
 
 def call_grammar(
-    request: ChatCompletionRequest, style: AnswerFormat, answer: dict[str, Any] | None = None
+    request: ChatCompletionRequest,
+    style: AnswerFormat,
+    tools: Sequence[OfferedTool],
+    answer: dict[str, Any] | None = None,
 ) -> GrammarSpec | None:
     """What the answer must be so that `tool_choice`, `strict` and `parallel_tool_calls` hold.
 
-    None where any text may come. `answer` is the JSON schema of what is said where no tool is called; a
-    call that must come leaves no room for it.
+    None where any text may come. `tools` are those that may be called. `answer` is the JSON schema of what
+    is said where no tool is called; a call that must come leaves no room for it.
     """
-    tools, choice = request.tools or [], request.tool_choice
-    if not tools or choice == "none":
+    choice = request.tool_choice
+    if not tools:
         return None
     if isinstance(choice, NamedTool):
-        tools = [tool for tool in tools if tool.function.name == choice.function.name]
+        tools = [tool for tool in tools if tool.name == choice.function.name]
     once = isinstance(choice, NamedTool) or request.parallel_tool_calls is False or style.one_call
     required = isinstance(choice, NamedTool) or choice == "required"
-    bound = required or any(tool.function.strict for tool in tools)
+    bound = required or any(tool.strict for tool in tools)
     if style.calls == "qwen3_coder" and bound:
         raise InvalidParameter(
             f"The model `{request.model}` writes calls that are no JSON, so that they cannot be enforced; "
@@ -83,7 +87,7 @@ def _free_or_called(style: AnswerFormat, once: bool, bound: bool) -> str:
 
 def _spec(
     start: str,
-    tools: Sequence[FunctionTool],
+    tools: Sequence[OfferedTool],
     style: AnswerFormat,
     *,
     bound: bool,
@@ -94,7 +98,7 @@ def _spec(
         key = "parameters" if style.calls == "llama3" else "arguments"
         rules.append(_json_rule("call", call_schema(tools, key) if bound else any_call_schema(tools, key)))
     if "named_call" in start:
-        names = " | ".join(f'"\\"{tool.function.name}\\""' for tool in tools)
+        names = " | ".join(f'"\\"{tool.name}\\""' for tool in tools)
         rules += [f"NAME: {names}", 'named_call: opened_name COLON NAME PARAMETERS object "}" TAIL?']
         rules.append(_json_rule("object", {"type": "object"}))
     if answer is not None:

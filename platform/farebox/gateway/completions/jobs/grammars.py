@@ -1,5 +1,6 @@
 """What a request says about the form of its answer, as the engine takes it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -7,6 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from farebox.gateway.completions.jobs.call_grammars import call_grammar
+from farebox.gateway.completions.jobs.tools import OfferedTool
 from farebox.gateway.completions.requests import (
     ChatCompletionRequest,
     JsonObjectFormat,
@@ -20,19 +22,21 @@ from farebox.gateway.models.answer_format import AnswerFormat
 from farebox.gateway.models.grammar import GrammarSpec
 
 
-def grammar_spec(request: Sampling, style: AnswerFormat, *, opened: bool = False) -> GrammarSpec | None:
+def grammar_spec(
+    request: Sampling, style: AnswerFormat, tools: Sequence[OfferedTool], *, opened: bool = False
+) -> GrammarSpec | None:
     """The grammar asked for, or None. Raises InvalidParameter when a request asks for two.
 
-    `opened`: the prompt itself begins the model's reasoning. `response_format` and calls then come after
-    it; `structured_outputs` is about all that the model writes.
+    `tools` are those that may be called. `opened`: the prompt itself begins the model's reasoning.
+    `response_format` and calls then come after it; `structured_outputs` is about all that the model writes.
     """
     asked: list[GrammarSpec] = []
     if request.structured_outputs is not None:
         asked.append(_structured(request.structured_outputs))
     if isinstance(request, ChatCompletionRequest):
         answer = _answer_schema(request.response_format)
-        if request.tools and request.tool_choice != "none":
-            bound = call_grammar(request, style, answer)
+        if tools:
+            bound = call_grammar(request, style, tools, answer)
         else:
             bound = None if answer is None else _spoken(answer)
         if bound is not None:

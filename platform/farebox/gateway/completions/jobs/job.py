@@ -6,8 +6,8 @@ from dataclasses import replace
 import msgspec
 
 from farebox.gateway.completions.jobs.bounds import check_answers, check_scores, tokens_with_scores
+from farebox.gateway.completions.jobs.prompts import ReadRequest
 from farebox.gateway.completions.jobs.sampling import echoes, sampling_params
-from farebox.gateway.completions.jobs.tools import tool_parameters
 from farebox.gateway.completions.requests import (
     ChatCompletionRequest,
     CompletionRequest,
@@ -108,25 +108,22 @@ def check_request(request: Sampling) -> None:
 def make_job(
     request: Sampling,
     model: ServedModel,
-    prompts: list[list[int]],
-    grammar: Grammar | None = None,
-    bad_words: tuple[tuple[int, ...], ...] = (),
+    found: ReadRequest,
+    grammar: Grammar | None,
     *,
     default_tokens: int,
-    opened: bool = False,
 ) -> CompletionJob:
     """Check the request against the model. Raises BadRequest.
 
     `default_tokens` bounds an answer of which the request does not, as far as the context has room:
     without it, the worst case that admission reserves would be the whole context.
-    `opened`: the prompt itself begins the model's reasoning.
     """
-    n = request.n or 1
+    n, prompts = request.n or 1, found.prompts
     if request.truncate_prompt_tokens is not None:
         prompts = [prompt[-request.truncate_prompt_tokens :] for prompt in prompts]
     options = request.stream_options
     max_tokens, is_default = _max_tokens(request, model.generator, prompts, default_tokens)
-    params = sampling_params(request, max_tokens, model.generator.defaults, bad_words)
+    params = sampling_params(request, max_tokens, model.generator.defaults, found.bad_words)
     if params.logprobs is not None and not request.stream:
         echoed = max(map(len, prompts)) if params.echo else 0
         if is_default:
@@ -143,7 +140,7 @@ def make_job(
         stream=bool(request.stream),
         include_usage=bool(options and options.include_usage),
         grammar=grammar,
-        new_parser=_parser_factory(request, model.generator.answer_format, opened=opened),
+        new_parser=_parser_factory(request, model.generator.answer_format, found),
         priority=-1 if request.priority else 0,
         # Whoever asks for a least length gets it, or a refusal.
         open_length=is_default and not params.min_tokens,
@@ -151,13 +148,12 @@ def make_job(
 
 
 def _parser_factory(
-    request: Sampling, style: AnswerFormat, *, opened: bool
+    request: Sampling, style: AnswerFormat, found: ReadRequest
 ) -> Callable[[], AnswerParser] | None:
     """What reads the answer's text; None where all of it is content."""
     if not isinstance(request, ChatCompletionRequest):
         return None
-    offered = [] if request.tool_choice == "none" else request.tools or []
-    tools = {tool.function.name: tool_parameters(tool) for tool in offered}
+    tools, opened = found.tools, found.opened
     if not tools and not style.reasons:
         return None
     return lambda: AnswerParser(style, tools=tools, opened=opened)

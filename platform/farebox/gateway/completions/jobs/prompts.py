@@ -1,50 +1,62 @@
 """A request's texts as tokens, and its grammar as automata: what only a model's own backend can make."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from farebox.gateway.completions.jobs.grammars import grammar_spec
 from farebox.gateway.completions.jobs.thinking import template_variables
-from farebox.gateway.completions.jobs.tools import offered_tools
+from farebox.gateway.completions.jobs.tools import OfferedTool, described_tools, offered_tools
 from farebox.gateway.completions.messages import plain_message
 from farebox.gateway.completions.requests import ChatCompletionRequest, CompletionRequest
 from farebox.gateway.errors import InvalidParameter
+from farebox.gateway.models.answer_format import outline
 from farebox.gateway.models.backend import InferenceBackend
 from farebox.gateway.models.errors import RequestError, TemplateError
 from farebox.gateway.models.grammar import Grammar, GrammarSpec
 
 
 class ReadRequest(msgspec.Struct, frozen=True):
-    """A request as its model reads it: `opened` if the prompt itself begins the model's reasoning."""
+    """A request as its model reads it: `opened` if the prompt itself begins the model's reasoning.
+
+    `tools` maps the names of those that may be called to the outlines of their schemas.
+    """
 
     prompts: list[list[int]]
     opened: bool
     spec: GrammarSpec | None
     bad_words: tuple[tuple[int, ...], ...]
+    tools: dict[str, dict[str, object]]
 
 
 def read_prompts(
     backend: InferenceBackend, request: ChatCompletionRequest | CompletionRequest
 ) -> ReadRequest:
     """Tokenise all that there is to be; blocks for as long as that takes. Raises BadRequest."""
+    tools: list[OfferedTool] = []
     if isinstance(request, ChatCompletionRequest):
-        prompts = render_chat(backend, request)
+        tools = offered_tools(request, backend.answer_format)
+        prompts = render_chat(backend, request, tools)
         opened = backend.opens_reasoning(prompts[0])
     else:
         prompts, opened = encode_prompts(backend, request.prompt), False
     return ReadRequest(
         prompts,
         opened,
-        grammar_spec(request, backend.answer_format, opened=opened),
+        grammar_spec(request, backend.answer_format, tools, opened=opened),
         spell_bad_words(backend, request.bad_words or []),
+        {tool.name: outline(tool.parameters) for tool in tools},
     )
 
 
-def render_chat(backend: InferenceBackend, request: ChatCompletionRequest) -> list[list[int]]:
+def render_chat(
+    backend: InferenceBackend, request: ChatCompletionRequest, tools: Sequence[OfferedTool]
+) -> list[list[int]]:
     """The prompt of a conversation. Raises BadRequest when the model or its template refuses it."""
     messages = [plain_message(message) for message in request.messages]
-    tools = offered_tools(request, backend.answer_format)
+    variables = template_variables(request)
     try:
-        return [backend.render_chat(messages, tools, template_variables(request))]
+        return [backend.render_chat(messages, described_tools(tools), variables)]
     except TemplateError as error:
         raise InvalidParameter(f"This model cannot take these messages: {error}", "messages") from None
 

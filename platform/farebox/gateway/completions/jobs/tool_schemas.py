@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from farebox.gateway.completions.jobs.tools import tool_parameters
-from farebox.gateway.completions.messages import FunctionTool
+from farebox.gateway.completions.jobs.tools import OfferedTool
 from farebox.gateway.errors import InvalidParameter
 
 # What maps names to schemas: a `$ref` in it is somebody's name.
@@ -15,7 +14,7 @@ _DATA = {"const", "enum", "default", "examples"}
 _ROOT_ONLY = {"$id", "id", "$schema"}
 
 
-def call_schema(tools: Sequence[FunctionTool], key: str) -> dict[str, Any]:
+def call_schema(tools: Sequence[OfferedTool], key: str) -> dict[str, Any]:
     """The schema of a call of any of the tools, with its arguments under `key`.
 
     Each tool's schema keeps its own root: it stands whole among the definitions, and what it refers to
@@ -27,7 +26,7 @@ def call_schema(tools: Sequence[FunctionTool], key: str) -> dict[str, Any]:
             {
                 "type": "object",
                 "properties": {
-                    "name": {"const": tool.function.name},
+                    "name": {"const": tool.name},
                     key: {"$ref": f"#/$defs/{_name(place)}"},
                 },
                 "required": ["name", key],
@@ -38,12 +37,12 @@ def call_schema(tools: Sequence[FunctionTool], key: str) -> dict[str, Any]:
     }
 
 
-def any_call_schema(tools: Sequence[FunctionTool], key: str) -> dict[str, Any]:
+def any_call_schema(tools: Sequence[OfferedTool], key: str) -> dict[str, Any]:
     """The schema of a call of any of the tools, whatever its arguments are."""
     return {
         "type": "object",
         "properties": {
-            "name": {"enum": [tool.function.name for tool in tools]},
+            "name": {"enum": [tool.name for tool in tools]},
             key: {"type": "object"},
         },
         "required": ["name", key],
@@ -55,8 +54,8 @@ def _name(place: int) -> str:
     return f"tool{place}"
 
 
-def _moved(tool: FunctionTool, place: int) -> dict[str, Any]:
-    parameters = {key: value for key, value in tool_parameters(tool).items() if key not in _ROOT_ONLY}
+def _moved(tool: OfferedTool, place: int) -> dict[str, Any]:
+    parameters = {key: value for key, value in tool.parameters.items() if key not in _ROOT_ONLY}
     try:
         schema: dict[str, Any] = _rebased(parameters, f"#/$defs/{_name(place)}")
     except RecursionError:
@@ -64,7 +63,7 @@ def _moved(tool: FunctionTool, place: int) -> dict[str, Any]:
     kind = schema.get("type", "object")
     if kind != "object" and not (isinstance(kind, list) and "object" in kind):
         raise InvalidParameter(
-            f"The `parameters` of the tool `{tool.function.name}` are the schema of no object.", "tools"
+            f"The `parameters` of the tool `{tool.name}` are the schema of no object.", "tools"
         )
     return schema | {"type": "object"}
 

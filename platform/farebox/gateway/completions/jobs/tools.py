@@ -1,5 +1,6 @@
 """Tools that a model may call, as its chat template is told of them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -13,8 +14,18 @@ from farebox.gateway.models.answer_format import AnswerFormat
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
 
-def offered_tools(request: ChatCompletionRequest, style: AnswerFormat) -> list[object] | None:
-    """The tools as chat templates read them; None where none may be called.
+class OfferedTool(msgspec.Struct, frozen=True):
+    """A tool that may be called. `parameters` is the JSON schema of its arguments: decoded once, as it may
+    have a megabyte."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    strict: bool
+
+
+def offered_tools(request: ChatCompletionRequest, style: AnswerFormat) -> list[OfferedTool]:
+    """The tools that may be called, in the request's order.
 
     Raises UnsupportedByModel where the model's template knows no tools, InvalidParameter for a
     choice that names no tool or is made without any.
@@ -31,24 +42,34 @@ def offered_tools(request: ChatCompletionRequest, style: AnswerFormat) -> list[o
     elif not request.tools and request.tool_choice not in (None, "none"):
         raise InvalidParameter("`tool_choice` goes with `tools` only.", "tool_choice")
     if not request.tools or not offers:
-        return None
-    return [_described(tool) for tool in request.tools]
+        return []
+    return [_offered(tool) for tool in request.tools]
 
 
-def _described(tool: FunctionTool) -> dict[str, Any]:
-    function = tool.function
+def described_tools(tools: Sequence[OfferedTool]) -> list[object] | None:
+    """The tools as chat templates read them; None where there are none."""
+    return [_described(tool) for tool in tools] or None
+
+
+def _described(tool: OfferedTool) -> dict[str, Any]:
     return {
         "type": "function",
         "function": {
-            "name": function.name,
-            "description": function.description or "",
-            "parameters": tool_parameters(tool),
+            "name": tool.name,
+            "description": tool.description,
+            "parameters": tool.parameters,
         },
     }
 
 
-def tool_parameters(tool: FunctionTool) -> dict[str, Any]:
-    """The JSON schema of a tool's arguments. Raises InvalidParameter where it is none of an object."""
+def _offered(tool: FunctionTool) -> OfferedTool:
+    function = tool.function
+    return OfferedTool(
+        function.name, function.description or "", _parameters(tool), strict=bool(function.strict)
+    )
+
+
+def _parameters(tool: FunctionTool) -> dict[str, Any]:
     if not isinstance(tool.function.parameters, Raw):
         return _ANY_OBJECT
     try:

@@ -6,7 +6,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from litestar.connection import Request
-from litestar.enums import RequestEncodingType
 
 from farebox.auth.errors import ForgedRequest
 from farebox.auth.sessions import cookie_name
@@ -17,7 +16,6 @@ FIELD = "csrf_token"
 HEADER = "x-csrf-token"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _PORTS = {"http": 80, "https": 443}
-_FORMS = (RequestEncodingType.URL_ENCODED, RequestEncodingType.MULTI_PART)
 
 
 def token_for(session_token: str) -> str:
@@ -71,7 +69,5 @@ def _origin_of(url: str) -> str:
 
 
 async def _form_field(request: Request[Any, Any, Any]) -> str:
-    if request.content_type[0] not in _FORMS:
-        return ""
     field = (await request.form()).get(FIELD, "")
     return field if isinstance(field, str) else ""

@@ -21,10 +21,13 @@ _HEADINGS = {
     403: "Not allowed",
     404: "Not found",
     405: "Not found",
+    413: "Too long",
     429: "Slow down",
     503: "Back in a moment",
 }
 
+# Where what a program is told would puzzle people.
+_MESSAGES = {413: "That was more than a form takes here. Please shorten it, and send it again."}
 
 # What somebody who follows a link may meet; any other refusal is an answer to a program.
 _FOR_NAVIGATION = (404, 405, 500, 503)
@@ -53,7 +56,7 @@ def error_page(request: Request[Any, Any, Any], error: Exception) -> Response[An
         "error.html",
         status=known.status,
         heading=_HEADINGS.get(known.status, "Something went wrong"),
-        message=known.message,
+        message=_MESSAGES.get(known.status, known.message),
         request_id=exchange.external_id,
     )
     response.headers.update(known.headers)

@@ -12,8 +12,6 @@ from farebox.core.errors import BadRequest, UnsupportedMediaType
 from farebox.core.money import read_plain
 from farebox.limits.service import MAX_LIMIT, Ceilings
 
-_MAX_FIELDS = 50
-
 Line = Annotated[str, msgspec.Meta(max_length=1000)]
 Whole = Annotated[int, msgspec.Meta(ge=0, le=MAX_LIMIT)]
 Form = TypeVar("Form", bound=msgspec.Struct)
@@ -95,13 +93,11 @@ class FormError(BadRequest):
 async def read_typed(request: Request[Any, Any, Any]) -> Typed:
     """What was typed, by field; empty fields count as absent.
 
-    Raises BadRequest for a form of too many fields, UnsupportedMediaType for what is no URL-encoded form.
+    Raises UnsupportedMediaType for what is no URL-encoded form, and as `StrictRequest.form`.
     """
     if request.content_type[0] != RequestEncodingType.URL_ENCODED:
         raise UnsupportedMediaType("This address takes an HTML form.", code="unsupported_media_type")
     form = await request.form()
-    if len(form) > _MAX_FIELDS:
-        raise BadRequest("The form has too many fields.", code="invalid_request")
     return {name: text for name, text in form.items() if isinstance(text, str) and text.strip()}
 
 

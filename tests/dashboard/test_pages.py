@@ -124,6 +124,18 @@ async def test_models_are_shown_with_their_prices(owner: Member) -> None:
     assert "tiny-on-pages writes text 2,048 $1.00 $0.50 $2.00" in words
 
 
+async def test_a_model_kept_from_an_organization_is_told_on_no_page(
+    owner: Member, site: RunningServer, database: Database, offered_model: str
+) -> None:
+    settings: Settings = site.app.state.settings
+    for allowed, told in ([offered_model], True), (["another"], False), ([], False):
+        async with database.meter_transaction() as session:
+            change = CeilingChange(allowed_models=allowed)
+            await set_ceilings(session, owner.tenant.organization_id, change, settings)
+        for path in ("/prices", "/overview", "/keys"):
+            assert (offered_model in (await owner.browser.get(path)).text) is told, path
+
+
 async def test_a_balance_is_never_rounded_up(owner: Member, database: Database) -> None:
     async with database.meter_transaction() as session:
         await session.execute(

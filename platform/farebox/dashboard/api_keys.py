@@ -18,10 +18,10 @@ from farebox.core.errors import BadRequest, Conflict
 from farebox.core.fair_threads import FairThreads
 from farebox.core.ids import internal
 from farebox.core.settings import Settings
-from farebox.dashboard.example import example_model
 from farebox.dashboard.filled_form import EMPTY, FilledForm, refused
 from farebox.dashboard.forms import KeyForm, fill_in, read_typed
 from farebox.dashboard.frame import Frame, load_frame, require_administrator
+from farebox.dashboard.offered_models import example_model
 from farebox.dashboard.pages import framed_page, redirect
 from farebox.dashboard.parts import ROWS, Part, PartNumber, first_row, part
 from farebox.keys.models import ApiKey
@@ -130,7 +130,7 @@ async def load_keys(
         live=await keys(True, live),
         ended=await keys(False, ended),
         ended_count=await count_ended_keys(session, person.organization_id),
-        example_model=await example_model(request, session),
+        example_model=await example_model(request, session, person.organization_id),
     )
 
 

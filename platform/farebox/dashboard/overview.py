@@ -21,8 +21,8 @@ from farebox.core.fair_threads import FairThreads
 from farebox.core.settings import Settings
 from farebox.dashboard import formats
 from farebox.dashboard.chart import Chart, bar_chart
-from farebox.dashboard.example import example_model
 from farebox.dashboard.frame import load_frame
+from farebox.dashboard.offered_models import example_model
 from farebox.dashboard.pages import framed_page
 from farebox.keys.service import has_live_key
 from farebox.limits.service import get_limits
@@ -90,7 +90,7 @@ async def overview_page(
         overview = await load_overview(
             session, signed_in.organization_id, frame.project_id, settings.currency, span, show
         )
-        model = await example_model(request, session)
+        model = await example_model(request, session, signed_in.organization_id)
     asked: dict[str, Any] = {"span": span, "show": show, "project": project}
     return await framed_page(
         printers, "overview.html", frame=frame, overview=overview, example_model=model, **asked

@@ -1,6 +1,5 @@
 """Models and prices: what can be called now, and what it costs."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from litestar import Response, get
@@ -8,23 +7,12 @@ from litestar.connection import Request
 from litestar.di import NamedDependency
 
 from farebox.auth.dependencies import SignedIn
-from farebox.billing.models import Price
-from farebox.billing.service import current_prices
 from farebox.core.database import Database
 from farebox.core.fair_threads import FairThreads
 from farebox.core.settings import Settings
 from farebox.dashboard.frame import load_frame
+from farebox.dashboard.offered_models import models_offered
 from farebox.dashboard.pages import framed_page
-
-
-@dataclass(frozen=True)
-class PricedModel:
-    """A line of the page; `context_length` is in tokens."""
-
-    id: str
-    kind: str
-    context_length: int
-    price: Price
 
 
 @get("/prices")
@@ -39,10 +27,5 @@ async def models_page(
         organization_id=signed_in.organization_id, user_id=signed_in.user_id
     ) as session:
         frame = await load_frame(session, signed_in, settings)
-        prices = await current_prices(session)
-    models = [
-        PricedModel(served.id, served.kind, served.backend.context_length, prices[served.id])
-        for served in request.app.state.gateway.catalog.all()
-        if served.id in prices
-    ]
+        models = await models_offered(request, session, signed_in.organization_id)
     return await framed_page(printers, "models.html", frame=frame, models=models)

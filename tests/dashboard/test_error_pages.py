@@ -12,7 +12,16 @@ from tests.dashboard.browsers import Markup, text_of
 from tests.gateway.servers import RunningServer
 
 CHROMIUM = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
-PROGRAMS = [None, "*/*", "application/json", "application/json, text/html;q=0.5", "nonsense", "text/plain"]
+PROGRAMS = [
+    None,
+    "*/*",
+    "application/json",
+    "application/json, text/html;q=0.5",
+    "nonsense",
+    "text/plain",
+    "text/html;q=1e999",
+    "text/html;q=-inf",
+]
 
 
 def ask(

@@ -56,7 +56,7 @@ def check_origin(request: Request[Any, Any, Any], settings: Settings) -> None:
 def _own_origins(request: Request[Any, Any, Any], settings: Settings) -> set[str]:
     origins = {_origin_of(settings.public_url)}
     if not settings.production:  # `localhost`, a forwarded port: whatever the newcomer typed
-        origins.add(f"{request.url.scheme}://{request.headers.get('host', '')}")
+        origins.add(f"{request.scope['scheme']}://{request.headers.get('host', '')}")
     return origins
 
 

@@ -64,11 +64,16 @@ def error_page(request: Request[Any, Any, Any], error: Exception) -> Response[An
 
 
 def _prefers_html(request: Request[Any, Any, Any]) -> bool:
-    return request.accept.best_match(["application/json", "text/html"]) == "text/html"
+    try:
+        return request.accept.best_match(["application/json", "text/html"]) == "text/html"
+    except OverflowError:  # a weight like 1e999
+        return False
 
 
 def _to_sign_in(request: Request[Any, Any, Any]) -> Response[Any]:
-    here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    # Not `request.url`, into which the client's own Host goes.
+    query = request.scope["query_string"].decode("latin-1")
+    here = request.scope["path"] + (f"?{query}" if query else "")
     # A cookie without a session: somebody was signed in, and shall not wonder why they are not.
     ended = {"ended": "true"} if session_token(request, request.app.state.settings) else {}
     back = {"next": here} if request.method == "GET" else {}

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from farebox.gateway.transport.http_protocol import MAX_BURST, BoundedHttpProtocol
+from farebox.gateway.transport.http_protocol import MAX_BURST, MAX_PARAMETERS, BoundedHttpProtocol
 from tests.gateway.servers import RunningServer, ServerThread, make_settings
 from tests.gateway.watchdog import unstalled
 from tests.waiting import WAIT_SECONDS
@@ -71,6 +71,57 @@ async def test_ambiguous_request_is_refused_and_nothing_after_it_is_answered(
 )
 async def test_no_http_that_can_be_understood(request_line_and_headers: bytes, server: RunningServer) -> None:
     assert (await exchange(server, request_line_and_headers)).startswith(b"HTTP/1.1 400 ")
+
+
+HOSTS = [
+    (b"farebox", True),
+    (b"farebox:8080", True),
+    (b"farebox_gateway.example:", True),
+    (b"", True),
+    (b"192.0.2.1:65535", True),
+    (b"[::1]", True),
+    (b"[2001:db8::192.0.2.1]:443", True),
+    (b"a:b", False),
+    (b"a:99999999", False),
+    (b"a:65536", False),
+    (b"a:-1", False),
+    (b"a:1:2", False),
+    (b"::1", False),
+    (b"[::1", False),
+    (b"[::1]:x", False),
+    (b"[:::]", False),
+    (b"[192.0.2.1]", False),
+    (b"a b", False),
+    (b"a/b", False),
+    (b"a?b", False),
+    (b"a@b", False),
+    (b"\xe2\x84\x80", False),
+]
+
+
+@pytest.mark.parametrize(("host", "valid"), HOSTS)
+async def test_a_host_that_no_address_can_have_is_refused(
+    host: bytes, valid: bool, server: RunningServer
+) -> None:
+    """By a page, which makes addresses."""
+    head = b"GET /overview?span=30d HTTP/1.1\r\nConnection: close\r\nHost: " + host
+    answer = await exchange(server, head + b"\r\n\r\n")
+    if valid:
+        assert answer.startswith(b"HTTP/1.1 303 ")
+        assert b"location: /sign-in?next=/overview%3Fspan%3D30d\r\n" in answer
+    else:
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b'"malformed_request"' in answer
+
+
+@pytest.mark.parametrize(("more", "status"), [(MAX_PARAMETERS - 1, b"200"), (MAX_PARAMETERS, b"400")])
+async def test_an_address_has_a_bounded_number_of_parameters(
+    more: int, status: bytes, server: RunningServer
+) -> None:
+    head = b"GET /livez?a" + b"&a" * more + b" HTTP/1.1\r\nHost: farebox\r\nConnection: close\r\n\r\n"
+    answer = await exchange(server, head)
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    assert (b'"too_many_parameters"' in answer) is (status == b"400")
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 """HTTP/1.1 at the socket: uvicorn's httptools protocol, with bounds on what a stranger may cost.
 
 llhttp, which httptools wraps, already refuses what request smuggling needs (Content-Length beside
-Transfer-Encoding, doubled or signed lengths, bare line feeds, folded headers). Added here: a limit on
-the head, one Host, no Transfer-Encoding in HTTP/1.0, no headers out of chunked trailers, a time limit
-for sending a request and one for reading the response, and errors in the API's envelope.
+Transfer-Encoding, doubled or signed lengths, bare line feeds, folded headers). Added here: limits on
+the head and its parameters, one Host that can be one, no Transfer-Encoding in HTTP/1.0, no headers out of
+chunked trailers, a time limit for sending a request and one for reading the response, and errors in the
+API's envelope.
 """
 
 import asyncio
 import http
+import ipaddress
+import re
 import weakref
 from typing import Any
 
@@ -28,6 +31,13 @@ MAX_PIPELINED = 4
 # What one read may bring beyond that, before reading stops.
 MAX_BURST = 32
 
+# Above what the usage pages take. Litestar keeps the last 1,024 queries that it has parsed.
+MAX_PARAMETERS = 500
+
+# RFC 3986, section 3.2.2: a name or an IPv4 address, or something in brackets; and a port.
+_HOST = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]*|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{0,5}))?")
+_LAST_PORT = 65_535
+
 log = structlog.get_logger(__name__)
 
 
@@ -41,6 +51,12 @@ class HeadTooLarge(FareboxError):
     status = 431
     type = "invalid_request_error"
     code = "headers_too_large"
+
+
+class TooManyParameters(FareboxError):
+    status = 400
+    type = "invalid_request_error"
+    code = "too_many_parameters"
 
 
 class RequestTooSlow(FareboxError):
@@ -133,9 +149,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         hosts = 0
         for name, value in self.headers:
             size += len(name) + len(value) + 4
-            hosts += name == b"host"
+            if name == b"host":
+                hosts += 1
+                if not _is_host(value):
+                    raise _MALFORMED
         if size > MAX_HEAD_BYTES:
             self._rejection = _too_large()
+            raise self._rejection
+        if self.url.count(b"&") >= MAX_PARAMETERS:
+            self._rejection = TooManyParameters(f"The address has more than {MAX_PARAMETERS} parameters.")
             raise self._rejection
         version = self.parser.get_http_version()
         if version == "1.1":
@@ -232,6 +254,23 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._reader_timer is not None:
             self._reader_timer.cancel()
             self._reader_timer = None
+
+
+def _is_host(value: bytes) -> bool:
+    """Whether a Host can be part of an address: what cannot would fail wherever one is made of it."""
+    found = _HOST.fullmatch(value)
+    if found is None:
+        return False
+    address, port = found.groups()
+    return (address is None or _is_ipv6(address)) and int(port or 0) <= _LAST_PORT
+
+
+def _is_ipv6(address: bytes) -> bool:
+    try:
+        ipaddress.IPv6Address(address.decode())
+    except ValueError:
+        return False
+    return True
 
 
 def _too_large() -> HeadTooLarge:

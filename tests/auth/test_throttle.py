@@ -10,7 +10,7 @@ from sqlalchemy import func, select, update
 
 from farebox.auth.errors import TooManyAttempts
 from farebox.auth.models import SignInThrottle
-from farebox.auth.throttle import Backoff, clear, count_attempt, network_of, uncount_attempt
+from farebox.auth.throttle import Backoff, clear, count_attempt, network_of, site_of, uncount_attempt
 from farebox.core.database import Database
 from tests.tenants.factories import an_email
 
@@ -142,6 +142,20 @@ async def test_a_count_that_grew_for_years_does_not_overflow(database: Database)
 )
 def test_what_an_address_counts_as(address: str | None, network: str) -> None:
     assert network_of(address) == network
+
+
+@pytest.mark.parametrize(
+    ("address", "site"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1::/48"),
+        ("2001:db8:1:ffff::9", "2001:db8:1::/48"),
+        (None, "unknown"),
+    ],
+)
+def test_what_site_an_address_is_of(address: str | None, site: str) -> None:
+    assert site_of(address) == site
 
 
 @given(st.text())

@@ -63,7 +63,10 @@ async def check_password(
         await throttle.count_attempt(session, backoff, subject)
         await throttle.count_attempt(session, throttle.ADDRESS, throttle.network_of(address))
     matches = await passwords.verify(
-        user.password_hash if user else None, password, asker=throttle.network_of(address)
+        user.password_hash if user else None,
+        password,
+        asker=throttle.network_of(address),
+        site=throttle.site_of(address),
     )
     if user is None or not matches:
         raise WrongCredentials

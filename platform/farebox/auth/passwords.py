@@ -27,9 +27,10 @@ _T = TypeVar("_T")
 class PasswordHasher:
     """Hashes and verifies in `threads` threads of its own, for each asker in turn.
 
-    At most `queue` calls wait, and of one asker a quarter of all. Who asks is told by the caller: a network,
-    or the owner of a link. Past that, calls raise Unavailable at once: a flood of sign-ins costs the attacker
-    a 503, not the other users their answers, nor inference a thread. `performed` counts the hashes computed.
+    At most `queue` calls wait, of one asker a quarter of all, and of one site half. Who asks is told by the
+    caller: a network, or the owner of a link; and of what site, which may have many networks. Past that,
+    calls raise Unavailable at once: a flood of sign-ins costs the attacker a 503, not the other users their
+    answers, nor inference a thread. `performed` counts the hashes computed.
     """
 
     def __init__(self, threads: int = THREADS, queue: int = 32) -> None:
@@ -37,37 +38,48 @@ class PasswordHasher:
         self._threads = FairThreads("password", threads)
         self._places = threads + queue
         self._places_of_one = max(1, self._places // 4)
+        self._places_of_site = max(1, self._places // 2)
         self._asking: Counter[Hashable] = Counter()
+        self._asking_sites: Counter[Hashable] = Counter()
         # What an unknown account is checked against, so that it takes as long as a known one.
         self._nobody = self._argon2.hash(secrets.token_urlsafe())
         self._counting = threading.Lock()
         self.performed = 0
 
-    async def hash(self, password: str, *, asker: Hashable) -> str:
+    async def hash(self, password: str, *, asker: Hashable, site: Hashable = None) -> str:
         """The hash to store, in PHC format with a salt of its own. Raises Unavailable."""
-        return await self._run(asker, lambda: self._argon2.hash(password))
+        return await self._run(asker, site or asker, lambda: self._argon2.hash(password))
 
-    async def verify(self, password_hash: str | None, password: str, *, asker: Hashable) -> bool:
+    async def verify(
+        self, password_hash: str | None, password: str, *, asker: Hashable, site: Hashable = None
+    ) -> bool:
         """Whether the password is the one hashed; for None, the same work and False.
 
         Raises Unavailable.
         """
-        return await self._run(asker, lambda: self._matches(password_hash, password))
+        return await self._run(asker, site or asker, lambda: self._matches(password_hash, password))
 
     def close(self) -> None:
         """Drop what waits; what runs ends by itself."""
         self._threads.close()
 
-    async def _run(self, asker: Hashable, work: Callable[[], _T]) -> _T:
-        if self._asking.total() >= self._places or self._asking[asker] >= self._places_of_one:
+    async def _run(self, asker: Hashable, site: Hashable, work: Callable[[], _T]) -> _T:
+        if not self._has_room(asker, site):
             raise Unavailable("Too many people are signing in; please try again.", retry_after_seconds=1)
         self._asking[asker] += 1
+        self._asking_sites[site] += 1
         try:
             return await self._threads.run(asker, lambda: self._count(work))
         finally:
-            self._asking[asker] -= 1
-            if not self._asking[asker]:
-                del self._asking[asker]
+            _leave(self._asking, asker)
+            _leave(self._asking_sites, site)
+
+    def _has_room(self, asker: Hashable, site: Hashable) -> bool:
+        return (
+            self._asking.total() < self._places
+            and self._asking[asker] < self._places_of_one
+            and self._asking_sites[site] < self._places_of_site
+        )
 
     def _count(self, work: Callable[[], _T]) -> _T:
         result = work()
@@ -82,3 +94,9 @@ class PasswordHasher:
             return False
         except InvalidHashError:  # an account without a password, made by an operator
             return self._matches(None, password)
+
+
+def _leave(asking: Counter[Hashable], one: Hashable) -> None:
+    asking[one] -= 1
+    if not asking[one]:
+        del asking[one]

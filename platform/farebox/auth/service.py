@@ -49,7 +49,9 @@ async def sign_up(
     name, organization = clean_name(name), clean_name(organization, "organization")
     async with database.transaction() as session:
         await _count_mail(session, email, address)
-    password_hash = await passwords.hash(password, asker=throttle.network_of(address))
+    password_hash = await passwords.hash(
+        password, asker=throttle.network_of(address), site=throttle.site_of(address)
+    )
     organization_id = new_id()
     async with database.transaction(organization_id=organization_id, email=email) as session:
         account = await create_account(

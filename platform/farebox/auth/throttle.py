@@ -109,6 +109,16 @@ async def clear(session: AsyncSession, backoff: Backoff, value: str) -> None:
 
 def network_of(address: str | None) -> str:
     """What an address counts as: itself, or its /64 for IPv6, of which everybody has one."""
+    return _network(address, 64)
+
+
+def site_of(address: str | None) -> str:
+    """Who may have many networks: the /48 of an IPv6 address (RFC 6177), else what `network_of` says."""
+    return _network(address, 48)
+
+
+def _network(address: str | None, length: int) -> str:
+    """`length` in bits, of IPv6 alone."""
     try:
         parsed = ipaddress.ip_address(address or "")
     except ValueError:
@@ -116,5 +126,5 @@ def network_of(address: str | None) -> str:
     if isinstance(parsed, ipaddress.IPv6Address):
         if parsed.ipv4_mapped:
             return str(parsed.ipv4_mapped)
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
+        return str(ipaddress.ip_network((parsed, length), strict=False))
     return str(parsed)

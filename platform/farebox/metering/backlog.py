@@ -110,8 +110,8 @@ class Backlog:
         """Post some of what waits and forget it; the requests posted. Raises Unavailable.
 
         No more at once than goes through while leases last, which the same turn renews. What Postgres refuses
-        goes on waiting, on disk as well, until somebody has mended the cause; what somebody keeps locked, until
-        the lock is gone.
+        goes on waiting, on disk as well, until somebody has mended the cause; what somebody keeps locked,
+        until the lock is gone.
         """
         if not self._waiting:
             return []

@@ -145,6 +145,20 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head_bytes = 0
+        self._check_head()
+        super().on_headers_complete()
+        # Weak, for the cycle holds the scope: a ring of them would live until the collector came by.
+        way = (self._connection, weakref.ref(self.cycle))
+        self.scope["extensions"] = {EXTENSION: way}  # type: ignore[dict-item]
+        if len(self.pipeline) > MAX_BURST:
+            raise _MALFORMED  # ends the connection, with what is under way
+        if 0 < len(self.pipeline) <= MAX_PIPELINED:
+            # uvicorn stops reading at the first request that has to queue, and would not see then that
+            # the client leaves: the answer under way would be made, and billed, for nobody.
+            self.flow.resume_reading()
+
+    def _check_head(self) -> None:
+        """Raises what ends the connection."""
         size = len(self.url)
         hosts = 0
         for name, value in self.headers:
@@ -165,16 +179,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 raise _MALFORMED
         elif version != "1.0" or hosts > 1 or any(name == b"transfer-encoding" for name, _ in self.headers):
             raise _MALFORMED
-        super().on_headers_complete()
-        # Weak, for the cycle holds the scope: a ring of them would live until the collector came by.
-        way = (self._connection, weakref.ref(self.cycle))
-        self.scope["extensions"] = {EXTENSION: way}  # type: ignore[dict-item]
-        if len(self.pipeline) > MAX_BURST:
-            raise _MALFORMED  # ends the connection, with what is under way
-        if 0 < len(self.pipeline) <= MAX_PIPELINED:
-            # uvicorn stops reading at the first request that has to queue, and would not see then that
-            # the client leaves: the answer under way would be made, and billed, for nobody.
-            self.flow.resume_reading()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()

@@ -206,7 +206,7 @@ class Catalog:
             # One bad folder must not take the others down: the reason is logged and shown in /readyz.
             log.exception("model.load_failed", model=offer.id)
             self._failed[offer.id] = version
-            self.failures[offer.id] = str(error)
+            self.failures[offer.id] = _told(error, Path(offer.path))
             if present and base_id is not None and base is None:
                 self._retire(self._served.pop(offer.id))
             return
@@ -271,3 +271,11 @@ async def _close_when_idle(served: ServedModel) -> None:
     if served.base is not None:
         served.base.let_go()
     log.info("model.unloaded", model=served.id)
+
+
+def _told(error: Exception, folder: Path) -> str:
+    """The reason, for strangers too: the folder's name stands for where it is."""
+    text = str(error)
+    for path in (str(folder.resolve()), str(folder)):
+        text = text.replace(path, folder.name)
+    return text

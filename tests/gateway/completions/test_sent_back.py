@@ -152,6 +152,65 @@ async def test_thinking_is_switched_by_the_templates_own_variable(http: httpx.As
 
 @pytest.mark.usefixtures("talkers")
 @pytest.mark.parametrize(
+    ("off", "on"),
+    [
+        ({"thinking": {"type": "disabled"}}, {"thinking": {"type": "enabled", "budget_tokens": 9, "x": 1}}),
+        ({"enable_thinking": False}, {"enable_thinking": True}),
+    ],
+    ids=["thinking", "enable_thinking"],
+)
+async def test_thinking_is_switched_as_other_servers_spell_it(
+    off: dict[str, Any], on: dict[str, Any], http: httpx.AsyncClient
+) -> None:
+    silent = await prompt_tokens(http, model="switch", reasoning_effort="none")
+    assert await prompt_tokens(http, model="switch", **off) == silent
+    assert await prompt_tokens(http, model="switch", reasoning_effort="none", **off) == silent
+    named = {"enable_thinking": True}
+    thinking = await prompt_tokens(http, model="hidden", chat_template_kwargs=named)
+    assert thinking > await prompt_tokens(http, model="hidden")
+    assert await prompt_tokens(http, model="hidden", **on) == thinking
+    assert await prompt_tokens(http, model="hidden", **on, chat_template_kwargs=named) == thinking
+    level = await prompt_tokens(http, model="switch", reasoning_effort="high")
+    assert await prompt_tokens(http, model="switch", reasoning_effort="high", **on) == level
+    # A template without a switch.
+    assert await prompt_tokens(http, **on) == await prompt_tokens(http, **off) == await prompt_tokens(http)
+
+
+OFF = {"thinking": {"type": "disabled"}}
+
+
+@pytest.mark.usefixtures("talkers")
+@pytest.mark.parametrize(
+    ("fields", "first", "other"),
+    [
+        (OFF | {"reasoning_effort": "low"}, "reasoning_effort", "thinking"),
+        (OFF | {"enable_thinking": True}, "thinking", "enable_thinking"),
+        (
+            {"reasoning_effort": "high", "chat_template_kwargs": {"enable_thinking": False}},
+            "reasoning_effort",
+            "chat_template_kwargs.enable_thinking",
+        ),
+        (OFF | {"chat_template_kwargs": {"thinking": True}}, "thinking", "chat_template_kwargs.thinking"),
+    ],
+)
+async def test_fields_that_contradict_each_other_on_thinking_are_refused(
+    fields: dict[str, Any], first: str, other: str, http: httpx.AsyncClient
+) -> None:
+    answer = await http.post(CHAT, json={"model": "switch", "messages": [USER]} | fields)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, other)
+    assert f"`{first}` and `{other}` contradict" in error["message"]
+
+
+@pytest.mark.parametrize("thinking", [True, "enabled", {}, {"type": "auto"}])
+async def test_other_values_of_thinking_are_refused(thinking: Any, http: httpx.AsyncClient) -> None:
+    answer = await http.post(CHAT, json={"model": "tiny", "messages": [USER], "thinking": thinking})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"].startswith("thinking")
+
+
+@pytest.mark.usefixtures("talkers")
+@pytest.mark.parametrize(
     "variables",
     [
         {"messages": "x"},

@@ -51,6 +51,7 @@ TEMPLATES = {
     "hermes": "{% if tools %}{{ tools | tojson }} within <tool_call></tool_call>{% endif %}" + BODY,
     "llama": '{% if tools %}{{ tools | tojson }} as {"name": …, "parameters": …}{% endif %}' + BODY,
     "switch": BODY + "{% if enable_thinking is false %}<think></think>{% endif %}{{ reasoning_effort }}",
+    "hidden": BODY + "{% if enable_thinking %}<think>{% endif %}",
     "thinker": BODY + "{# <think>…</think> #}<think>",
 }
 

@@ -111,6 +111,9 @@ CHAT_COMPLETION = Documentation(
         reasoning_effort="How much to think. `none` switches a template's thinking off, a level switches it "
         "on. Templates know three levels: `minimal` counts as `low`, `xhigh` as `high`. A model whose "
         "template reads none of this is not changed by it.",
+        thinking="Switches a template's thinking on or off, as at DeepSeek, GLM and Moonshot. Its other "
+        "fields are ignored. Beyond OpenAI's API.",
+        enable_thinking="The same, as at Qwen and SiliconFlow. Beyond OpenAI's API.",
         chat_template_kwargs="Variables for the model's chat template, 16 scalars at most. "
         "Beyond OpenAI's API.",
         tools="Functions that the model may call, where its chat template knows tools.",

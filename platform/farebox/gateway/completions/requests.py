@@ -128,8 +128,14 @@ class JsonSchemaFormat(Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     json_schema: NamedSchema
 
 
+class Thinking(Struct, frozen=True):
+    """Whether to think, as at DeepSeek, GLM and Moonshot. `budget_tokens` and other fields are ignored."""
+
+    type: Literal["enabled", "disabled"]
+
+
 class ChatCompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`POST /v1/chat/completions`."""
+    """`POST /v1/chat/completions`. `thinking` and `enable_thinking`, Qwen's, are beyond OpenAI's API."""
 
     messages: Annotated[list[Message], Meta(min_length=1)]
     max_completion_tokens: Count = None
@@ -138,6 +144,8 @@ class ChatCompletionRequest(Sampling, frozen=True, kw_only=True, forbid_unknown_
     response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
 
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    thinking: Thinking | None = None
+    enable_thinking: Flag = None
     chat_template_kwargs: TemplateVariables | None = None
 
     verbosity: Literal["low", "medium", "high"] | None = None

@@ -52,7 +52,7 @@ class Seq2SeqIntake:
 
     def _check(self, request: GenerationRequest) -> None:
         params, source = request.params, request.prompt_token_ids
-        vocab, longest = self._loaded.model.dimensions.vocab_size, self._sizes.source_length
+        dimensions, longest = self._loaded.model.dimensions, self._sizes.source_length
         if not source:
             raise RequestError("The prompt is empty; it needs at least one token.", "prompt")
         if request.adapter is not None:
@@ -67,8 +67,10 @@ class Seq2SeqIntake:
         for name, asked in ignored.items():
             if asked:
                 raise RequestError(f"This model has no {name}; leave it out.", name)
+        vocab = dimensions.source_vocab_size
         if not 0 <= min(source) <= max(source) < vocab:
             raise RequestError(f"The prompt has a token id outside 0 to {vocab - 1}.", "prompt")
+        vocab = dimensions.vocab_size
         if any(not 0 <= token < vocab for token in params.logit_bias):
             raise RequestError(f"logit_bias has a token id outside 0 to {vocab - 1}.", "logit_bias")
         if len(source) > longest:

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from farebox_engine.checkpoint.folder import open_folder
-from farebox_engine.errors import LoadError
 from farebox_engine.seq2seq.generation_config import GenerationConfig
-from farebox_engine.seq2seq.models.model import EncoderDecoder
+from farebox_engine.seq2seq.models.model import Dimensions, EncoderDecoder
 from farebox_engine.seq2seq.models.registry import FAMILIES
 from farebox_engine.seq2seq.weights import load_weights, refuse_untied
+from farebox_engine.tokenization.sentencepiece.marian_tokenizer import SOURCE, MarianTokenizer
 from farebox_engine.tokenization.tokenizer import ChatTokenizer
 
 
@@ -26,7 +26,7 @@ class LoadedSeq2Seq:
 
     model: EncoderDecoder
     defaults: GenerationConfig
-    tokenizer: ChatTokenizer
+    tokenizer: ChatTokenizer | MarianTokenizer
     model_hash: str
     encoder_parameters: int
     decoder_parameters: int
@@ -57,13 +57,13 @@ def load_seq2seq(folder: str | Path, *, device: torch.device, dtype: torch.dtype
         )
         refuse_untied(module, checkpoint.tensors, checkpoint.family)
         model = cast(EncoderDecoder, module)
-        vocab_size = model.dimensions.vocab_size
-        defaults = GenerationConfig.load(checkpoint.path, checkpoint.description, vocab_size)
+        dimensions = model.dimensions
+        defaults = GenerationConfig.load(checkpoint.path, checkpoint.description, dimensions.vocab_size)
     encoder, decoder = _parameters(module)
     return LoadedSeq2Seq(
         model=model,
         defaults=defaults,
-        tokenizer=_tokenizer(checkpoint.path, vocab_size),
+        tokenizer=_tokenizer(checkpoint.path, checkpoint.description, dimensions),
         model_hash=checkpoint.hash(),
         encoder_parameters=encoder,
         decoder_parameters=decoder,
@@ -72,13 +72,17 @@ def load_seq2seq(folder: str | Path, *, device: torch.device, dtype: torch.dtype
     )
 
 
-def _tokenizer(folder: Path, vocab_size: int) -> ChatTokenizer:
-    if not (folder / "tokenizer.json").exists() and any(folder.glob("*.spm")):
-        raise LoadError(
-            f"{folder} has its tokenizer as SentencePiece files (*.spm), which are not read; put a "
-            "tokenizer.json beside them that numbers the tokens as its vocab.json does."
+def _tokenizer(
+    folder: Path, description: Mapping[str, object], dimensions: Dimensions
+) -> ChatTokenizer | MarianTokenizer:
+    """That of tokenizer.json, which holds one vocabulary; or what OPUS-MT has instead."""
+    separate = description.get("share_encoder_decoder_embeddings") is False
+    published = (folder / SOURCE).exists() and not (folder / "tokenizer.json").exists()
+    if description.get("model_type") == "marian" and (separate or published):
+        return MarianTokenizer.load(
+            folder, dimensions.source_vocab_size, dimensions.vocab_size, separate=separate
         )
-    return ChatTokenizer.load(folder, vocab_size)
+    return ChatTokenizer.load(folder, dimensions.vocab_size)
 
 
 def _parameters(module: nn.Module) -> tuple[int, int]:
@@ -86,6 +90,8 @@ def _parameters(module: nn.Module) -> tuple[int, int]:
     encoder = decoder = 0
     for name, parameter in module.named_parameters():
         # Looking up an embedding reads one row; as the output projection it is the decoder's.
+        if name.endswith("encoder.embed_tokens.weight"):
+            continue
         if ".encoder." in f".{name}" or _projects_source(name):
             encoder += parameter.numel()
         else:

@@ -7,6 +7,7 @@ from collections.abc import Sequence as Seq
 
 from farebox_engine.errors import RequestError, TemplateError
 from farebox_engine.tokenization.answer_format import AnswerFormat
+from farebox_engine.tokenization.sentencepiece.marian_tokenizer import MarianTokenizer
 from farebox_engine.tokenization.tokenizer import ChatTokenizer
 
 
@@ -16,9 +17,15 @@ class SourceTokenizer:
     # Nothing in a target is marked.
     answer_format = AnswerFormat()
 
-    def __init__(self, tokenizer: ChatTokenizer) -> None:
+    def __init__(self, tokenizer: ChatTokenizer | MarianTokenizer) -> None:
         self._tokenizer = tokenizer
-        self.has_chat_template = tokenizer.has_chat_template
+        self._chats: ChatTokenizer | None = None
+        if isinstance(tokenizer, ChatTokenizer) and tokenizer.has_chat_template:
+            self._chats = tokenizer
+
+    @property
+    def has_chat_template(self) -> bool:
+        return self._chats is not None
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a source text; control tokens spelled in it are encoded as text."""
@@ -43,8 +50,8 @@ class SourceTokenizer:
         variables: Mapping[str, object] | None = None,
     ) -> list[int]:
         """The source for a chat; raises `TemplateError`."""
-        if not self.has_chat_template:
+        if self._chats is None:
             raise TemplateError("This model turns one text into another and holds no chats; use completions.")
-        return self._tokenizer.render_chat(
+        return self._chats.render_chat(
             messages, add_generation_prompt=add_generation_prompt, tools=tools, variables=variables
         )

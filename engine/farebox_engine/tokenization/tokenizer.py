@@ -102,7 +102,7 @@ class ChatTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a user's text, with what the tokenizer itself puts around it, such as a BOS token."""
-        encoding = _encode(self._plain, text, special=True)
+        encoding = encode_text(self._plain, text, special=True)
         written = [
             token
             for token, own in zip(encoding.ids, encoding.special_tokens_mask, strict=True)
@@ -117,7 +117,7 @@ class ChatTokenizer:
 
     def encode_plainly(self, text: str) -> list[int]:
         """The tokens of a text and nothing around them; no control tokens."""
-        return _encode(self._plain, text).ids
+        return encode_text(self._plain, text).ids
 
     def spellings(self, word: str) -> list[tuple[int, ...]]:
         """The tokens by which a model would write `word`: at a text's start or later, after a space or not.
@@ -163,7 +163,7 @@ class ChatTokenizer:
         )
         own = self._controls_of(prompt.marked)
         if own == self._controls_of(prompt.text):
-            ids: list[int] = _encode(self._tokenizer, prompt.text).ids
+            ids: list[int] = encode_text(self._tokenizer, prompt.text).ids
             if [token for token in ids if token in self._control_ids] == [self._controls[t] for _, t in own]:
                 return ids
         return list(self._encode_around(prompt))
@@ -195,7 +195,7 @@ class ChatTokenizer:
     def _encode_plain(self, text: str) -> list[int]:
         if not text:
             return []
-        ids: list[int] = _encode(self._plain, text).ids
+        ids: list[int] = encode_text(self._plain, text).ids
         if any(token in self._control_ids for token in ids):
             return self._encode_broken(text)
         return ids
@@ -205,9 +205,9 @@ class ChatTokenizer:
         ids: list[int] = []
         done = 0
         for match in self._controls_in(text):
-            ids += _encode(self._plain, text[done : match.start(1) + 1]).ids
+            ids += encode_text(self._plain, text[done : match.start(1) + 1]).ids
             done = match.start(1) + 1
-        ids += _encode(self._plain, text[done:]).ids
+        ids += encode_text(self._plain, text[done:]).ids
         return [token for token in ids if token not in self._control_ids]
 
 
@@ -230,8 +230,12 @@ def _no_template(named: Mapping[str, object]) -> str:
     return f"This model has chat templates for {', '.join(sorted(named))} only."
 
 
-def _encode(tokenizer: Tokenizer, text: str, *, special: bool = False) -> Encoding:
-    """Tokenise without keeping other threads from the interpreter, as `Tokenizer.encode` does."""
+def encode_text(tokenizer: Tokenizer, text: str, *, special: bool = False, names: bool = False) -> Encoding:
+    """Tokenise without keeping other threads from the interpreter, as `Tokenizer.encode` does.
+
+    Only with `names` are there texts of tokens in the encoding of a long text.
+    """
     if len(text) < _LONG:
         return tokenizer.encode(text, add_special_tokens=special)
-    return tokenizer.encode_batch_fast([text], add_special_tokens=special)[0]
+    encode = tokenizer.encode_batch if names else tokenizer.encode_batch_fast
+    return encode([text], add_special_tokens=special)[0]

@@ -18,8 +18,10 @@ class Vocabulary:
     Bytes rather than text, because a character may be spread over several tokens.
     """
 
-    def __init__(self, tokenizer: Tokenizer, description: Mapping[str, object]) -> None:
-        """`description` is the content of tokenizer.json.
+    def __init__(
+        self, tokenizer: Tokenizer, description: Mapping[str, object], *, trims: bool = False
+    ) -> None:
+        """`description` is the content of tokenizer.json. `trims`: no text begins or ends with white space.
 
         Raises:
             LoadError: the tokenizer's decoder does neither byte-level nor byte-fallback decoding.
@@ -33,6 +35,7 @@ class Vocabulary:
                 f"tokenizer.json decodes by {', '.join(sorted(kinds)) or 'nothing'}, which is not supported; "
                 "use a byte-level or a SentencePiece tokenizer with byte fallback."
             )
+        self.trims = trims
         self._byte_level = "ByteLevel" in kinds
         self.strips_first_space = any(_strips_start(decoder) for decoder in decoders)
         self._added: dict[int, str] = {}

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from tests.engine.checkpoints import write_tokenizer
+from tests.engine.tokenization.sentencepiece.trained import write_marian_tokenizer
 
 VOCAB_SIZE = 400
 END, START = 0, 4
@@ -74,6 +75,35 @@ def build_seq2seq(folder: Path, family: str, seed: int = 0, **generation: Any) -
         # Saved by transformers 5 these are no fields of a T5; older exports have them.
         description = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps(description | {"n_positions": 96}))
+    return folder
+
+
+def build_published(folder: Path, seed: int = 0, *, separate: bool = False) -> Path:
+    """Write a Marian to `folder` as OPUS-MT publishes it, without a tokenizer.json."""
+    source, target = write_marian_tokenizer(folder, separate=separate)
+    ids = {"eos_token_id": 0, "bos_token_id": 0, "forced_eos_token_id": 0}
+    ids |= dict.fromkeys(("pad_token_id", "decoder_start_token_id"), min(source, target) - 1)
+    sides = {
+        "vocab_size": source,
+        "decoder_vocab_size": target,
+        "share_encoder_decoder_embeddings": not separate,
+    }
+    shape = _POST_NORM | ids | sides
+    torch.manual_seed(seed)
+    model = MarianMTModel(MarianConfig(**shape, activation_function="swish", scale_embedding=True))
+    _roughen(model)
+    generation = ids | {"num_beams": 3, "max_length": 40, "bad_words_ids": [[ids["pad_token_id"]]]}
+    model.generation_config = GenerationConfig(**generation)  # type: ignore[no-untyped-call]
+    model.save_pretrained(folder)
+    # Fields of the published files that change nothing.
+    description = json.loads((folder / "config.json").read_text())
+    more: dict[str, Any] = {
+        "add_bias_logits": False,
+        "add_final_layer_norm": False,
+        "normalize_before": False,
+    }
+    more |= {"normalize_embedding": False, "static_position_embeddings": True, "extra_pos_embeddings": source}
+    (folder / "config.json").write_text(json.dumps(description | more))
     return folder
 
 

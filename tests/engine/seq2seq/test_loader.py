@@ -132,8 +132,8 @@ def test_generation_settings_that_cannot_be_kept_are_refused(
         ({"activation_function": "gelu_fast"}, "activation_function"),
         ({"normalize_before": True}, "normalize_before"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings"),
-        ({"decoder_vocab_size": 300}, "separate vocabularies"),
-        ({"share_encoder_decoder_embeddings": False}, "separate vocabularies"),
+        ({"decoder_vocab_size": 300}, "decoder_vocab_size is 300, but source and target share 400"),
+        ({"share_encoder_decoder_embeddings": False}, "lacks the tensor"),
         ({"vocab_size": 399, "decoder_vocab_size": 399}, "shape"),
         ({"quantization_config": {}}, "quantization_config"),
     ],
@@ -178,15 +178,19 @@ def test_weights_must_be_whole_known_and_safe(tmp_path: Path) -> None:
         load(tmp_path / "nowhere")
 
 
-def test_two_sentencepiece_files_are_no_tokenizer(tmp_path: Path) -> None:
+def test_a_tokenizer_is_a_tokenizer_json_or_what_marian_has_instead(tmp_path: Path) -> None:
     folder = build_seq2seq(tmp_path, "marian")
     (folder / "tokenizer.json").unlink()
     with pytest.raises(LoadError, match=r"no tokenizer\.json"):
         load(folder)
     for name in ("source.spm", "target.spm"):
         (folder / name).write_bytes(b"")
-    with pytest.raises(LoadError, match="which are not read"):
+    with pytest.raises(LoadError, match="no SentencePiece model"):
         load(folder)
+    other = build_seq2seq(tmp_path / "t5", "t5")
+    (other / "tokenizer.json").rename(other / "source.spm")
+    with pytest.raises(LoadError, match=r"no tokenizer\.json"):
+        load(other)
 
 
 def test_families_are_told_from_decoders(marian: Path) -> None:

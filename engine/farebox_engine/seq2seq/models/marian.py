@@ -27,17 +27,33 @@ from farebox_engine.seq2seq.models.post_norm import (
 
 
 class _Side(nn.Module):
-    def __init__(self, layers: nn.ModuleList) -> None:
+    """A stack, with an embedding of its own if its side has so many tokens of its own."""
+
+    def __init__(self, config: PostNormConfig, layers: nn.ModuleList, own_tokens: int | None) -> None:
         super().__init__()
+        if own_tokens is not None:
+            self.embed_tokens = nn.Embedding(own_tokens, config.hidden_size)
         self.layers = layers
 
 
 class _Body(nn.Module):
     def __init__(self, config: PostNormConfig, dropout: float) -> None:
         super().__init__()
-        self.shared = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.encoder = _Side(encoder_layers(config, dropout))
-        self.decoder = _Side(decoder_layers(config, dropout))
+        separate = config.source_vocab_size is not None
+        if not separate:
+            self.shared = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.encoder = _Side(config, encoder_layers(config, dropout), config.source_vocab_size)
+        own_tokens = config.vocab_size if separate else None
+        self.decoder = _Side(config, decoder_layers(config, dropout), own_tokens)
+        self._separate = separate
+
+    @property
+    def source_embedding(self) -> nn.Embedding:
+        return self.encoder.embed_tokens if self._separate else self.shared
+
+    @property
+    def target_embedding(self) -> nn.Embedding:
+        return self.decoder.embed_tokens if self._separate else self.shared
 
 
 class Marian(nn.Module):
@@ -63,19 +79,22 @@ class Marian(nn.Module):
         return self._config.decoder_attention
 
     def encode(self, tokens: Tensor, positions: Tensor, attention: SelfAttentionBackend) -> Tensor:
-        return run_encoder(self.model.encoder.layers, self._embed(tokens, positions), attention)
+        embedded = self._embed(self.model.source_embedding, tokens, positions)
+        return run_encoder(self.model.encoder.layers, embedded, attention)
 
     def project_source(self, states: Tensor) -> list[tuple[Tensor, Tensor]]:
         return project_source(self.model.decoder.layers, states)
 
     def decode(self, tokens: Tensor, positions: Tensor, attention: DecoderAttention) -> Tensor:
-        return run_decoder(self.model.decoder.layers, self._embed(tokens, positions), attention)
+        embedded = self._embed(self.model.target_embedding, tokens, positions)
+        return run_decoder(self.model.decoder.layers, embedded, attention)
 
     def logits(self, states: Tensor) -> Tensor:
-        return functional.linear(states, self.model.shared.weight, self.final_logits_bias[0]).float()
+        weight = self.model.target_embedding.weight
+        return functional.linear(states, weight, self.final_logits_bias[0]).float()
 
-    def _embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        embedded = self.model.shared(tokens) * self._config.embedding_scale
+    def _embed(self, embedding: nn.Embedding, tokens: Tensor, positions: Tensor) -> Tensor:
+        embedded = embedding(tokens) * self._config.embedding_scale
         output: Tensor = self.dropout(embedded + sinusoids(positions, embedded.shape[1]).to(embedded))
         return output
 

@@ -20,10 +20,12 @@ PositionBias = Callable[[Tensor], Tensor]
 class Dimensions:
     """Sizes that caches and limits follow from; lengths in tokens.
 
+    `vocab_size` is the target's; it is the source's, too, unless each has a vocabulary of its own.
     `extrapolates`: positions past `source_length` and `target_length` can be computed too.
     """
 
     vocab_size: int
+    source_vocab_size: int
     source_length: int
     target_length: int
     extrapolates: bool

@@ -31,7 +31,11 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True, slots=True)
 class PostNormConfig:
-    """The shape of a BART or a Marian; `embedding_scale` multiplies token embeddings."""
+    """The shape of a BART or a Marian; `embedding_scale` multiplies token embeddings.
+
+    `source_vocab_size` is None where source and target share a vocabulary, and else the source's: then
+    `vocab_size` is the target's.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -44,6 +48,7 @@ class PostNormConfig:
     activation: str
     embedding_scale: float
     positions: int
+    source_vocab_size: int | None = None
 
     @classmethod
     def read(cls, description: Mapping[str, object]) -> PostNormConfig:
@@ -89,6 +94,7 @@ class PostNormConfig:
     def dimensions(self) -> Dimensions:
         return Dimensions(
             vocab_size=self.vocab_size,
+            source_vocab_size=self.source_vocab_size or self.vocab_size,
             source_length=self.positions,
             target_length=self.positions,
             extrapolates=False,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from torch import nn
 
 from farebox_engine.checkpoint.families import Families
-from farebox_engine.checkpoint.fields import ConfigError
+from farebox_engine.checkpoint.fields import ConfigError, Fields
 from farebox_engine.seq2seq.models.bart import Bart
 from farebox_engine.seq2seq.models.marian import Marian
 from farebox_engine.seq2seq.models.post_norm import PostNormConfig
@@ -57,20 +57,26 @@ def _plan_bart(description: Mapping[str, object], tensors: Collection[str]) -> B
 
 def _plan_marian(description: Mapping[str, object], tensors: Collection[str]) -> Blueprint:
     del tensors
-    separate = description.get("share_encoder_decoder_embeddings") is False
-    if separate or description.get("decoder_vocab_size") not in (None, description.get("vocab_size")):
-        raise ConfigError("models with separate vocabularies for source and target are not supported.")
     config = PostNormConfig.read(description)
+    fields = Fields(description, "config.json")
+    target = fields.integer("decoder_vocab_size", default=config.vocab_size, minimum=1)
+    if not fields.boolean("share_encoder_decoder_embeddings", default=True):
+        config = replace(config, vocab_size=target, source_vocab_size=config.vocab_size)
+    elif target != config.vocab_size:
+        raise ConfigError(
+            f"decoder_vocab_size is {target}, but source and target share {config.vocab_size} tokens."
+        )
     return Blueprint(partial(Marian, config), config.encoder_layers + config.decoder_layers)
 
 
-_SHARED = {
+_SHARED: dict[str, tuple[str, ...]] = {
     "model.shared.weight": (
         "model.encoder.embed_tokens.weight",
         "model.decoder.embed_tokens.weight",
         "lm_head.weight",
     )
 }
+_SEPARATE: dict[str, tuple[str, ...]] = {"model.decoder.embed_tokens.weight": ("lm_head.weight",)}
 _POSITIONS = ("model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight")
 _VERSIONS = ("encoder.version", "decoder.version", "model.encoder.version", "model.decoder.version")
 _BIAS = ("final_logits_bias",)
@@ -80,6 +86,6 @@ FAMILIES: Families[Family] = Families(
     {
         "t5": Family(_plan_t5, "transformer.", T5_ALIASES, T5_IGNORED),
         "bart": Family(_plan_bart, "model.", _SHARED, _VERSIONS, _BIAS),
-        "marian": Family(_plan_marian, "model.", _SHARED, _POSITIONS, _BIAS),
+        "marian": Family(_plan_marian, "model.", _SHARED | _SEPARATE, _POSITIONS, _BIAS),
     },
 )

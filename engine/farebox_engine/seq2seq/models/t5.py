@@ -236,6 +236,7 @@ class T5(nn.Module):
         config = self._config
         return Dimensions(
             vocab_size=config.vocab_size,
+            source_vocab_size=config.vocab_size,
             source_length=config.length,
             target_length=config.length,
             extrapolates=True,

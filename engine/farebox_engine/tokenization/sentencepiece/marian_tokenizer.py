@@ -36,15 +36,20 @@ class _Special:
         """Raises LoadError: a token is missing or malformed, or is none that is special."""
         names = {**_NAMES, **settings}
         tokens = SpecialTokens(folder, _naming(numbers, _NAMES["unk_token"]), names)
-        unknown, end = tokens.names["unk_token"], tokens.names["eos_token"]
-        missing = [token for token in (unknown, end) if token not in numbers]
-        if missing:
-            raise LoadError(f"{_NUMBERS} has no {missing[0]!r}; copy it again.")
+        unknown, end = (
+            _numbered(tokens.names.get(name), name, numbers) for name in ("unk_token", "eos_token")
+        )
         added = added_tokens(tokens.add_to(_naming(numbers, unknown)))
         plain = next((entry["content"] for entry in added if not entry.get("special")), None)
         if plain is not None:
             raise LoadError(f"its settings add {plain!r}, which is no special token; that is not supported.")
         return cls({str(entry["content"]): cast(int, entry["id"]) for entry in added}, unknown, end)
+
+
+def _numbered(token: str | None, name: str, numbers: Mapping[str, int]) -> str:
+    if token is None or token not in numbers:
+        raise LoadError(f"{_NUMBERS} has no {token!r}, which is the {name}; copy it again.")
+    return token
 
 
 class MarianTokenizer:

@@ -215,6 +215,15 @@ def test_settings_may_name_the_tokens_otherwise(tmp_path: Path) -> None:
     assert renamed.encode("The ferry")[-1] == library.encoder[PAD]
 
 
+@pytest.mark.parametrize("kind", ["published", "separate"])
+def test_what_transformers_writes_is_read(kind: str, tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "first", **KINDS[kind])
+    folder.library.save_pretrained(tmp_path / "again")
+    ours = MarianTokenizer.load(tmp_path / "again", *folder.sizes, separate=folder.separate)
+    for text in (*SOURCES, ">>deu<< ß 渡"):
+        assert ours.encode(text) == load_library(tmp_path / "again")(text)["input_ids"]
+
+
 def edit(path: Path, **changes: Any) -> None:
     values = json.loads(path.read_text()) | changes
     path.write_text(json.dumps({name: value for name, value in values.items() if value is not ...}))
@@ -233,6 +242,7 @@ def damage(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], obje
         (lambda folder: edit(folder / "vocab.json", the=True), "as True, but the model has"),
         (lambda folder: edit(folder / "vocab.json", **{UNKNOWN: ...}), "has no '<unk>'"),
         (lambda folder: edit(folder / "vocab.json", **{END: ...}), "has no '</s>'"),
+        (lambda folder: edit(folder / "tokenizer_config.json", eos_token=None), "has no None"),
         (
             lambda folder: edit(folder / "tokenizer_config.json", sp_model_kwargs={"alpha": 0.1}),
             "sp_model_kwargs",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tokenizers import Tokenizer, models
 
-from farebox_engine.tokenization.sentencepiece.model_file import Piece, PieceKind, PieceModel
+from farebox_engine.tokenization.sentencepiece.model_file import PieceKind, PieceModel
 from farebox_engine.tokenization.sentencepiece.normalizer import Normalizer
 from farebox_engine.tokenization.tokenizer import encode_text
 
@@ -18,17 +18,15 @@ class Segmenter:
     """Cuts texts into pieces as one model does; safe to use from several threads."""
 
     def __init__(self, model: PieceModel) -> None:
-        symbols = list(model.of_kind(PieceKind.USER_DEFINED))
         self._normalizer = Normalizer(
             model.rules,
-            [symbol.text for symbol in symbols],
+            [symbol.text for symbol in model.of_kind(PieceKind.USER_DEFINED)],
             dummy_prefix=model.dummy_prefix,
             trims=model.trims,
         )
-        normal = list(model.of_kind(PieceKind.NORMAL))
-        best = max(piece.score for piece in normal)
-        scored = [(piece.text, piece.score) for piece in normal]
-        scored += [(symbol.text, _bonus(symbol, best)) for symbol in symbols]
+        # A user's symbol has a score of 0, with which it wins.
+        found = model.of_kind(PieceKind.NORMAL, PieceKind.USER_DEFINED)
+        scored = [(piece.text, piece.score) for piece in found]
         self._tokenizer = Tokenizer(models.Unigram([_UNKNOWN, *scored], unk_id=0))
         self._byte_fallback = model.byte_fallback
 
@@ -41,11 +39,6 @@ class Segmenter:
         if self._byte_fallback:
             return list(_with_bytes(encoding.tokens, encoding.ids))
         return encoding.tokens
-
-
-def _bonus(symbol: Piece, best: float) -> float:
-    """The score of a user's symbol, by which it is always taken (src/unigram_model.cc)."""
-    return len(symbol.text.encode()) * best - 0.1
 
 
 def _with_bytes(pieces: list[str], ids: list[int]) -> Iterator[str]:

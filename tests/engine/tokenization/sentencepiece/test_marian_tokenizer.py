@@ -33,6 +33,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "unnormalised": {"normalization_rule_name": "identity"},
     "folded": {"normalization_rule_name": "nmt_nfkc_cf", "add_dummy_prefix": False},
     "spaced": {"remove_extra_whitespaces": False, "allow_whitespace_only_pieces": True},
+    "runs": {"remove_extra_whitespaces": False, "user_defined_symbols": ["▁▁", "the", "he"]},
 }
 NASTY = [
     *[
@@ -192,6 +193,15 @@ def test_users_cannot_write_special_tokens(published: Folder, parts: list[str]) 
     # It finds one where a run of what is unknown spells it.
     unknown = published.library.unk_token_id
     assert found[:-1] == [unknown if token in special else token for token in whole[:-1]]
+
+
+def test_a_run_of_the_unknown_is_no_special_token(tmp_path: Path) -> None:
+    sizes = write_marian_tokenizer(tmp_path)
+    edit(tmp_path / "vocab.json", **{PAD: ..., "##": sizes[0] - 1})
+    edit(tmp_path / "tokenizer_config.json", pad_token="##")
+    ours, library = MarianTokenizer.load(tmp_path, *sizes), load_library(tmp_path)
+    assert library("the ##", split_special_tokens=True)["input_ids"][-2] == library.pad_token_id
+    assert ours.encode("the ##")[-2] == library.unk_token_id
 
 
 def test_a_language_may_be_a_special_token(tmp_path: Path) -> None:

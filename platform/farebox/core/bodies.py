@@ -156,7 +156,7 @@ def announced_bytes(scope: Scope) -> int | None:
 
 
 async def decode_body(decoder: StrictDecoder[T], body: bytes) -> T:
-    """What a body says. Raises MalformedJson and InvalidField."""
+    """What a body says. Raises MalformedJson, InvalidField and TooManyValues."""
     if len(body) > LARGE_BODY_BYTES:
         return await asyncio.get_running_loop().run_in_executor(_LARGE_BODIES, decoder.decode, body)
     return decoder.decode(body)

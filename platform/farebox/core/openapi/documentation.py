@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from farebox.core.errors import FareboxError, PayloadTooLarge, Unavailable, UnsupportedMediaType
-from farebox.core.strict_json import InvalidField, MalformedJson
+from farebox.core.strict_json import InvalidField, MalformedJson, TooManyValues
 
 # Marks a Decimal that its route writes as a JSON number, with all its digits; msgspec supposes a string.
 WRITTEN_AS_NUMBER = {"x-written-as": "number"}
@@ -122,6 +122,7 @@ BODY_ERRORS: tuple[FareboxError, ...] = (
     MalformedJson("The body is not valid JSON: trailing comma in object (byte 42)."),
     InvalidField("Unknown field: `colour`.", param="colour", code="unknown_field"),
     InvalidField("Missing required field: `model`.", param="model", code="missing_field"),
+    TooManyValues(250_000),
     PayloadTooLarge("The body is larger than 1000000 bytes.", code="request_too_large"),
     UnsupportedMediaType(
         "The body must be sent as `Content-Type: application/json`.", code="unsupported_media_type"

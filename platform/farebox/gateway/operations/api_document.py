@@ -16,6 +16,7 @@ from farebox.gateway.transport.http_protocol import (
     HeadTooLarge,
     MalformedRequest,
     RequestTooSlow,
+    TooManyParameters,
 )
 
 _DESCRIPTION = """\
@@ -41,6 +42,7 @@ _TAGS = {
 # What is said before any route is asked.
 _ERRORS = (
     MalformedRequest("This is not a valid HTTP request."),
+    TooManyParameters(),
     MethodNotAllowed(
         "This address does not take this method.",
         code="method_not_allowed",

@@ -58,6 +58,9 @@ class TooManyParameters(FareboxError):
     type = "invalid_request_error"
     code = "too_many_parameters"
 
+    def __init__(self) -> None:
+        super().__init__(f"The address has more than {MAX_PARAMETERS} parameters.")
+
 
 class RequestTooSlow(FareboxError):
     status = 408
@@ -171,7 +174,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._rejection = _too_large()
             raise self._rejection
         if self.url.count(b"&") >= MAX_PARAMETERS:
-            self._rejection = TooManyParameters(f"The address has more than {MAX_PARAMETERS} parameters.")
+            self._rejection = TooManyParameters()
             raise self._rejection
         version = self.parser.get_http_version()
         if version == "1.1":

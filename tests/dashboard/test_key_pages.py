@@ -14,6 +14,7 @@ from farebox.core.ids import external
 from farebox.dashboard.parts import ROWS
 from farebox.keys.service import revoke_key
 from farebox.keys.tokens import Keyring
+from farebox.tenants.ceilings import CeilingChange, change_ceilings
 from farebox.tenants.organizations import archive_project, create_project
 from tests.dashboard.browsers import Forms, Member, text_of
 from tests.dashboard.conftest import MODEL
@@ -147,9 +148,14 @@ async def others_on_offer(
 
 
 async def test_the_call_to_try_names_a_model_that_chats(
-    owner: Member, others_on_offer: list[str], site: RunningServer
+    owner: Member, others_on_offer: list[str], site: RunningServer, database: Database
 ) -> None:
-    loaded = [served.id for served in site.gateway.catalog.all()]
+    mine = [*others_on_offer, MODEL]
+    async with database.meter_transaction() as session:
+        # Other tests' models may be loaded, too.
+        change = CeilingChange(allowed_models=mine)
+        await change_ceilings(session, owner.tenant.organization_id, change)
+    loaded = [served.id for served in site.gateway.catalog.all() if served.id in mine]
     assert loaded == [*others_on_offer[:2], MODEL]
     for page in (
         await owner.browser.submit("/keys", "/keys", name="server"),

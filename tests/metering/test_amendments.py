@@ -207,3 +207,17 @@ async def test_an_amendment_never_exceeds_what_was_reserved(database: Database, 
     books = await assert_books_close(database, account, funded=Decimal(1000))
     assert [event.amount for event in books.events] == [Decimal(3)]
     assert [each.amount for each in books.amendments] == [Decimal(17)]
+
+
+async def test_what_was_told_to_the_last_token_is_amended_by_how_it_ended(
+    database: Database, owner: Owner
+) -> None:
+    account = await open_account(database)
+    grant = await owner.stream(account, 15)
+    owner.wire.away = False
+    for _ in range(2):
+        await owner.meter.settle(grant, used(6, 15, cached=4))
+    books = await assert_books_close(database, account, funded=Decimal(100))
+    (event,), (amendment,) = books.events, books.amendments
+    assert (event.status, amendment.status) == ("interrupted", "completed")
+    assert (amendment.output_tokens, amendment.amount) == (0, Decimal(0))

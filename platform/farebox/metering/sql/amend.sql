@@ -76,7 +76,12 @@ BEGIN
         p_request, v_now, e.organization_id, e.project_id, e.api_key_id, e.model_id, p_status,
         v_input, v_cached, v_output,
         e.input_per_million, e.cached_input_per_million, e.output_per_million, v_amount, e.currency
-    WHERE e.status = 'interrupted' AND v_input + v_cached + v_output > 0
+    -- Also where nothing is lacking but how it ended.
+    WHERE e.status = 'interrupted' AND (
+        v_input + v_cached + v_output > 0
+        OR p_status <> 'interrupted' AND p_input = e.input_tokens AND p_cached = e.cached_input_tokens
+            AND p_output = e.output_tokens
+    )
     ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
         RETURN QUERY SELECT 'absent', e.amount + coalesce(

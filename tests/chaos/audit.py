@@ -33,7 +33,6 @@ class Findings:
     fates: Counter[str] = field(default_factory=Counter)
     events: int = 0
     credited: int = 0
-    named_interrupted: int = 0
     tokens_delivered: int = 0
     tokens_unbilled: int = 0
     seconds_unbilled: list[float] = field(default_factory=list)
@@ -147,19 +146,8 @@ class Examiner:
             self._see_missing(call, call.tokens, call.arrivals[0][0] if event is None else _moment(event))
         elif not is_billed_exactly(call, event):
             assert call.usage is not None
-            if self._was_swept_to_the_token(call, event):
-                self._findings.named_interrupted += 1
-                return
             over = any(b > u for b, u in zip(tokens_of(event), call.usage.classes, strict=True))
             (self._findings.over_billed if over else self._findings.lost).append(f"{told(event)}; {call}")
-
-    def _was_swept_to_the_token(self, call: Call, event: UsageEvent) -> bool:
-        """Whether its server died with its settlement, and a sweep found all of it on record: only the word
-        for it is wrong."""
-        assert call.usage is not None
-        silences = self._servers[call.server].silences if call.server in self._servers else ()
-        died = any(call.ended_at <= moment <= _moment(event) for moment in silences)
-        return died and (event.status, tokens_of(event)) == ("interrupted", call.usage.classes)
 
     def _see_body_cut_short(self, call: Call, event: UsageEvent | None, billed: int) -> None:
         """A whole answer of which its client did not get, or did not want, all. One that nobody began to send

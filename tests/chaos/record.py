@@ -36,7 +36,6 @@ BILLED: Sequence[Column] = (
     ("doubled", lambda row: len(row.findings.doubled)),
     ("over-billed", lambda row: len(row.findings.over_billed)),
     ("500, or late 503", lambda row: len(row.findings.ill_refused)),
-    ("called interrupted", lambda row: row.findings.named_interrupted),
     ("credited", lambda row: row.findings.credited),
     ("tokens", lambda row: row.findings.tokens_delivered),
     ("unbilled", lambda row: row.findings.tokens_unbilled),

@@ -9,7 +9,8 @@ from typing import Any
 import asyncpg
 
 from farebox.auth import csrf, sessions
-from farebox.billing import service as billing
+from farebox.billing.offers import add_model
+from farebox.billing.prices import set_price
 from farebox.core.clock import utc_now
 from farebox.core.database import Database, plain_dsn
 from farebox.core.ids import external
@@ -50,7 +51,7 @@ async def offer_models(database: Database, folder: Path) -> None:
     reranker = build_encoder(folder / RERANKER, "Bert", "ForSequenceClassification", num_labels=1)
     for name, path in ((CHAT, chat), (TOOLS, tools), (RERANKER, reranker)):
         async with database.meter_transaction() as session:
-            await billing.add_model(
+            await add_model(
                 session,
                 model_id=name,
                 path=str(path),
@@ -58,7 +59,7 @@ async def offer_models(database: Database, folder: Path) -> None:
                 context_length=CONTEXT_LENGTH,
                 owned_by="tests",
             )
-            await billing.set_price(
+            await set_price(
                 session,
                 name,
                 input_per_million=Decimal("0.50"),

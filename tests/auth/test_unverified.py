@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from farebox.billing.service import top_up
+from farebox.billing.funds import top_up
 from farebox.cli.assembly import make_worker
 from farebox.core.clock import utc_now
 from farebox.core.database import Database

@@ -23,7 +23,9 @@ from pathlib import Path
 
 import msgspec
 
-from farebox.billing import service as billing
+from farebox.billing.funds import top_up
+from farebox.billing.offers import add_model
+from farebox.billing.prices import set_price
 from farebox.core.database import Database
 from farebox.core.ids import new_id
 from farebox.core.postgres.embedded import EmbeddedPostgres
@@ -101,10 +103,8 @@ async def make_account(url: str, settings: Settings) -> str:
             session, keyring, organization_id=organization_id, project_id=project_id, name="bench"
         )
     async with database.meter_transaction() as session:
-        await billing.add_model(
-            session, model_id=MODEL, path="/", sha256="0", context_length=4096, owned_by="bench"
-        )
-        await billing.set_price(
+        await add_model(session, model_id=MODEL, path="/", sha256="0", context_length=4096, owned_by="bench")
+        await set_price(
             session,
             MODEL,
             input_per_million=Decimal("0.5"),
@@ -112,7 +112,7 @@ async def make_account(url: str, settings: Settings) -> str:
             output_per_million=Decimal("1.5"),
             currency="USD",
         )
-        await billing.top_up(
+        await top_up(
             session,
             organization_id=organization_id,
             amount=Decimal(1_000_000),

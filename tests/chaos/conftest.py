@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from farebox.billing import service as billing
+from farebox.billing.offers import add_model
+from farebox.billing.prices import set_price
 from farebox.core.database import Database
 from farebox.core.settings import Settings
 from tests.chaos.load import MODEL
@@ -104,7 +105,7 @@ async def stage(postgres: Postgres, settings: Settings, tmp_path: Path) -> Async
 async def _offer(database_url: str, checkpoint: Path) -> None:
     database = Database(database_url)
     async with database.meter_transaction() as session:
-        await billing.add_model(
+        await add_model(
             session,
             model_id=MODEL,
             path=str(checkpoint),
@@ -112,7 +113,7 @@ async def _offer(database_url: str, checkpoint: Path) -> None:
             context_length=CONTEXT_LENGTH,
             owned_by="tests",
         )
-        await billing.set_price(
+        await set_price(
             session,
             MODEL,
             input_per_million=Decimal("1.37"),

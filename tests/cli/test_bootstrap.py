@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from farebox.auth.passwords import PasswordHasher
-from farebox.billing.service import ledger_balance
+from farebox.billing.ledger import ledger_balance
 from farebox.cli.bootstrap import EMAIL, Credentials, ensure_demo_organization
 from farebox.core.database import Database
 from farebox.core.errors import Unavailable

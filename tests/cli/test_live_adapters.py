@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from farebox.billing.service import remove_model
+from farebox.billing.offers import remove_model
 from farebox.core.database import Database
 from farebox.gateway.models.catalog import POLL_SECONDS
 from farebox.gateway.models.checkpoints import hash_checkpoint

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from farebox.billing.service import ledger_balance
+from farebox.billing.ledger import ledger_balance
 from farebox.core.clock import utc_now
 from farebox.core.database import Database
 from farebox.core.ids import external, internal

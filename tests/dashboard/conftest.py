@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from farebox.billing import service as billing
+from farebox.billing.offers import add_model
+from farebox.billing.prices import set_price
 from farebox.core.database import Database
 from farebox.keys.tokens import Keyring
 from tests.dashboard.browsers import FormBrowser, Member, sign_in_by_cookie
@@ -23,10 +24,10 @@ async def offered_model(database: Database, tmp_path_factory: pytest.TempPathFac
     """A model at 1, 0.50 and 2 dollars per million tokens."""
     folder: Path = build_checkpoint(tmp_path_factory.mktemp("model") / MODEL, max_position_embeddings=2048)
     async with database.meter_transaction() as session:
-        await billing.add_model(
+        await add_model(
             session, model_id=MODEL, path=str(folder), sha256="0" * 64, owned_by="us", context_length=2048
         )
-        await billing.set_price(
+        await set_price(
             session,
             MODEL,
             input_per_million=Decimal(1),

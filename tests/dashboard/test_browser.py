@@ -8,7 +8,7 @@ from openai import AsyncOpenAI, AuthenticationError
 from playwright.async_api import Browser, Page, expect
 from sqlalchemy import select
 
-from farebox.billing import service as billing
+from farebox.billing.funds import top_up
 from farebox.core.database import Database
 from farebox.core.money import plain
 from farebox.tenants.models import Membership, User
@@ -46,7 +46,7 @@ async def fund(database: Database, email: str) -> None:
         )
     assert organization_id is not None
     async with database.meter_transaction() as session:
-        await billing.top_up(
+        await top_up(
             session,
             organization_id=organization_id,
             amount=Decimal(10),

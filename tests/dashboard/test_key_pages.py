@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from farebox.billing.service import remove_model
+from farebox.billing.offers import remove_model
 from farebox.core.database import Database
 from farebox.core.ids import external
 from farebox.dashboard.parts import ROWS

@@ -8,7 +8,8 @@ import httpx
 import pytest
 from openai import AsyncOpenAI
 
-from farebox.billing import service as billing
+from farebox.billing.offers import add_model
+from farebox.billing.prices import set_price
 from farebox.core.database import Database
 from farebox.keys.tokens import Keyring
 from tests.engine.checkpoints import build_checkpoint
@@ -75,7 +76,7 @@ def tenant_authorization(tenant: Tenant) -> bytes:
 
 async def offer(database: Database, model_id: str, checkpoint: Path) -> None:
     async with database.meter_transaction() as session:
-        await billing.add_model(
+        await add_model(
             session,
             model_id=model_id,
             path=str(checkpoint),
@@ -83,7 +84,7 @@ async def offer(database: Database, model_id: str, checkpoint: Path) -> None:
             context_length=CONTEXT_LENGTH,
             owned_by="tests",
         )
-        await billing.set_price(
+        await set_price(
             session,
             model_id,
             input_per_million=Decimal(1),

@@ -10,7 +10,10 @@ from uuid import UUID
 
 from sqlalchemy import func, select
 
-from farebox.billing import service as billing
+from farebox.billing.funds import top_up
+from farebox.billing.ledger import ledger_balance
+from farebox.billing.offers import add_model
+from farebox.billing.prices import set_price
 from farebox.core.clock import utc_now
 from farebox.core.database import Database
 from farebox.core.ids import new_id
@@ -77,10 +80,10 @@ async def open_account(
             )
         )
     async with database.meter_transaction() as session:
-        await billing.add_model(
+        await add_model(
             session, model_id=model_id, path="/nowhere", sha256="0", context_length=1024, owned_by="us"
         )
-        await billing.set_price(
+        await set_price(
             session,
             model_id,
             input_per_million=Decimal(price[0]),
@@ -89,7 +92,7 @@ async def open_account(
             currency="USD",
         )
         if Decimal(balance):
-            await billing.top_up(
+            await top_up(
                 session,
                 organization_id=organization_id,
                 amount=Decimal(balance),
@@ -174,7 +177,7 @@ async def read_books(database: Database, organization_id: UUID) -> Books:
             rollup_amount=hours[4],
             rollup_costs=(hours[5], hours[6]),
             minute_sums=tuple(minutes),
-            ledger_balance=await billing.ledger_balance(session, organization_id),
+            ledger_balance=await ledger_balance(session, organization_id),
         )
 
 

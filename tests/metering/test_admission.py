@@ -8,7 +8,10 @@ import asyncpg
 import pytest
 from sqlalchemy import text, update
 
-from farebox.billing import service as billing
+from farebox.billing.errors import InvalidAmount
+from farebox.billing.funds import top_up
+from farebox.billing.offers import add_model, remove_model
+from farebox.billing.prices import set_price
 from farebox.core.clock import utc_now
 from farebox.core.database import Database
 from farebox.core.errors import FareboxError, Unavailable
@@ -233,9 +236,7 @@ async def test_models_unknown_unpriced_removed_or_not_allowed_look_alike(
     account, other = await open_account(database), await open_account(database)
     unpriced = f"unpriced-{account.key_id.hex[-8:]}"
     async with database.meter_transaction() as session:
-        await billing.add_model(
-            session, model_id=unpriced, path="/x", sha256="0", context_length=8, owned_by="us"
-        )
+        await add_model(session, model_id=unpriced, path="/x", sha256="0", context_length=8, owned_by="us")
     messages = set()
     for model in ("absent", unpriced):
         with pytest.raises(ModelNotFound) as refused:
@@ -250,7 +251,7 @@ async def test_models_unknown_unpriced_removed_or_not_allowed_look_alike(
         await meter.admit(account.admission(model=other.model_id))
     messages.add(refused.value.message.replace(other.model_id, "M"))
     async with database.meter_transaction() as session:
-        await billing.remove_model(session, account.model_id)
+        await remove_model(session, account.model_id)
     with pytest.raises(ModelNotFound) as refused:
         await meter.admit(account.admission())
     messages.add(refused.value.message.replace(account.model_id, "M"))
@@ -290,7 +291,7 @@ async def test_a_balance_in_one_currency_pays_for_no_price_in_another(
 ) -> None:
     account = await open_account(database)
     async with database.meter_transaction() as session:
-        await billing.set_price(
+        await set_price(
             session,
             account.model_id,
             input_per_million=Decimal(1),
@@ -300,9 +301,9 @@ async def test_a_balance_in_one_currency_pays_for_no_price_in_another(
         )
     with pytest.raises(OtherCurrency, match="EUR"):
         await meter.admit(account.admission())
-    with pytest.raises(billing.InvalidAmount, match="kept in USD"):
+    with pytest.raises(InvalidAmount, match="kept in USD"):
         async with database.meter_transaction() as session:
-            await billing.top_up(
+            await top_up(
                 session,
                 organization_id=account.organization_id,
                 amount=Decimal(1),

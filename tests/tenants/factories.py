@@ -117,7 +117,7 @@ async def make_key(
 
 
 async def _top_up(database: Database, organization_id: UUID, balance: Decimal) -> None:
-    top_up: Callable[..., Awaitable[bool]] = import_module("farebox.billing.service").top_up
+    top_up: Callable[..., Awaitable[bool]] = import_module("farebox.billing.funds").top_up
     async with database.meter_transaction() as session:
         await top_up(
             session, organization_id=organization_id, amount=balance, currency="USD", reference=new_id().hex

@@ -7,7 +7,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from farebox.billing.service import organizations_with_transfers
+from farebox.billing.ledger import organizations_with_transfers
 from farebox.core.database import Database
 from farebox.keys.holders import organizations_with_keys, revoke_keys_of_user
 from farebox.limits.balances import lock_scopes

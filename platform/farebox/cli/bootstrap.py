@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.auth.passwords import PasswordHasher
-from farebox.billing.service import top_up
+from farebox.billing.funds import top_up
 from farebox.core.database import Database
 from farebox.core.ids import external, internal, new_id
 from farebox.core.settings import Settings

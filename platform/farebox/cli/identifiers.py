@@ -1,5 +1,6 @@
-"""Ids and amounts as operators type them: functions for click's `type`."""
+"""Ids, amounts and dates as operators type them: functions and types for click's `type`."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -30,6 +31,26 @@ def amount(typed: str | Decimal) -> Decimal:
         return read_plain(typed)
     except ValueError:
         raise click.BadParameter(f"{typed!r} is not an amount; write it like 25.00.") from None
+
+
+class Moment(click.ParamType[datetime]):
+    """A date, or a date and time: in UTC unless it says otherwise."""
+
+    name = "date"
+
+    def convert(
+        self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no date; write it like 2026-12-31 or 2026-12-31T18:00:00Z.", param, ctx)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+MOMENT = Moment()
 
 
 def _internal(prefix: str, typed: str | UUID) -> UUID:

@@ -4,14 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from farebox.billing.models import ModelOffer
-from farebox.billing.service import (
-    active_models,
-    add_model,
-    current_price,
-    find_model,
-    parse_price,
-    set_price,
-)
+from farebox.billing.offers import active_models, add_model, find_model
+from farebox.billing.prices import current_price, parse_price, set_price
 from farebox.core.database import Database
 from farebox.core.settings import Settings
 from farebox.gateway.models.adapters import base_of, inspect_adapter

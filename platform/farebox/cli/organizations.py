@@ -2,13 +2,11 @@
 
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 import rich_click as click
 
-from farebox.billing.service import take_back, top_up
-from farebox.cli import identifiers
 from farebox.cli.ceilings import ceilings
+from farebox.cli.funds import accounts, credit, credit_line, debit, grant
 from farebox.cli.operation import Operation, answer_json, answer_rows, json_option, operate
 from farebox.core.clock import iso
 from farebox.core.errors import NotFound
@@ -25,7 +23,8 @@ def org() -> None:
     """Organizations: the tenants."""
 
 
-org.add_command(ceilings)
+for command in (ceilings, credit, debit, grant, credit_line, accounts):
+    org.add_command(command)
 
 
 @org.command()
@@ -77,59 +76,6 @@ def list_(as_json: bool) -> None:
             ]
 
     answer_rows(operate(work), as_json=as_json, nothing="No organization yet; `farebox org create NAME`.")
-
-
-@org.command()
-@click.argument("organization", type=identifiers.organization_id)
-@click.argument("amount", type=identifiers.amount)
-@click.option("--reference", required=True, help="Why, for example a receipt's number; counted once.")
-@json_option
-def credit(organization: UUID, amount: Decimal, reference: str, as_json: bool) -> None:
-    """Add prepaid credit. The same reference again adds nothing."""
-
-    async def work(operation: Operation) -> bool:
-        async with operation.database.meter_transaction() as session:
-            return await top_up(
-                session,
-                organization_id=organization,
-                amount=amount,
-                currency=operation.settings.currency,
-                reference=reference,
-            )
-
-    added = operate(work)
-    if as_json:
-        answer_json({"added": added})
-    else:
-        click.echo(f"{plain(amount)} added." if added else "Added before, under this reference.")
-
-
-@org.command()
-@click.argument("organization", type=identifiers.organization_id)
-@click.argument("amount", type=identifiers.amount)
-@click.option("--reason", required=True, help="Why; it stands in the ledger, and is counted once.")
-@json_option
-def debit(organization: UUID, amount: Decimal, reason: str, as_json: bool) -> None:
-    """Take back credit that was added by mistake, as far as it is left.
-
-    The ledger keeps both entries. The same reason again takes nothing.
-    """
-
-    async def work(operation: Operation) -> bool:
-        async with operation.database.meter_transaction() as session:
-            return await take_back(
-                session,
-                organization_id=organization,
-                amount=amount,
-                currency=operation.settings.currency,
-                reason=reason,
-            )
-
-    taken = operate(work)
-    if as_json:
-        answer_json({"taken_back": taken})
-    else:
-        click.echo(f"{plain(amount)} taken back." if taken else "Taken back before, for this reason.")
 
 
 def _describe_balance(balance: Balance | None, currency: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import DateTime, MetaData, event, text
+from sqlalchemy import DateTime, MetaData, event, func, select, text
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -167,6 +167,12 @@ def time_told(session: AsyncSession) -> datetime | None:
     asked, which all replicas share."""
     clock: Callable[[], datetime] | None = session.info[_CLOCK]
     return None if clock is None else clock()
+
+
+async def present(session: AsyncSession) -> datetime:
+    """The present by the clock that the session's database was given, else by Postgres's own."""
+    told = time_told(session)
+    return told or (await session.execute(select(func.clock_timestamp()))).scalar_one()
 
 
 async def open_connection(url: str, role: Role, **server_settings: str) -> "asyncpg.Connection[Any]":

@@ -35,6 +35,11 @@ def round_to_minor_unit(amount: Decimal, currency: str) -> Decimal:
     return amount.quantize(unit, rounding=ROUND_HALF_EVEN)
 
 
+def is_payable(amount: Decimal, currency: str) -> bool:
+    """Whether it is a whole number of what the currency can be paid in."""
+    return amount == amount.quantize(Decimal(1).scaleb(-get_currency_precision(currency)))
+
+
 def round_down(amount: Decimal, currency: str) -> Decimal:
     """What somebody has, in units that the currency can be paid in: never more than there is."""
     return amount.quantize(Decimal(1).scaleb(-get_currency_precision(currency)), rounding=ROUND_FLOOR)

@@ -9,7 +9,7 @@ from litestar.connection import Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.billing.models import Price
-from farebox.billing.service import current_prices
+from farebox.billing.prices import current_prices
 from farebox.tenants.organizations import find_organization
 
 PLACEHOLDER = "MODEL"

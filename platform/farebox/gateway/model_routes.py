@@ -8,7 +8,7 @@ from litestar.params import FromPath
 from msgspec import Struct
 
 from farebox.billing.models import Price
-from farebox.billing.service import current_prices
+from farebox.billing.prices import current_prices
 from farebox.core.bodies import StrictRequest
 from farebox.core.database import Database
 from farebox.core.money import plain

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select, update
@@ -21,27 +22,91 @@ class Balance:
     currency: str | None
 
 
-async def lock_balance(session: AsyncSession, organization_id: UUID) -> MeterScope:
-    """The organization's scope, locked. Raises NotFound when there is none.
+@dataclass(frozen=True, slots=True)
+class Purse:
+    """An organization's money: what its requests may spend and reserve.
+
+    `balance` is promotional credit and what was paid in, less what was used on the credit line. `currency` is
+    None until the first amount.
+    """
+
+    organization_id: UUID
+    balance: Decimal
+    promotional: Decimal
+    credit_line: Decimal
+    reserved: Decimal
+    currency: str | None
+
+    @property
+    def prepaid(self) -> Decimal:
+        """What was paid in and is not used."""
+        return max(self.balance - self.promotional, Decimal(0))
+
+    @property
+    def receivable(self) -> Decimal:
+        """What was used on the credit line and is not paid."""
+        return max(self.promotional - self.balance, Decimal(0))
+
+    @property
+    def available(self) -> Decimal:
+        """What may go without anybody's requests under way, or the line, falling short."""
+        return self.balance + self.credit_line - self.reserved
+
+
+async def lock_balance(session: AsyncSession, organization_id: UUID) -> Purse:
+    """The organization's money, locked. Raises NotFound when there is none.
 
     Scope rows are locked before anything else, as admission and settlement do.
     """
     await lock_briefly(session)
-    scope = await session.get(MeterScope, organization_id, with_for_update={"key_share": False})
-    if scope is None or scope.kind != "organization":
+    query = (
+        select(MeterScope)
+        .where(MeterScope.id == organization_id, MeterScope.kind == "organization")
+        .with_for_update(key_share=False)
+        .execution_options(populate_existing=True)
+    )
+    scope = await session.scalar(query)
+    if scope is None:
         raise NotFound("No such organization.", code="not_found")
-    return scope
+    return Purse(
+        organization_id,
+        scope.balance or Decimal(0),
+        scope.promotional,
+        scope.credit_line,
+        scope.reserved,
+        scope.currency,
+    )
 
 
 async def add_to_balance(
     session: AsyncSession, organization_id: UUID, *, amount: Decimal, currency: str
 ) -> None:
     """Add to a balance that is locked; from now on it is kept in `currency`."""
-    await session.execute(
-        update(MeterScope)
-        .where(MeterScope.id == organization_id)
-        .values(balance=MeterScope.balance + amount, currency=currency)
+    await _change(session, organization_id, balance=MeterScope.balance + amount, currency=currency)
+
+
+async def add_promotional_credit(
+    session: AsyncSession, organization_id: UUID, *, amount: Decimal, currency: str
+) -> None:
+    """Add to the balance and to the promotional part of it; both are locked."""
+    await _change(
+        session,
+        organization_id,
+        balance=MeterScope.balance + amount,
+        promotional=MeterScope.promotional + amount,
+        currency=currency,
     )
+
+
+async def set_credit_line(
+    session: AsyncSession, organization_id: UUID, *, amount: Decimal, currency: str
+) -> None:
+    """How far below zero the balance may fall."""
+    await _change(session, organization_id, credit_line=amount, currency=currency)
+
+
+async def _change(session: AsyncSession, organization_id: UUID, **values: Any) -> None:
+    await session.execute(update(MeterScope).where(MeterScope.id == organization_id).values(**values))
 
 
 async def balances(session: AsyncSession) -> dict[UUID, Balance]:

@@ -29,7 +29,8 @@ class MeterScope(Model):
     A limit that is NULL: for a project, the operator's default applies; for the others, none does.
     `request_level` and `token_level` are what is left in the two token buckets as of `refilled_at`.
     `active` and `reserved` always equal the count and the sum of the scope's holds. Only an
-    organization has a `balance`, kept in the `currency` of its first top-up. The application role may
+    organization has a `balance`, kept in the `currency` of its first top-up; `promotional` is the part of it
+    that was given, `credit_line` how far below zero it may fall. The application role may
     write the four limits and nothing else.
     """
 
@@ -37,7 +38,7 @@ class MeterScope(Model):
     __table_args__ = (
         CheckConstraint("kind IN ('organization', 'project', 'key')", name="kind"),
         CheckConstraint("(balance IS NULL) = (kind <> 'organization')", name="balance_kind"),
-        CheckConstraint("balance >= 0", name="balance_positive"),
+        CheckConstraint("promotional >= 0 AND credit_line >= 0", name="credit"),
         CheckConstraint("currency IS NULL OR kind = 'organization'", name="currency"),
         CheckConstraint("active >= 0", name="active"),
         CheckConstraint("reserved >= 0", name="reserved"),
@@ -66,4 +67,6 @@ class MeterScope(Model):
     )
     spent: Mapped[Decimal] = mapped_column(MONEY, server_default="0")
     balance: Mapped[Decimal | None] = mapped_column(MONEY)
+    promotional: Mapped[Decimal] = mapped_column(MONEY, server_default="0")
+    credit_line: Mapped[Decimal] = mapped_column(MONEY, server_default="0")
     currency: Mapped[str | None] = mapped_column(CHAR(3))

@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from farebox.billing import service as billing
+from farebox.billing.offers import remove_model
+from farebox.billing.prices import set_price
 from farebox.core.database import Database
 from farebox.core.ids import new_id
 from farebox.keys.tokens import Keyring
@@ -33,7 +34,7 @@ async def dear(server: RunningServer, database: Database, checkpoint: Path) -> A
     name = f"dear-{new_id().hex}"
     await offer(database, name, checkpoint)
     async with database.meter_transaction() as session:
-        await billing.set_price(
+        await set_price(
             session,
             name,
             input_per_million=Decimal(10_000),
@@ -44,7 +45,7 @@ async def dear(server: RunningServer, database: Database, checkpoint: Path) -> A
     await server.call(server.gateway.catalog.refresh)
     yield name
     async with database.meter_transaction() as session:
-        await billing.remove_model(session, name)
+        await remove_model(session, name)
     await server.call(server.gateway.catalog.refresh)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from farebox.billing import service as billing
+from farebox.billing.offers import remove_model
 from farebox.core.database import Database
 from farebox.core.ids import new_id
 from tests.gateway.conftest import CONTEXT_LENGTH, offer
@@ -42,7 +42,7 @@ async def offer_with(
     # Each has a cache of its own in memory.
     async with database.meter_transaction() as session:
         for name in names:
-            await billing.remove_model(session, name)
+            await remove_model(session, name)
     await server.call(server.gateway.catalog.refresh)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from farebox.billing import service as billing
 from farebox.billing.models import ModelOffer
+from farebox.billing.offers import remove_model
 from farebox.core.database import Database
 from farebox.core.ids import new_id
 from farebox.gateway.models.local import LocalBackend
@@ -48,7 +48,7 @@ async def loading(database: Database, checkpoint: Path) -> AsyncIterator[SlowLoa
     await offer(database, loading.slow, checkpoint)
     yield loading
     async with database.meter_transaction() as session:
-        await billing.remove_model(session, loading.slow)
+        await remove_model(session, loading.slow)
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from typing import Any
 import asyncpg
 
 from farebox.billing.models import ModelOffer
-from farebox.billing.service import active_models, current_price
+from farebox.billing.offers import active_models
+from farebox.billing.prices import current_price
 from farebox.cli.doctor.findings import Finding
 from farebox.cli.doctor.machine_checks import judge_clock
 from farebox.cli.migrations import PARTITION, connect, current_revision, how_to_go_on, newest_revision

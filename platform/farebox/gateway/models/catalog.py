@@ -11,7 +11,7 @@ import asyncpg
 import structlog
 
 from farebox.billing.models import ModelOffer
-from farebox.billing.service import active_models
+from farebox.billing.offers import active_models
 from farebox.core.database import Database, open_connection
 from farebox.core.errors import Unavailable
 from farebox.gateway.errors import InvalidParameter, ModelLoading

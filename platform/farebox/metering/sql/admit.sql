@@ -76,7 +76,7 @@ DECLARE
     v_active integer[];
     v_reserved numeric[];
     v_spent numeric[];
-    v_balance numeric[];
+    v_available numeric[];
     v_currency text[];
     v_holds hold[] := '{}';
     -- Of the request at hand: the places of its key, its project and its organization, in this order.
@@ -127,7 +127,7 @@ BEGIN
         array_agg(s.active),
         array_agg(s.reserved),
         array_agg(s.spent_now),
-        array_agg(s.balance),
+        array_agg(s.available),
         array_agg(s.currency::text),
         bool_or(s.ahead)
     INTO
@@ -142,12 +142,13 @@ BEGIN
         v_active,
         v_reserved,
         v_spent,
-        v_balance,
+        v_available,
         v_currency,
         v_ahead
     FROM (
         SELECT
-            id, kind, monthly_cap, request_level, token_level, active, reserved, balance, currency,
+            id, kind, monthly_cap, request_level, token_level, active, reserved, currency,
+            balance + credit_line AS available,
             coalesce(requests_per_minute, CASE kind WHEN 'project' THEN p_default_rpm END) AS rpm,
             coalesce(tokens_per_minute, CASE kind WHEN 'project' THEN p_default_tpm END) AS tpm,
             coalesce(concurrent_requests, CASE kind WHEN 'project' THEN p_default_concurrent END)
@@ -238,7 +239,7 @@ BEGIN
             FOREACH v_place IN ARRAY v_places LOOP
                 -- NULL where the scope has no such limit, or output costs nothing.
                 v_room := floor((
-                    least(v_balance[v_place], v_cap[v_place] - v_spent[v_place])
+                    least(v_available[v_place], v_cap[v_place] - v_spent[v_place])
                     - v_reserved[v_place] - v_prompt_amount
                 ) * 1000000 / nullif(r.output_per_million, 0));
                 IF v_room IS NOT NULL THEN
@@ -254,15 +255,15 @@ BEGIN
         IF v_amount > 0 AND v_currency[v_places[3]] <> r.currency THEN
             verdict := 'no_quota';
             failed_limit := 'currency';
-            limit_value := v_balance[v_places[3]];
+            limit_value := v_available[v_places[3]];
             failed_scope := 'organization';
         END IF;
         FOREACH v_place IN ARRAY v_places LOOP
             EXIT WHEN verdict = 'no_quota';
-            IF v_balance[v_place] - v_reserved[v_place] < v_amount THEN
+            IF v_available[v_place] - v_reserved[v_place] < v_amount THEN
                 verdict := 'no_quota';
                 failed_limit := 'balance';
-                limit_value := v_balance[v_place];
+                limit_value := v_available[v_place];
             ELSIF v_spent[v_place] + v_reserved[v_place] + v_amount > v_cap[v_place] THEN
                 verdict := 'no_quota';
                 failed_limit := 'monthly_cap';

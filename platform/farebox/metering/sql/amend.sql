@@ -36,6 +36,8 @@ DECLARE
     v_amount numeric;
     v_input_amount numeric;
     v_cached_amount numeric;
+    v_promotional numeric;
+    v_prepaid numeric;
 BEGIN
     SELECT * INTO e FROM usage_event u WHERE u.request_id = p_request;
     IF NOT FOUND THEN
@@ -61,7 +63,7 @@ BEGIN
     SELECT greatest(0, least(
         v_amount,
         p_reserved - e.amount,
-        min(s.balance - s.reserved),
+        min(s.balance + s.credit_line - s.reserved),
         min(s.monthly_cap - s.reserved - CASE WHEN s.spend_month < v_month THEN 0 ELSE s.spent END)
     )) INTO v_amount
     FROM meter_scope s WHERE s.id IN (e.api_key_id, e.project_id, e.organization_id);
@@ -90,14 +92,22 @@ BEGIN
         RETURN;
     END IF;
 
-    IF v_amount > 0 THEN
-        INSERT INTO ledger_transfer (
-            id, organization_id, kind, debit_account, credit_account, amount, currency, reference, created_at
-        ) VALUES (
-            gen_random_uuid(), e.organization_id, 'usage', 'prepaid', 'revenue', v_amount, e.currency,
-            'amendment of ' || p_request, v_now
-        );
-    END IF;
+    -- As in `farebox_settle`: promotional credit first, then what was paid in, then the credit line.
+    SELECT f.promotional, f.prepaid INTO v_promotional, v_prepaid
+    FROM meter_scope s CROSS JOIN LATERAL farebox_fund(s.balance, s.promotional, 0, v_amount) AS f
+    WHERE s.id = e.organization_id;
+    INSERT INTO ledger_transfer (
+        id, organization_id, request_id, kind, debit_account, credit_account, amount, currency, reason,
+        created_at
+    )
+    SELECT
+        farebox_leg(p_request, 'amendment, ' || leg.account), e.organization_id, p_request, 'usage',
+        leg.account, 'revenue:' || e.model_id, leg.amount, e.currency, 'amendment', v_now
+    FROM (VALUES
+        ('prepaid', v_prepaid), ('promotional', v_promotional),
+        ('receivable', v_amount - v_prepaid - v_promotional)
+    ) AS leg (account, amount)
+    WHERE leg.amount > 0;
     -- As in `farebox_settle`: what was capped pays for the input first, then for the cached input.
     v_input_amount := least(v_input * e.input_per_million * 0.000001, v_amount);
     v_cached_amount := least(v_cached * e.cached_input_per_million * 0.000001, v_amount - v_input_amount);
@@ -136,7 +146,8 @@ BEGIN
         token_level = s.token_level - (v_input::bigint + v_cached + v_output),
         spent = v_amount + CASE WHEN s.spend_month < v_month THEN 0 ELSE s.spent END,
         spend_month = greatest(s.spend_month, v_month),
-        balance = s.balance - v_amount
+        balance = s.balance - v_amount,
+        promotional = s.promotional - CASE WHEN s.id = e.organization_id THEN v_promotional ELSE 0 END
     WHERE s.id IN (e.api_key_id, e.project_id, e.organization_id);
     RETURN QUERY SELECT 'amended', e.amount + v_amount, e.currency::text;
 END $$;

@@ -20,6 +20,7 @@ DECLARE
     v_scopes uuid[];
     v_input_amount numeric;
     v_cached_amount numeric;
+    v_promotional numeric;
     e record;
 BEGIN
     v_scopes := ARRAY(
@@ -46,15 +47,25 @@ BEGIN
             -e.input_tokens, -e.cached_input_tokens, -e.output_tokens,
             e.input_per_million, e.cached_input_per_million, e.output_per_million, -e.amount, e.currency
         );
-        IF e.amount > 0 THEN
+        -- Back to the accounts that paid.
+        WITH paid AS (
+            SELECT t.debit_account AS account, t.amount FROM ledger_transfer t WHERE t.id = ANY (ARRAY[
+                farebox_leg(e.request_id, 'prepaid'),
+                farebox_leg(e.request_id, 'promotional'),
+                farebox_leg(e.request_id, 'receivable')
+            ])
+        ),
+        transfers AS (
             INSERT INTO ledger_transfer (
-                id, organization_id, kind, debit_account, credit_account, amount, currency, reference,
+                id, organization_id, request_id, kind, debit_account, credit_account, amount, currency, reason,
                 created_at
-            ) VALUES (
-                gen_random_uuid(), e.organization_id, 'adjustment', 'revenue', 'prepaid', e.amount, e.currency,
-                'credit of ' || e.request_id, v_now
-            );
-        END IF;
+            )
+            SELECT
+                farebox_leg(e.request_id, 'credit, ' || account), e.organization_id, e.request_id,
+                'adjustment', 'revenue:' || e.model_id, account, amount, e.currency, 'undelivered', v_now
+            FROM paid
+        )
+        SELECT coalesce(sum(amount), 0) INTO v_promotional FROM paid WHERE account = 'promotional';
         -- What each class had cost, as in `farebox_settle`.
         v_input_amount := least(e.input_tokens * e.input_per_million * 0.000001, e.amount);
         v_cached_amount := least(
@@ -98,7 +109,8 @@ BEGIN
                 WHEN s.spend_month = date_trunc('month', e.created_at AT TIME ZONE 'UTC')::date THEN e.amount
                 ELSE 0
             END,
-            balance = s.balance + e.amount
+            balance = s.balance + e.amount,
+            promotional = s.promotional + CASE WHEN s.id = e.organization_id THEN v_promotional ELSE 0 END
         WHERE s.id IN (e.api_key_id, e.project_id, e.organization_id);
         request_id := e.request_id;
         amount := e.amount;

@@ -66,7 +66,7 @@ BEGIN
         -- What was reserved is free since, and others may have taken it: no more than is left.
         SELECT greatest(0, least(
             r.amount,
-            min(s.balance - s.reserved),
+            min(s.balance + s.credit_line - s.reserved),
             min(s.monthly_cap - s.reserved - CASE WHEN s.spend_month < v_month THEN 0 ELSE s.spent END)
         )) INTO v_amount
         FROM meter_scope s WHERE s.id IN (r.key_id, r.project_id, r.organization_id);

@@ -115,13 +115,33 @@ BEGIN
         INSERT INTO handover (request_id, lease_expires_at)
         SELECT request_id, v_now + p_lease FROM resolved WHERE status <> 'void' AND NOT handed_over
     ),
-    -- The ledger, double entry. The request's id is the transfer's: a second one cannot be written.
+    -- Who pays: promotional credit first, then what was paid in, then the credit line. Of one batch's requests
+    -- each finds what those before it left.
+    funded AS (
+        SELECT
+            r.request_id, r.organization_id, r.model_id, r.amount, r.currency,
+            f.promotional, f.prepaid, r.amount - f.promotional - f.prepaid AS receivable
+        FROM (
+            SELECT *, sum(amount) OVER (PARTITION BY organization_id ORDER BY request_id) - amount AS before
+            FROM resolved WHERE amount > 0
+        ) r
+        JOIN meter_scope s ON s.id = r.organization_id
+        CROSS JOIN LATERAL farebox_fund(s.balance, s.promotional, r.before, r.amount) AS f
+    ),
+    -- The ledger, double entry: a leg for each account that pays. Their ids come from the request's: a second
+    -- one cannot be written.
     transfers AS (
         INSERT INTO ledger_transfer (
-            id, organization_id, kind, debit_account, credit_account, amount, currency, created_at
+            id, organization_id, request_id, kind, debit_account, credit_account, amount, currency, created_at
         )
-        SELECT request_id, organization_id, 'usage', 'prepaid', 'revenue', amount, currency, v_now
-        FROM resolved WHERE amount > 0
+        SELECT
+            farebox_leg(f.request_id, leg.account), f.organization_id, f.request_id, 'usage', leg.account,
+            'revenue:' || f.model_id, leg.amount, f.currency, v_now
+        FROM funded f
+        CROSS JOIN LATERAL (VALUES
+            ('prepaid', f.prepaid), ('promotional', f.promotional), ('receivable', f.receivable)
+        ) AS leg (account, amount)
+        WHERE leg.amount > 0
     ),
     -- The sums by hour and by minute, which therefore always equal the events. What was capped pays for the
     -- input first, then for the cached input; the output has the rest.
@@ -184,7 +204,10 @@ BEGIN
             -- A month never goes back, whatever the clock does.
             spent = d.amount + CASE WHEN s.spend_month < v_month THEN 0 ELSE s.spent END,
             spend_month = greatest(s.spend_month, v_month),
-            balance = s.balance - d.amount
+            balance = s.balance - d.amount,
+            promotional = s.promotional - coalesce(
+                (SELECT sum(f.promotional) FROM funded f WHERE f.organization_id = s.id), 0
+            )
         FROM (
             SELECT
                 scope.id, count(*) AS requests, sum(held_amount) AS held_amount, sum(amount) AS amount,

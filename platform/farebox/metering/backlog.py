@@ -119,6 +119,10 @@ class Backlog:
             await self._save()  # the disk may take by now what it did not
             part = list(islice(self._waiting.values(), REPLAYED_AT_ONCE))
             posted, _ = await self._post(part)
+            # Adopted ones among them: of those nobody else knows that they have left for their clients.
+            left = {posting.request_id for posting in part if posting.handed_over}
+            if not await confirm_left(self._connection, [each for each in posted if each in left]):
+                posted = [each for each in posted if each not in left]
             for posting in part:  # what stays goes to the end, and lets others by
                 self._waiting[posting.request_id] = self._waiting.pop(posting.request_id)
             for request_id in posted:

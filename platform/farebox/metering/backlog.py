@@ -38,7 +38,9 @@ class Backlog:
         self._spool = spool
         self._connection = connection
         self._patience = patience
+        # Of the spool's file, and what it holds. Nobody waits for Postgres with it, so nobody waits long for it.
         self._lock = asyncio.Lock()
+        self._replaying = asyncio.Lock()
         self._noting = asyncio.Lock()
         self._waiting: dict[UUID, Posting] = {}
         self._unsaved: dict[UUID, Posting] = {}
@@ -72,19 +74,15 @@ class Backlog:
                 self._noted = bool(deliveries)
             except OSError:
                 log.exception("metering.spool_failed")
-        # Who holds this lock may be waiting for Postgres.
-        if not self._lock.locked():
-            async with self._lock:
-                await self._save()
+        async with self._lock:
+            await self._save()
 
     async def confirm(self, over: Collection[UUID]) -> None:
         """Put on disk which of the whole answers that wait have left for their clients: who adopts the spool
         bills no other."""
         left = [self._waiting[each] for each in over if each in self._waiting]
         confirmed = [msgspec.structs.replace(each, handed_over=True) for each in left if not each.handed_over]
-        # Who holds this lock may be waiting for Postgres.
-        if confirmed and not self._lock.locked():
-            await self.add(confirmed)
+        await self.add(confirmed)
 
     async def forget_deliveries(self) -> None:
         """Postgres has what was noted, and more."""
@@ -115,8 +113,9 @@ class Backlog:
         """
         if not self._waiting:
             return []
-        async with self._lock:
-            await self._save()  # the disk may take by now what it did not
+        async with self._replaying:
+            async with self._lock:
+                await self._save()  # the disk may take by now what it did not
             part = list(islice(self._waiting.values(), REPLAYED_AT_ONCE))
             posted, _ = await self._post(part)
             # Adopted ones among them: of those nobody else knows that they have left for their clients.
@@ -125,11 +124,12 @@ class Backlog:
                 posted = [each for each in posted if each not in left]
             for posting in part:  # what stays goes to the end, and lets others by
                 self._waiting[posting.request_id] = self._waiting.pop(posting.request_id)
-            for request_id in posted:
-                del self._waiting[request_id]
-                self._unsaved.pop(request_id, None)
-            if not self._waiting:
-                await self._clear()
+            async with self._lock:
+                for request_id in posted:
+                    del self._waiting[request_id]
+                    self._unsaved.pop(request_id, None)
+                if not self._waiting:
+                    await self._clear()
         log.info("metering.replayed", settlements=len(posted), left=len(self._waiting))
         return posted
 

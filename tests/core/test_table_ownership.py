@@ -18,9 +18,13 @@ ALLOWED: dict[str, set[str]] = {
     # that no service call between domains could hold as shortly. See ADR 7.
     "metering/sql/admit.sql": {"api_key", "meter_scope", "model", "organization", "price", "project"},
     "metering/sql/settle.sql": {"api_key", "ledger_transfer", "meter_scope"},
-    "metering/sql/rehold.sql": {"meter_scope"},
-    "metering/sql/amend.sql": {"ledger_transfer", "meter_scope"},
+    "metering/sql/rehold.sql": {"meter_scope", "price"},
+    "metering/sql/amend.sql": {"ledger_transfer", "meter_scope", "price"},
     "metering/sql/credit.sql": {"ledger_transfer", "meter_scope"},
+    "metering/sql/settle_late.sql": {"price"},
+    "metering/sql/take_tiers.sql": {"price"},
+    "metering/sql/tier_cost.sql": {"price_tier"},
+    "metering/sql/tier_rates.sql": {"price", "price_tier"},
     # A key opens something as long as its holder, its project and its organization say so: one statement
     # judges all of them at one moment. It only reads.
     "keys/service.py": {"membership", "organization", "project"},

@@ -1,7 +1,6 @@
 """Tenants with keys, funds and models, made through the public doors."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -198,7 +197,13 @@ async def assert_books_close(database: Database, account: Account, *, funded: De
         sum(each.output_tokens for each in booked),
     )
     assert books.minute_sums == (books.rollup_requests, *books.rollup_tokens, spent)
-    assert books.rollup_costs == costs_of_input(booked)
+    assert books.rollup_costs == (
+        sum(each.input_amount for each in booked),
+        sum(each.cached_input_amount for each in booked),
+    )
+    tiered = {event.request_id for event in books.events if event.tiers_from is not None}
+    for each in booked:
+        assert each.request_id in tiered or (each.input_amount, each.cached_input_amount) == costs_of(each)
     organization = books.scopes[account.organization_id]
     assert organization.balance == books.ledger_balance == funded - spent
     assert organization.balance >= 0
@@ -209,15 +214,11 @@ async def assert_books_close(database: Database, account: Account, *, funded: De
     return books
 
 
-def costs_of_input(booked: Sequence[UsageEvent | UsageAmendment]) -> tuple[Decimal, Decimal]:
-    """What the input cost, and the cached input: a capped amount pays for them in this order. A credit is the
-    same with all signs turned."""
-    costs = [Decimal(0), Decimal(0)]
-    for each in booked:
-        sign = -1 if each.status == "undelivered" else 1
-        amount = sign * each.amount
-        input_amount = min(sign * charge(each.input_tokens, each.input_per_million), amount)
-        cached = sign * charge(each.cached_input_tokens, each.cached_input_per_million)
-        costs[0] += sign * input_amount
-        costs[1] += sign * min(cached, amount - input_amount)
-    return costs[0], costs[1]
+def costs_of(each: UsageEvent | UsageAmendment) -> tuple[Decimal, Decimal]:
+    """What the input cost at a flat price, and the cached input: a capped amount pays for them in this order.
+    A credit is the same with all signs turned."""
+    sign = -1 if each.status == "undelivered" else 1
+    amount = sign * each.amount
+    input_amount = min(sign * charge(each.input_tokens, each.input_per_million), amount)
+    cached = sign * charge(each.cached_input_tokens, each.cached_input_per_million)
+    return sign * input_amount, sign * min(cached, amount - input_amount)

@@ -24,7 +24,7 @@ async def test_a_short_balance_lowers_what_is_granted_and_reserved(database: Dat
     account = await open_account(database, balance="60", price=PRICE)
     grant = await meter.admit(account.open_admission(10, 4096))
     assert grant.max_output_tokens == 50
-    assert grant.worst_amount == 60
+    assert grant.reserved == 60
     with pytest.raises(QuotaExceeded, match=r"cost of \$?11"):  # that of the shortest answer
         await meter.admit(account.open_admission(10, 4096))
     await meter.settle(grant, used(10, 20))

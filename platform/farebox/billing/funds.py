@@ -7,7 +7,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.billing.errors import InvalidAmount
-from farebox.billing.ledger import Transfer, enter
+from farebox.billing.ledger import Transfer, enter, was_entered
 from farebox.core.money import is_payable, plain
 from farebox.limits.balances import Purse, add_to_balance, lock_balance, set_credit_line
 
@@ -96,6 +96,44 @@ async def grant_credit_line(
     log.info("balance.credit_line", organization_id=str(organization_id), amount=amount, currency=currency)
 
 
+async def pay(
+    session: AsyncSession,
+    organization_id: UUID,
+    *,
+    amount: Decimal,
+    currency: str,
+    account: str,
+    reference: str,
+) -> bool:
+    """Draw a fee from what was paid in, and what lacks from the credit line, once per reference.
+
+    False when it was drawn before, or when both do not reach: then nothing is drawn.
+    """
+    purse = await lock_purse(session, organization_id, currency)
+    prepaid = min(amount, purse.prepaid)
+    room = purse.available - purse.promotional
+    legs = {"prepaid": prepaid, "receivable": amount - prepaid}
+    if amount > room or await was_entered(session, organization_id, *(f"{reference}, {leg}" for leg in legs)):
+        return False
+    for leg, part in legs.items():
+        if part:
+            await enter(
+                session,
+                organization_id,
+                Transfer(
+                    kind="fee",
+                    debit_account=leg,
+                    credit_account=account,
+                    amount=part,
+                    currency=currency,
+                    reference=f"{reference}, {leg}",
+                ),
+            )
+    await add_to_balance(session, organization_id, amount=-amount, currency=currency)
+    log.info("fee.charged", organization_id=str(organization_id), amount=amount, currency=currency)
+    return True
+
+
 async def pay_off(
     session: AsyncSession, organization_id: UUID, amount: Decimal, currency: str, reference: str
 ) -> None:
@@ -115,10 +153,10 @@ async def pay_off(
         )
 
 
-async def lock_purse(session: AsyncSession, organization_id: UUID, currency: str) -> Purse:
+async def lock_purse(session: AsyncSession, organization_id: UUID, currency: str | None) -> Purse:
     """The organization's money, locked. Raises InvalidAmount when it is kept in another currency."""
     purse = await lock_balance(session, organization_id)
-    if purse.currency not in (None, currency):
+    if None not in (currency, purse.currency) and purse.currency != currency:
         raise InvalidAmount(f"The organization's balance is kept in {purse.currency}, not in {currency}.")
     return purse
 

@@ -92,6 +92,14 @@ async def enter(session: AsyncSession, organization_id: UUID, transfer: Transfer
     return False
 
 
+async def was_entered(session: AsyncSession, organization_id: UUID, *references: str) -> bool:
+    """Whether there is a transfer of any of these references."""
+    query = select(LedgerTransfer.id).where(
+        LedgerTransfer.organization_id == organization_id, LedgerTransfer.reference.in_(references)
+    )
+    return await session.scalar(query.limit(1)) is not None
+
+
 async def account_balances(session: AsyncSession, organization_id: UUID) -> Mapping[str, Decimal]:
     """What each account holds: credits less debits, so that all of them add up to zero."""
     rows = await session.execute(_BALANCES, {"organization": organization_id})

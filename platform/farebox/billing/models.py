@@ -4,7 +4,17 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import CHAR, CheckConstraint, ForeignKey, Index, Numeric, Text, UniqueConstraint, func
+from sqlalchemy import (
+    CHAR,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Numeric,
+    Text,
+    UniqueConstraint,
+    func,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from farebox.core.database import MOMENT, Model
@@ -27,15 +37,34 @@ class ModelOffer(Model):
 
 
 class Price(Model):
-    """What a million tokens of each class cost from a date on. Never changed: a new row follows."""
+    """What a million tokens of each class cost from a date on. Never changed: a new row follows.
+
+    It is everybody's, a plan's or one organization's, who then has no other. With a `scheme` other than
+    `flat` its tiers say what each class costs, and the rates here are the dearest of them. A price that ends
+    is followed by the next more general one. `item_per_million` is for classified items, reranked documents.
+    """
 
     __tablename__ = "price"
     __table_args__ = (
-        UniqueConstraint("model_id", "effective_from"),
+        Index(
+            "uq_price_effective_from",
+            "model_id",
+            "organization_id",
+            "plan_id",
+            "effective_from",
+            unique=True,
+            postgresql_nulls_not_distinct=True,
+        ),
         CheckConstraint(
             "input_per_million >= 0 AND cached_input_per_million >= 0 AND output_per_million >= 0",
             name="not_negative",
         ),
+        CheckConstraint("item_per_million >= 0", name="items_not_negative"),
+        CheckConstraint("scheme IN ('flat', 'graduated', 'volume', 'package')", name="scheme"),
+        CheckConstraint("(scheme = 'package') = (package_tokens IS NOT NULL)", name="package"),
+        CheckConstraint("package_tokens > 0", name="package_tokens"),
+        CheckConstraint("organization_id IS NULL OR plan_id IS NULL", name="whose"),
+        CheckConstraint("effective_until > effective_from", name="period"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -46,6 +75,63 @@ class Price(Model):
     currency: Mapped[str] = mapped_column(CHAR(3))
     effective_from: Mapped[datetime] = mapped_column(MOMENT)
     created_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
+    organization_id: Mapped[UUID | None]
+    plan_id: Mapped[UUID | None] = mapped_column(ForeignKey("plan.id"))
+    effective_until: Mapped[datetime | None] = mapped_column(MOMENT)
+    scheme: Mapped[str] = mapped_column(Text, server_default="flat")
+    package_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    item_per_million: Mapped[Decimal] = mapped_column(UNIT_PRICE, server_default="0")
+
+
+class PriceTier(Model):
+    """From how many tokens of a class in a month on a price charges which rate."""
+
+    __tablename__ = "price_tier"
+    __table_args__ = (
+        CheckConstraint("token_class IN ('input', 'cached_input', 'output')", name="token_class"),
+        CheckConstraint("starts_at >= 0 AND per_million >= 0", name="not_negative"),
+    )
+
+    price_id: Mapped[UUID] = mapped_column(ForeignKey("price.id"), primary_key=True)
+    token_class: Mapped[str] = mapped_column(Text, primary_key=True)
+    starts_at: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    per_million: Mapped[Decimal] = mapped_column(UNIT_PRICE)
+
+
+class Plan(Model):
+    """Prices, limits, a monthly fee, credit included in it and a credit line, under a name. Never changed."""
+
+    __tablename__ = "plan"
+    __table_args__ = (
+        CheckConstraint(
+            "monthly_fee >= 0 AND included_credit >= 0 AND credit_line >= 0", name="not_negative"
+        ),
+        CheckConstraint(
+            "requests_per_minute >= 0 AND tokens_per_minute >= 0 AND concurrent_requests >= 0", name="limits"
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(Text, unique=True)
+    currency: Mapped[str] = mapped_column(CHAR(3))
+    monthly_fee: Mapped[Decimal] = mapped_column(Numeric(30, 12))
+    included_credit: Mapped[Decimal] = mapped_column(Numeric(30, 12))
+    credit_line: Mapped[Decimal] = mapped_column(Numeric(30, 12))
+    requests_per_minute: Mapped[int | None]
+    tokens_per_minute: Mapped[int | None] = mapped_column(BigInteger)
+    concurrent_requests: Mapped[int | None]
+    created_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
+    retired_at: Mapped[datetime | None] = mapped_column(MOMENT)
+
+
+class PlanMembership(Model):
+    """From when on an organization has a plan; None ends the one before."""
+
+    __tablename__ = "plan_membership"
+
+    organization_id: Mapped[UUID] = mapped_column(primary_key=True)
+    effective_from: Mapped[datetime] = mapped_column(MOMENT, primary_key=True)
+    plan_id: Mapped[UUID | None] = mapped_column(ForeignKey("plan.id"))
 
 
 class LedgerTransfer(Model):

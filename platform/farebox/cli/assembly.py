@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.auth import tasks as auth
 from farebox.auth.unverified import remove_unverified
+from farebox.billing.plans import charge_plans
 from farebox.billing.promotions import expire_grants
 from farebox.core.database import Database
 from farebox.core.settings import Settings
@@ -20,7 +21,7 @@ def make_worker(database: Database, settings: Settings) -> Worker:
     # Development lets people in without a confirmed address: there, nobody is removed for lacking one.
     if settings.production:
         sweeps.append(partial(_in_one_transaction, remove_unverified))
-    sweeps.append(expire_grants)
+    sweeps += [expire_grants, charge_plans]
     # Last: it may have to wait for tenants' locks.
     sweeps.append(partial(hold_ceilings, settings=settings))
     return Worker(database, settings, auth.HANDLERS, sweeps)

@@ -9,7 +9,7 @@ CLDR, by Babel; a code that it does not know has two.
 import re
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
-from babel.numbers import get_currency_precision
+from babel.numbers import get_currency_precision, list_currencies
 
 PRICE_UNIT_TOKENS = 1_000_000
 
@@ -33,6 +33,11 @@ def round_to_minor_unit(amount: Decimal, currency: str) -> Decimal:
     """The one rounding, done on an invoice line: half to even, to what the currency can be paid in."""
     unit = Decimal(1).scaleb(-get_currency_precision(currency))
     return amount.quantize(unit, rounding=ROUND_HALF_EVEN)
+
+
+def is_currency(code: str) -> bool:
+    """Whether CLDR knows the code: three capital letters of ISO 4217."""
+    return code in list_currencies()
 
 
 def is_payable(amount: Decimal, currency: str) -> bool:

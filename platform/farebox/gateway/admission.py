@@ -37,6 +37,9 @@ class Job(Protocol):
     @property
     def least_output_tokens(self) -> int: ...
 
+    @property
+    def items(self) -> int: ...
+
 
 Request = TypeVar("Request", bound=ModelRequest)
 Prepared = TypeVar("Prepared", bound=Job)
@@ -84,6 +87,7 @@ async def admit_request(
         max_output_tokens=job.max_output_tokens,
         expected_output_tokens=job.expected_output_tokens,
         least_output_tokens=job.least_output_tokens,
+        items=job.items,
     )
     with refusals_told(wire.exchange):
         grant = await gateway.meter.admit(admission)

@@ -105,6 +105,11 @@ async def set_credit_line(
     await _change(session, organization_id, credit_line=amount, currency=currency)
 
 
+async def set_plan(session: AsyncSession, organization_id: UUID, plan_id: UUID | None) -> None:
+    """Whose prices apply from the next admission on."""
+    await _change(session, organization_id, plan_id=plan_id)
+
+
 async def _change(session: AsyncSession, organization_id: UUID, **values: Any) -> None:
     await session.execute(update(MeterScope).where(MeterScope.id == organization_id).values(**values))
 

@@ -30,8 +30,8 @@ class MeterScope(Model):
     `request_level` and `token_level` are what is left in the two token buckets as of `refilled_at`.
     `active` and `reserved` always equal the count and the sum of the scope's holds. Only an
     organization has a `balance`, kept in the `currency` of its first top-up; `promotional` is the part of it
-    that was given, `credit_line` how far below zero it may fall. The application role may
-    write the four limits and nothing else.
+    that was given, `credit_line` how far below zero it may fall. `plan_id` is its
+    plan, whose prices apply. The application role may write the four limits and nothing else.
     """
 
     __tablename__ = "meter_scope"
@@ -69,4 +69,5 @@ class MeterScope(Model):
     balance: Mapped[Decimal | None] = mapped_column(MONEY)
     promotional: Mapped[Decimal] = mapped_column(MONEY, server_default="0")
     credit_line: Mapped[Decimal] = mapped_column(MONEY, server_default="0")
+    plan_id: Mapped[UUID | None]
     currency: Mapped[str | None] = mapped_column(CHAR(3))

@@ -26,7 +26,7 @@ from farebox.metering.quotas import Quotas, read_quotas
 LEASE = timedelta(seconds=10)
 
 ADMIT = """
-SELECT * FROM farebox_admit($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+SELECT * FROM farebox_admit($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 """
 
 
@@ -35,8 +35,8 @@ class Admission(msgspec.Struct, frozen=True):
 
     `max_output_tokens` is summed over the answers asked for. A request that leaves their length open is
     granted less where money is short, but no less than `least_output_tokens`; and rate limits count
-    `expected_output_tokens` until it has ended. All counts are at least 0. `organization_id` is what the key
-    says: the row decides.
+    `expected_output_tokens` until it has ended. `items` are inputs to classify, or documents to rerank. All
+    counts are at least 0. `organization_id` is what the key says: the row decides.
     """
 
     request_id: UUID
@@ -48,29 +48,30 @@ class Admission(msgspec.Struct, frozen=True):
     max_output_tokens: int
     expected_output_tokens: int
     least_output_tokens: int
+    items: int = 0
 
 
 class FrozenPrice(msgspec.Struct, frozen=True):
-    """The price row that applied at admission: amounts per million tokens of each class."""
+    """The price row that applied at admission: amounts per million tokens of each class, and items.
+
+    Of a price with tiers, the dearest rates that they can come to: what the tokens cost is told when they are
+    settled.
+    """
 
     id: UUID
     input: Decimal
     cached_input: Decimal
     output: Decimal
     currency: str
+    item: Decimal = Decimal(0)
 
-    def charge(self, input_tokens: int, cached_input_tokens: int, output_tokens: int) -> Decimal:
-        """What the tokens cost, exactly."""
+    def charge(self, input_tokens: int, cached_input_tokens: int, output_tokens: int, items: int) -> Decimal:
+        """What the tokens and items cost, exactly; with tiers, at most."""
         return (
             charge(input_tokens, self.input)
             + charge(cached_input_tokens, self.cached_input)
             + charge(output_tokens, self.output)
-        )
-
-    def worst(self, prompt_tokens: int, max_output_tokens: int) -> Decimal:
-        """What is reserved: of the prompt nothing or all is cached, whichever is dearer."""
-        return charge(prompt_tokens, max(self.input, self.cached_input)) + charge(
-            max_output_tokens, self.output
+            + charge(items, self.item)
         )
 
 
@@ -81,13 +82,14 @@ def _read_price(row: Mapping[str, Any]) -> FrozenPrice:
         row["cached_input_per_million"],
         row["output_per_million"],
         row["currency"],
+        row["item_per_million"],
     )
 
 
 @dataclass(slots=True)
 class Grant:
-    """An admitted request: whose it is, its price, its worst case, what is left of its rates after it, and
-    what of it was delivered so far. Its answers may have `max_output_tokens` in all."""
+    """An admitted request: whose it is, its price, what was reserved for its worst case, what is left of its
+    rates after it, and what of it was delivered so far. Its answers may have `max_output_tokens` in all."""
 
     request_id: UUID
     organization_id: UUID
@@ -98,6 +100,8 @@ class Grant:
     prompt_tokens: int
     max_output_tokens: int
     expected_output_tokens: int
+    items: int
+    reserved: Decimal
     quotas: Quotas
     admitted_at: datetime = field(default_factory=utc_now, init=False)
     delivered: bool = field(default=False, init=False)
@@ -112,11 +116,6 @@ class Grant:
     def held_tokens(self) -> int:
         """What rate limits count of it until it has ended."""
         return self.prompt_tokens + min(self.max_output_tokens, self.expected_output_tokens)
-
-    @property
-    def worst_amount(self) -> Decimal:
-        """The amount that was reserved."""
-        return self.price.worst(self.prompt_tokens, self.max_output_tokens)
 
     @property
     def cache_salt(self) -> bytes:
@@ -165,6 +164,7 @@ def admit_arguments(owner: UUID, settings: Settings, batch: Sequence[Admission])
         [a.max_output_tokens for a in batch],
         [a.expected_output_tokens for a in batch],
         [a.least_output_tokens for a in batch],
+        [a.items for a in batch],
         settings.default_requests_per_minute,
         settings.default_tokens_per_minute,
         settings.default_concurrent_requests,
@@ -185,6 +185,8 @@ def read_verdict(admission: Admission, row: Mapping[str, Any]) -> Grant | Farebo
                 admission.prompt_tokens,
                 row["output_tokens"],
                 admission.expected_output_tokens,
+                admission.items,
+                row["reserved"],
                 read_quotas(row),
             )
         case "bad_key":
@@ -202,8 +204,7 @@ def _read_refusal(admission: Admission, row: Mapping[str, Any]) -> LimitReached:
     if row["failed_limit"] == "currency":
         return OtherCurrency(row["currency"])
     if row["verdict"] == "no_quota":
-        cost = _read_price(row).worst(admission.prompt_tokens, row["output_tokens"])
         return QuotaExceeded(
-            row["failed_scope"], row["failed_limit"], row["limit_value"], cost, row["currency"]
+            row["failed_scope"], row["failed_limit"], row["limit_value"], row["reserved"], row["currency"]
         )
     return RateLimitExceeded(row["failed_scope"], row["failed_limit"], row["limit_value"], row["retry_after"])

@@ -38,7 +38,7 @@ class Backlog:
         self._spool = spool
         self._connection = connection
         self._patience = patience
-        # Of the spool's file, and what it holds. Nobody waits for Postgres with it, so nobody waits long for it.
+        # Of the spool's file. Nobody waits for Postgres with it, so nobody waits long for it.
         self._lock = asyncio.Lock()
         self._replaying = asyncio.Lock()
         self._noting = asyncio.Lock()

@@ -18,7 +18,7 @@ SWEEP_LIMIT = 500
 
 CHECKPOINT = "SELECT farebox_checkpoint($1, $2, $3, $4, $5, $6) AS request_id"
 REHOLD = """
-SELECT * FROM farebox_rehold($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+SELECT * FROM farebox_rehold($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 """
 # A lease that ends later than any can was given before the clock was set back. Its owner renews it, if it
 # lives; if not, it ends a lease from now, and not when the clock has caught up.

@@ -1,10 +1,10 @@
 """Holds, usage events, their amendments and sums. Written by the functions in Postgres, read here."""
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import CHAR, REAL, BigInteger, CheckConstraint, Index, Numeric, Text, func
+from sqlalchemy import ARRAY, CHAR, REAL, BigInteger, CheckConstraint, Index, Numeric, Text, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from farebox.core.database import MOMENT, Model
@@ -17,7 +17,8 @@ class Hold(Model):
     """A reservation for a request in flight: worst-case tokens and amount, an owner and a lease.
 
     The owner renews the lease and records what it has delivered; when the lease runs out, any
-    replica settles the hold at that. A hold is resolved once: settling it deletes it.
+    replica settles the hold at that. A hold is resolved once: settling it deletes it. `tokens` is what
+    rate limits count, `worst_tokens` what may be used at most.
     """
 
     __tablename__ = "hold"
@@ -42,11 +43,18 @@ class Hold(Model):
     input_tokens: Mapped[int] = mapped_column(server_default="0")
     cached_input_tokens: Mapped[int] = mapped_column(server_default="0")
     output_tokens: Mapped[int] = mapped_column(server_default="0")
+    items: Mapped[int] = mapped_column(server_default="0")
+    item_per_million: Mapped[Decimal] = mapped_column(UNIT_PRICE, server_default="0")
+    tiered: Mapped[bool] = mapped_column(server_default="false")
+    worst_tokens: Mapped[int] = mapped_column(BigInteger, server_default="0")
 
 
 class UsageEvent(Model):
     """One billed request, never changed. Token classes are disjoint; the price is frozen on it.
 
+    `items` are classified inputs or reranked documents. The amounts by class are parts of `amount`; the
+    output has the rest. At a tiered price the rates are the dearest that it could come to, and `tiers_from`
+    says how many tokens of each class the month had before: so anybody can work out the amounts again.
     `created_at` is when it was settled, which decides its hour, its month and its partition.
     """
 
@@ -83,6 +91,12 @@ class UsageEvent(Model):
     decode_seconds: Mapped[float | None] = mapped_column(REAL)
     first_token_seconds: Mapped[float | None] = mapped_column(REAL)
     device_seconds: Mapped[float | None] = mapped_column(REAL)
+    items: Mapped[int] = mapped_column(server_default="0")
+    item_per_million: Mapped[Decimal] = mapped_column(UNIT_PRICE, server_default="0")
+    input_amount: Mapped[Decimal] = mapped_column(MONEY, server_default="0")
+    cached_input_amount: Mapped[Decimal] = mapped_column(MONEY, server_default="0")
+    item_amount: Mapped[Decimal] = mapped_column(MONEY, server_default="0")
+    tiers_from: Mapped[list[int] | None] = mapped_column(ARRAY(BigInteger))
 
 
 class UsageAmendment(Model):
@@ -121,6 +135,10 @@ class UsageAmendment(Model):
     output_per_million: Mapped[Decimal] = mapped_column(UNIT_PRICE)
     amount: Mapped[Decimal] = mapped_column(MONEY)
     currency: Mapped[str] = mapped_column(CHAR(3))
+    items: Mapped[int] = mapped_column(server_default="0")
+    input_amount: Mapped[Decimal] = mapped_column(MONEY, server_default="0")
+    cached_input_amount: Mapped[Decimal] = mapped_column(MONEY, server_default="0")
+    item_amount: Mapped[Decimal] = mapped_column(MONEY, server_default="0")
 
 
 class Handover(Model):
@@ -138,8 +156,8 @@ class Handover(Model):
 class UsageHour(Model):
     """Sums of usage events and amendments by hour, project, key and model, kept by who books them.
 
-    `input_amount` and `cached_input_amount` are what of `amount` these classes cost; the output has the rest.
-    A capped amount pays for the input first, then for the cached input.
+    `input_amount`, `cached_input_amount` and `item_amount` are what of `amount` these classes cost; the
+    output has the rest. A capped amount pays for the input first, then for the cached input, then for items.
     """
 
     __tablename__ = "usage_hour"
@@ -157,6 +175,8 @@ class UsageHour(Model):
     amount: Mapped[Decimal] = mapped_column(MONEY)
     input_amount: Mapped[Decimal] = mapped_column(MONEY)
     cached_input_amount: Mapped[Decimal] = mapped_column(MONEY)
+    items: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    item_amount: Mapped[Decimal] = mapped_column(MONEY, server_default="0")
 
 
 class UsageMinute(Model):
@@ -175,3 +195,22 @@ class UsageMinute(Model):
     cached_input_tokens: Mapped[int] = mapped_column(BigInteger)
     output_tokens: Mapped[int] = mapped_column(BigInteger)
     amount: Mapped[Decimal] = mapped_column(MONEY)
+
+
+class TierUsage(Model):
+    """Tokens of a model that an organization used in a UTC month at tiered prices: its place in the tiers.
+
+    The amounts owed are zero or less: what a volume price has made cheaper after it was paid.
+    """
+
+    __tablename__ = "tier_usage"
+
+    organization_id: Mapped[UUID] = mapped_column(primary_key=True)
+    model_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    month: Mapped[date] = mapped_column(primary_key=True)
+    input_tokens: Mapped[int] = mapped_column(BigInteger)
+    cached_input_tokens: Mapped[int] = mapped_column(BigInteger)
+    output_tokens: Mapped[int] = mapped_column(BigInteger)
+    input_owed: Mapped[Decimal] = mapped_column(MONEY, server_default="0")
+    cached_input_owed: Mapped[Decimal] = mapped_column(MONEY, server_default="0")
+    output_owed: Mapped[Decimal] = mapped_column(MONEY, server_default="0")

@@ -16,7 +16,7 @@ SELECT * FROM farebox_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 
 SETTLE_LATE = """
 SELECT * FROM farebox_settle_late(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-    $22, $23
+    $22, $23, $24
 )
 """
 
@@ -75,11 +75,14 @@ class Posting(msgspec.Struct, frozen=True):
     first_token_seconds: float | None = None
     device_seconds: float | None = None
     handed_over: bool = True
+    items: int = 0
 
     @property
     def charge(self) -> Decimal:
-        """What the tokens cost at the frozen price."""
-        return self.price.charge(self.input_tokens, self.cached_input_tokens, self.output_tokens)
+        """What it costs at the frozen price; with tiers, at most."""
+        items = self.items if self.status == "completed" else 0
+        counts = (self.input_tokens, self.cached_input_tokens, self.output_tokens, items)
+        return min(self.reserved, self.price.charge(*counts))
 
 
 def make_posting(grant: Grant, settlement: Settlement) -> Posting:
@@ -99,13 +102,14 @@ def make_posting(grant: Grant, settlement: Settlement) -> Posting:
         settlement.first_token_seconds,
         settlement.device_seconds,
         not settlement.to_be_handed_over,
+        grant.items,
     )
 
 
 def delivered_posting(grant: Grant) -> Posting:
     """What a live request has delivered so far, to be settled as `interrupted` if its process dies."""
     counts = (grant.input_tokens, grant.cached_input_tokens, grant.output_tokens)
-    return Posting(*_terms_of(grant), "interrupted", *counts)
+    return Posting(*_terms_of(grant), "interrupted", *counts, items=grant.items)
 
 
 def _terms_of(grant: Grant) -> tuple[UUID, UUID, UUID, str, FrozenPrice, datetime, Decimal, UUID]:
@@ -116,7 +120,7 @@ def _terms_of(grant: Grant) -> tuple[UUID, UUID, UUID, str, FrozenPrice, datetim
         grant.model_id,
         grant.price,
         grant.admitted_at,
-        grant.worst_amount,
+        grant.reserved,
         grant.request_id,
     )
 
@@ -128,7 +132,8 @@ def settle_arguments(batch: Sequence[Posting]) -> tuple[Any, ...]:
 
 def settle_late_arguments(batch: Sequence[Posting]) -> tuple[Any, ...]:
     """The arguments of SETTLE_LATE for a batch: one array a column."""
-    return (*_terms(batch), [posting.reserved for posting in batch], *settle_arguments(batch))
+    reserved = [posting.reserved for posting in batch]
+    return (*_terms(batch), reserved, [posting.items for posting in batch], *settle_arguments(batch))
 
 
 def rehold_arguments(grants: Sequence[Grant]) -> tuple[list[Any], ...]:
@@ -137,7 +142,8 @@ def rehold_arguments(grants: Sequence[Grant]) -> tuple[list[Any], ...]:
         *_terms(grants),
         [g.request_id for g in grants],
         [g.held_tokens for g in grants],
-        [g.worst_amount for g in grants],
+        [g.reserved for g in grants],
+        [g.items for g in grants],
     )
 
 
@@ -157,4 +163,5 @@ def _terms(batch: Sequence[Posting] | Sequence[Grant]) -> tuple[list[Any], ...]:
     )
 
 
-_OUTCOME = Posting.__struct_fields__[Posting.__struct_fields__.index("request_id") :]
+_FIELDS = Posting.__struct_fields__
+_OUTCOME = _FIELDS[_FIELDS.index("request_id") : _FIELDS.index("items")]

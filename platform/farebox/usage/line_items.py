@@ -30,7 +30,9 @@ FROM (
         sum(u.output_tokens)::bigint AS output_tokens,
         sum(u.amount) AS amount,
         sum(u.input_amount) AS input_amount,
-        sum(u.cached_input_amount) AS cached_input_amount
+        sum(u.cached_input_amount) AS cached_input_amount,
+        sum(u.items)::bigint AS items,
+        sum(u.item_amount) AS item_amount
     FROM usage_hour u {join}
     WHERE u.organization_id = :organization_id AND u.hour >= :start AND u.hour < :end
         AND (cardinality(CAST(:project_ids AS uuid[])) = 0 OR u.project_id = ANY (:project_ids))
@@ -40,11 +42,17 @@ FROM (
 CROSS JOIN LATERAL (VALUES
     ('input_tokens', day.input_tokens, day.input_amount),
     ('cached_input_tokens', day.cached_input_tokens, day.cached_input_amount),
-    ('output_tokens', day.output_tokens, day.amount - day.input_amount - day.cached_input_amount)
+    -- Of a model that is sold by the token alone, items are no line.
+    ('items', CASE WHEN day.item_amount <> 0 THEN day.items ELSE 0 END, day.item_amount),
+    (
+        'output_tokens', day.output_tokens,
+        day.amount - day.input_amount - day.cached_input_amount - day.item_amount
+    )
 ) AS item (class, tokens, amount)
 WHERE (
         item.tokens <> 0 OR item.amount <> 0
-        OR (day.input_tokens, day.cached_input_tokens, day.output_tokens) = (0, 0, 0)
+        OR item.class <> 'items'
+            AND (day.input_tokens, day.cached_input_tokens, day.output_tokens, day.item_amount) = (0, 0, 0, 0)
     )
     AND (cardinality(CAST(:line_items AS text[])) = 0
         OR day.model_id || ', ' || item.class = ANY (:line_items))

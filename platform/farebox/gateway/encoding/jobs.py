@@ -52,11 +52,15 @@ Prepared = tuple[EncoderRequest[Any], Write]
 
 @dataclass(frozen=True, slots=True)
 class EncodingJob:
-    """What to compute, and how its result is written down; `write` blocks for as long as that takes."""
+    """What to compute, and how its result is written down; `write` blocks for as long as that takes.
+
+    `items` are what is sold by the piece: texts to classify, documents to rerank.
+    """
 
     model: ServedModel
     request: EncoderRequest[Any]
     write: Write
+    items: int
 
     @property
     def prompt_tokens(self) -> int:
@@ -80,7 +84,8 @@ class EncodingJob:
 def make_encoding_job(asked: EncodingRequest, model: ServedModel) -> EncodingJob:
     """Check and tokenise; blocks. Raises InvalidParameter for what does not fit the model."""
     request, write = _prepare(model.encoder, asked)
-    return EncodingJob(model, request, write)
+    items = 0 if isinstance(asked, EmbeddingRequest) else len(asked.texts)
+    return EncodingJob(model, request, write, items)
 
 
 def pieces_of(found: Found) -> int:

@@ -29,6 +29,8 @@ CREATE FUNCTION farebox_admit(
     p_output integer[],
     p_expected integer[],
     p_least integer[],
+    -- What is counted by the piece: classified items, reranked documents.
+    p_items integer[],
     -- What a project without limits of its own obeys.
     p_default_rpm integer,
     p_default_tpm bigint,
@@ -45,12 +47,17 @@ CREATE FUNCTION farebox_admit(
     organization_id uuid,
     project_id uuid,
     output_tokens integer,
-    -- The price that applies, to be frozen on the hold and on the usage event.
+    -- The price that applies, to be frozen on the hold and on the usage event. Of one with tiers, the dearest
+    -- rates that they can come to.
     price_id uuid,
     input_per_million numeric,
     cached_input_per_million numeric,
     output_per_million numeric,
+    item_per_million numeric,
     currency text,
+    tiered boolean,
+    -- What is set aside for its worst case.
+    reserved numeric,
     -- The tightest bucket of requests and of tokens, and what is left in it after this request.
     rpm integer,
     rpm_left double precision,
@@ -87,6 +94,8 @@ DECLARE
     v_prompt_amount numeric;
     v_room numeric;
     v_wait double precision;
+    v_span bigint;
+    v_slack numeric;
     r record;
 BEGIN
     -- A key counts only with the digest of its token: who knows a key's id alone locks nothing, and nor does
@@ -163,24 +172,30 @@ BEGIN
     -- books of this batch, written back once at the end.
     FOR r IN
         SELECT
-            n.request_id, n.model_id, n.prompt, n.output, n.expected, n.least,
+            n.request_id, n.model_id, n.prompt, n.output, n.expected, n.least, n.items,
             k.id AS key_id, k.organization_id, k.project_id,
             -- The row authorises, not the token's claims: a revoked key fails at its next request.
             k.revoked_at IS NULL AND k.expires_at > v_now AND 'inference' = ANY (k.scopes)
                 AND p.archived_at IS NULL AND o.status = 'active' AS live,
             k.models IS NULL OR n.model_id = ANY (k.models) AS allowed,
             price.id AS price_id, price.input_per_million, price.cached_input_per_million,
-            price.output_per_million, price.currency
-        FROM unnest(p_request, p_key, p_digest, p_model, p_prompt, p_output, p_expected, p_least)
+            price.output_per_million, price.item_per_million, price.currency, price.scheme <> 'flat' AS tiered
+        FROM unnest(p_request, p_key, p_digest, p_model, p_prompt, p_output, p_expected, p_least, p_items)
             WITH ORDINALITY
-            AS n (request_id, key_id, digest, model_id, prompt, output, expected, least, place)
+            AS n (request_id, key_id, digest, model_id, prompt, output, expected, least, items, place)
         LEFT JOIN api_key k ON k.id = n.key_id AND k.token_sha256 = n.digest
         LEFT JOIN project p ON p.id = k.project_id
         LEFT JOIN organization o ON o.id = k.organization_id
         LEFT JOIN model m ON m.id = n.model_id AND m.removed_at IS NULL
+        LEFT JOIN meter_scope s ON s.id = k.organization_id
+        -- The organization's contract, else its plan's, else everybody's.
         LEFT JOIN LATERAL (
-            SELECT * FROM price WHERE price.model_id = m.id AND price.effective_from <= v_now
-            ORDER BY price.effective_from DESC LIMIT 1
+            SELECT * FROM price
+            WHERE price.model_id = m.id AND price.effective_from <= v_now
+                AND (price.effective_until IS NULL OR price.effective_until > v_now)
+                AND (price.organization_id IS NULL OR price.organization_id = k.organization_id)
+                AND (price.plan_id IS NULL OR price.plan_id = s.plan_id)
+            ORDER BY price.organization_id, price.plan_id, price.effective_from DESC LIMIT 1
         ) price ON true
         ORDER BY n.place
     LOOP
@@ -196,6 +211,7 @@ BEGIN
         rpm_left := NULL;
         tpm := NULL;
         tpm_left := NULL;
+        reserved := NULL;
         v_places := ARRAY[
             array_position(v_ids, r.key_id),
             array_position(v_ids, r.project_id),
@@ -231,24 +247,44 @@ BEGIN
         input_per_million := r.input_per_million;
         cached_input_per_million := r.cached_input_per_million;
         output_per_million := r.output_per_million;
+        item_per_million := r.item_per_million;
         currency := r.currency;
+        tiered := r.tiered;
+        v_slack := 0;
+        IF r.tiered THEN
+            -- As far into the tiers as all that are under way can come.
+            SELECT r.prompt + r.output + coalesce(sum(h.worst_tokens), 0) INTO v_span
+            FROM (
+                SELECT worst_tokens FROM hold
+                WHERE organization_id = r.organization_id AND model_id = r.model_id AND tiered
+                UNION ALL
+                SELECT worst_tokens FROM unnest(v_holds)
+                WHERE organization_id = r.organization_id AND model_id = r.model_id AND tiered
+            ) h;
+            SELECT t.input, t.cached_input, t.output, t.slack
+            INTO input_per_million, cached_input_per_million, output_per_million, v_slack
+            FROM farebox_tier_rates(r.price_id, r.organization_id, r.model_id, v_month, v_span) AS t;
+        END IF;
         verdict := 'admitted';
         output_tokens := r.output;
-        v_prompt_amount := r.prompt * greatest(r.input_per_million, r.cached_input_per_million) * 0.000001;
+        v_prompt_amount := v_slack + (
+            r.prompt * greatest(input_per_million, cached_input_per_million) + r.items * item_per_million
+        ) * 0.000001;
         IF r.least < r.output THEN
             FOREACH v_place IN ARRAY v_places LOOP
                 -- NULL where the scope has no such limit, or output costs nothing.
                 v_room := floor((
                     least(v_available[v_place], v_cap[v_place] - v_spent[v_place])
                     - v_reserved[v_place] - v_prompt_amount
-                ) * 1000000 / nullif(r.output_per_million, 0));
+                ) * 1000000 / nullif(output_per_million, 0));
                 IF v_room IS NOT NULL THEN
                     output_tokens := least(output_tokens, greatest(v_room, r.least));
                 END IF;
             END LOOP;
         END IF;
         v_need := r.prompt::bigint + least(output_tokens, r.expected);
-        v_amount := v_prompt_amount + output_tokens * r.output_per_million * 0.000001;
+        v_amount := v_prompt_amount + output_tokens * output_per_million * 0.000001;
+        reserved := v_amount;
 
         -- 3. Money: balance and caps must cover it on top of what is spent and reserved. Asked before the
         -- rates, since waiting does not help.
@@ -337,8 +373,9 @@ BEGIN
         IF verdict = 'admitted' THEN
             v_holds := v_holds || ROW(
                 r.request_id, p_owner, r.organization_id, r.project_id, r.key_id, r.model_id, r.price_id,
-                r.input_per_million, r.cached_input_per_million, r.output_per_million, r.currency,
-                v_need, v_amount, v_now, v_now + p_lease, false, 0, 0, 0
+                input_per_million, cached_input_per_million, output_per_million, r.currency,
+                v_need, v_amount, v_now, v_now + p_lease, false, 0, 0, 0,
+                r.items, r.item_per_million, r.tiered, r.prompt::bigint + output_tokens
             )::hold;
         END IF;
         RETURN NEXT;

@@ -38,6 +38,7 @@ DECLARE
     v_cached_amount numeric;
     v_promotional numeric;
     v_prepaid numeric;
+    v_tiered boolean;
 BEGIN
     SELECT * INTO e FROM usage_event u WHERE u.request_id = p_request;
     IF NOT FOUND THEN
@@ -52,14 +53,28 @@ BEGIN
     v_cached := greatest(p_cached - e.cached_input_tokens, 0);
     v_output := greatest(p_output - e.output_tokens, 0);
 
-    -- A class that shrank while another grew must not make the whole dearer than it is.
-    SELECT greatest(0, least(
-        v_input * e.input_per_million + v_cached * e.cached_input_per_million
-        + v_output * e.output_per_million,
-        (p_input - e.input_tokens) * e.input_per_million
-        + (p_cached - e.cached_input_tokens) * e.cached_input_per_million
-        + (p_output - e.output_tokens) * e.output_per_million
-    )) * 0.000001 INTO v_amount;
+    SELECT p.scheme <> 'flat' INTO v_tiered FROM price p WHERE p.id = e.price_id;
+    IF v_tiered AND e.status = 'interrupted'
+        AND NOT EXISTS (SELECT FROM usage_amendment a WHERE a.request_id = p_request)
+    THEN
+        SELECT t.input, t.cached_input, t.input + t.cached_input + t.output
+        INTO v_input_amount, v_cached_amount, v_amount
+        FROM farebox_take_tiers(
+            e.organization_id, e.model_id, e.price_id,
+            date_trunc('month', e.admitted_at AT TIME ZONE 'UTC')::date, v_input, v_cached, v_output
+        ) AS t;
+    ELSE
+        v_input_amount := v_input * e.input_per_million * 0.000001;
+        v_cached_amount := v_cached * e.cached_input_per_million * 0.000001;
+        -- A class that shrank while another grew must not make the whole dearer than it is.
+        v_amount := greatest(0, least(
+            v_input * e.input_per_million + v_cached * e.cached_input_per_million
+            + v_output * e.output_per_million,
+            (p_input - e.input_tokens) * e.input_per_million
+            + (p_cached - e.cached_input_tokens) * e.cached_input_per_million
+            + (p_output - e.output_tokens) * e.output_per_million
+        )) * 0.000001;
+    END IF;
     SELECT greatest(0, least(
         v_amount,
         p_reserved - e.amount,
@@ -67,17 +82,22 @@ BEGIN
         min(s.monthly_cap - s.reserved - CASE WHEN s.spend_month < v_month THEN 0 ELSE s.spent END)
     )) INTO v_amount
     FROM meter_scope s WHERE s.id IN (e.api_key_id, e.project_id, e.organization_id);
+    -- As in `farebox_settle`: what was capped pays for the input first, then for the cached input.
+    v_input_amount := least(v_input_amount, v_amount);
+    v_cached_amount := least(v_cached_amount, v_amount - v_input_amount);
 
     -- The one step that decides: a request is amended once.
     INSERT INTO usage_amendment (
         request_id, created_at, organization_id, project_id, api_key_id, model_id, status,
         input_tokens, cached_input_tokens, output_tokens,
-        input_per_million, cached_input_per_million, output_per_million, amount, currency
+        input_per_million, cached_input_per_million, output_per_million, amount, currency,
+        input_amount, cached_input_amount
     )
     SELECT
         p_request, v_now, e.organization_id, e.project_id, e.api_key_id, e.model_id, p_status,
         v_input, v_cached, v_output,
-        e.input_per_million, e.cached_input_per_million, e.output_per_million, v_amount, e.currency
+        e.input_per_million, e.cached_input_per_million, e.output_per_million, v_amount, e.currency,
+        v_input_amount, v_cached_amount
     -- Also where nothing is lacking but how it ended.
     WHERE e.status = 'interrupted' AND (
         v_input + v_cached + v_output > 0
@@ -108,9 +128,6 @@ BEGIN
         ('receivable', v_amount - v_prepaid - v_promotional)
     ) AS leg (account, amount)
     WHERE leg.amount > 0;
-    -- As in `farebox_settle`: what was capped pays for the input first, then for the cached input.
-    v_input_amount := least(v_input * e.input_per_million * 0.000001, v_amount);
-    v_cached_amount := least(v_cached * e.cached_input_per_million * 0.000001, v_amount - v_input_amount);
     INSERT INTO usage_hour AS u (
         organization_id, hour, project_id, api_key_id, model_id, currency,
         requests, input_tokens, cached_input_tokens, output_tokens,

@@ -18,8 +18,6 @@ AS $$
 DECLARE
     v_now timestamptz;
     v_scopes uuid[];
-    v_input_amount numeric;
-    v_cached_amount numeric;
     v_promotional numeric;
     e record;
 BEGIN
@@ -41,11 +39,13 @@ BEGIN
         INSERT INTO usage_amendment (
             request_id, created_at, organization_id, project_id, api_key_id, model_id, status,
             input_tokens, cached_input_tokens, output_tokens,
-            input_per_million, cached_input_per_million, output_per_million, amount, currency
+            input_per_million, cached_input_per_million, output_per_million, amount, currency,
+            items, input_amount, cached_input_amount, item_amount
         ) VALUES (
             e.request_id, v_now, e.organization_id, e.project_id, e.api_key_id, e.model_id, 'undelivered',
             -e.input_tokens, -e.cached_input_tokens, -e.output_tokens,
-            e.input_per_million, e.cached_input_per_million, e.output_per_million, -e.amount, e.currency
+            e.input_per_million, e.cached_input_per_million, e.output_per_million, -e.amount, e.currency,
+            -e.items, -e.input_amount, -e.cached_input_amount, -e.item_amount
         );
         -- Back to the accounts that paid.
         WITH paid AS (
@@ -66,19 +66,14 @@ BEGIN
             FROM paid
         )
         SELECT coalesce(sum(amount), 0) INTO v_promotional FROM paid WHERE account = 'promotional';
-        -- What each class had cost, as in `farebox_settle`.
-        v_input_amount := least(e.input_tokens * e.input_per_million * 0.000001, e.amount);
-        v_cached_amount := least(
-            e.cached_input_tokens * e.cached_input_per_million * 0.000001, e.amount - v_input_amount
-        );
         INSERT INTO usage_hour AS u (
             organization_id, hour, project_id, api_key_id, model_id, currency,
             requests, input_tokens, cached_input_tokens, output_tokens,
-            amount, input_amount, cached_input_amount
+            amount, input_amount, cached_input_amount, items, item_amount
         ) VALUES (
             e.organization_id, date_trunc('hour', v_now, 'UTC'), e.project_id, e.api_key_id, e.model_id,
             e.currency, 0, -e.input_tokens, -e.cached_input_tokens, -e.output_tokens,
-            -e.amount, -v_input_amount, -v_cached_amount
+            -e.amount, -e.input_amount, -e.cached_input_amount, -e.items, -e.item_amount
         )
         ON CONFLICT (organization_id, hour, project_id, api_key_id, model_id, currency) DO UPDATE
         SET
@@ -87,7 +82,9 @@ BEGIN
             output_tokens = u.output_tokens + excluded.output_tokens,
             amount = u.amount + excluded.amount,
             input_amount = u.input_amount + excluded.input_amount,
-            cached_input_amount = u.cached_input_amount + excluded.cached_input_amount;
+            cached_input_amount = u.cached_input_amount + excluded.cached_input_amount,
+            items = u.items + excluded.items,
+            item_amount = u.item_amount + excluded.item_amount;
         INSERT INTO usage_minute AS u (
             organization_id, minute, project_id, api_key_id, model_id, currency,
             requests, input_tokens, cached_input_tokens, output_tokens, amount

@@ -24,7 +24,8 @@ CREATE FUNCTION farebox_rehold(
     -- What to reserve for each.
     p_request uuid[],
     p_tokens bigint[],
-    p_amount numeric[]
+    p_amount numeric[],
+    p_items integer[]
 ) RETURNS TABLE (
     request_id uuid,
     outcome text
@@ -47,11 +48,11 @@ BEGIN
         SELECT * FROM unnest(
             p_organization, p_project, p_key, p_model, p_price,
             p_input_price, p_cached_price, p_output_price, p_currency,
-            p_admitted, p_request, p_tokens, p_amount
+            p_admitted, p_request, p_tokens, p_amount, p_items
         ) AS n (
             organization_id, project_id, key_id, model_id, price_id,
             input_price, cached_price, output_price, currency,
-            admitted_at, request_id, tokens, amount
+            admitted_at, request_id, tokens, amount, items
         )
         ORDER BY request_id
     LOOP
@@ -70,11 +71,13 @@ BEGIN
             min(s.monthly_cap - s.reserved - CASE WHEN s.spend_month < v_month THEN 0 ELSE s.spent END)
         )) INTO v_amount
         FROM meter_scope s WHERE s.id IN (r.key_id, r.project_id, r.organization_id);
-        INSERT INTO hold VALUES (
+        INSERT INTO hold
+        SELECT
             r.request_id, p_owner, r.organization_id, r.project_id, r.key_id, r.model_id, r.price_id,
             r.input_price, r.cached_price, r.output_price, r.currency,
-            r.tokens, v_amount, r.admitted_at, clock_timestamp() + p_lease, false, 0, 0, 0
-        );
+            r.tokens, v_amount, r.admitted_at, clock_timestamp() + p_lease, false, 0, 0, 0,
+            r.items, p.item_per_million, p.scheme <> 'flat', r.tokens
+        FROM price p WHERE p.id = r.price_id;
         -- Neither buckets nor concurrency refuse here: the request is running.
         -- The tokens are taken once more: the sweep gave them back, or the taking was lost with the hold.
         UPDATE meter_scope s

@@ -86,15 +86,46 @@ BEGIN
         RETURNING
             h.request_id, h.admitted_at, h.organization_id, h.project_id, h.api_key_id, h.model_id,
             h.price_id, h.input_per_million, h.cached_input_per_million, h.output_per_million, h.currency,
-            h.tokens AS held_tokens, h.amount AS held_amount,
+            h.tokens AS held_tokens, h.amount AS held_amount, h.tiered, h.item_per_million,
             n.status, n.input, n.cached, n.output, n.queue, n.prefill, n.decode, n.first, n.device,
             n.handed_over,
-            -- A bug upstream must never take more than was reserved: the payer agreed to no more.
-            CASE WHEN n.status = 'void' THEN 0 ELSE least(h.amount, (
-                n.input * h.input_per_million + n.cached * h.cached_input_per_million
-                + n.output * h.output_per_million
-            ) * 0.000001) END AS amount,
+            -- Of an answer in pieces nothing was delivered, unless all was.
+            CASE WHEN n.status = 'completed' THEN h.items ELSE 0 END AS items,
             CASE WHEN n.status = 'void' THEN 0 ELSE n.input + n.cached + n.output END AS used_tokens
+    ),
+    -- Once for each request: it moves the month's place in the tiers.
+    taken AS MATERIALIZED (
+        SELECT *, CASE WHEN tiered AND status <> 'void' THEN farebox_take_tiers(
+            organization_id, model_id, price_id, date_trunc('month', admitted_at AT TIME ZONE 'UTC')::date,
+            input, cached, output
+        ) END AS tier
+        FROM resolved
+    ),
+    billed AS (
+        SELECT
+            c.*,
+            least(c.input_cost, c.amount) AS input_amount,
+            least(c.cached_cost, c.amount - least(c.input_cost, c.amount)) AS cached_amount,
+            least(c.item_cost, greatest(c.amount - c.input_cost - c.cached_cost, 0)) AS item_amount
+        FROM (
+            SELECT
+                t.*, c.input_cost, c.cached_cost, c.item_cost,
+                -- A bug upstream must never take more than was reserved: the payer agreed to no more.
+                CASE WHEN t.status = 'void' THEN 0
+                    ELSE least(t.held_amount, c.input_cost + c.cached_cost + c.output_cost + c.item_cost)
+                END AS amount
+            FROM taken t
+            CROSS JOIN LATERAL (
+                SELECT
+                    CASE WHEN t.tiered THEN (t.tier).input
+                        ELSE t.input * t.input_per_million * 0.000001 END AS input_cost,
+                    CASE WHEN t.tiered THEN (t.tier).cached_input
+                        ELSE t.cached * t.cached_input_per_million * 0.000001 END AS cached_cost,
+                    CASE WHEN t.tiered THEN (t.tier).output
+                        ELSE t.output * t.output_per_million * 0.000001 END AS output_cost,
+                    t.items * t.item_per_million * 0.000001 AS item_cost
+            ) c
+        ) c
     ),
     -- The usage event, at the price that was frozen at admission.
     events AS (
@@ -102,14 +133,16 @@ BEGIN
             request_id, created_at, admitted_at, organization_id, project_id, api_key_id, model_id, status,
             input_tokens, cached_input_tokens, output_tokens,
             price_id, input_per_million, cached_input_per_million, output_per_million, amount, currency,
-            queue_seconds, prefill_seconds, decode_seconds, first_token_seconds, device_seconds
+            queue_seconds, prefill_seconds, decode_seconds, first_token_seconds, device_seconds,
+            items, item_per_million, input_amount, cached_input_amount, item_amount, tiers_from
         )
         SELECT
             request_id, v_now, admitted_at, organization_id, project_id, api_key_id, model_id, status,
             input, cached, output,
             price_id, input_per_million, cached_input_per_million, output_per_million, amount, currency,
-            queue, prefill, decode, first, device
-        FROM resolved WHERE status <> 'void'
+            queue, prefill, decode, first, device,
+            items, item_per_million, input_amount, cached_amount, item_amount, (tier).used
+        FROM billed WHERE status <> 'void'
     ),
     leaving AS (
         INSERT INTO handover (request_id, lease_expires_at)
@@ -123,7 +156,7 @@ BEGIN
             f.promotional, f.prepaid, r.amount - f.promotional - f.prepaid AS receivable
         FROM (
             SELECT *, sum(amount) OVER (PARTITION BY organization_id ORDER BY request_id) - amount AS before
-            FROM resolved WHERE amount > 0
+            FROM billed WHERE amount > 0
         ) r
         JOIN meter_scope s ON s.id = r.organization_id
         CROSS JOIN LATERAL farebox_fund(s.balance, s.promotional, r.before, r.amount) AS f
@@ -144,28 +177,25 @@ BEGIN
         WHERE leg.amount > 0
     ),
     -- The sums by hour and by minute, which therefore always equal the events. What was capped pays for the
-    -- input first, then for the cached input; the output has the rest.
+    -- input first, then for the cached input, then for items; the output has the rest.
     sums AS (
         SELECT
             organization_id, project_id, api_key_id, model_id, currency,
             count(*) AS requests, sum(input) AS input, sum(cached) AS cached, sum(output) AS output,
-            sum(least(input * input_per_million * 0.000001, amount)) AS input_amount,
-            sum(least(
-                (input * input_per_million + cached * cached_input_per_million) * 0.000001, amount
-            )) AS prompt_amount,
-            sum(amount) AS amount
-        FROM resolved WHERE status <> 'void'
+            sum(items) AS items, sum(amount) AS amount, sum(input_amount) AS input_amount,
+            sum(cached_amount) AS cached_amount, sum(item_amount) AS item_amount
+        FROM billed WHERE status <> 'void'
         GROUP BY 1, 2, 3, 4, 5
     ),
     hours AS (
         INSERT INTO usage_hour AS u (
             organization_id, hour, project_id, api_key_id, model_id, currency,
             requests, input_tokens, cached_input_tokens, output_tokens,
-            amount, input_amount, cached_input_amount
+            amount, input_amount, cached_input_amount, items, item_amount
         )
         SELECT
             organization_id, date_trunc('hour', v_now, 'UTC'), project_id, api_key_id, model_id, currency,
-            requests, input, cached, output, amount, input_amount, prompt_amount - input_amount
+            requests, input, cached, output, amount, input_amount, cached_amount, items, item_amount
         FROM sums
         ON CONFLICT (organization_id, hour, project_id, api_key_id, model_id, currency) DO UPDATE
         SET
@@ -175,7 +205,9 @@ BEGIN
             output_tokens = u.output_tokens + excluded.output_tokens,
             amount = u.amount + excluded.amount,
             input_amount = u.input_amount + excluded.input_amount,
-            cached_input_amount = u.cached_input_amount + excluded.cached_input_amount
+            cached_input_amount = u.cached_input_amount + excluded.cached_input_amount,
+            items = u.items + excluded.items,
+            item_amount = u.item_amount + excluded.item_amount
     ),
     minutes AS (
         INSERT INTO usage_minute AS u (
@@ -212,7 +244,7 @@ BEGIN
             SELECT
                 scope.id, count(*) AS requests, sum(held_amount) AS held_amount, sum(amount) AS amount,
                 sum(held_tokens - used_tokens) AS unused_tokens
-            FROM resolved
+            FROM billed
             CROSS JOIN LATERAL (VALUES (api_key_id), (project_id), (organization_id)) AS scope (id)
             GROUP BY scope.id
         ) d
@@ -238,6 +270,6 @@ BEGIN
             ELSE 'absent'
         END,
         r.amount, r.currency::text
-    FROM asked n LEFT JOIN resolved r ON r.request_id = n.request_id
+    FROM asked n LEFT JOIN billed r ON r.request_id = n.request_id
     ORDER BY n.place;
 END $$;

@@ -21,6 +21,7 @@ CREATE FUNCTION farebox_settle_late(
     p_admitted timestamptz[],
     -- What admission reserved: the payer agreed to no more.
     p_reserved numeric[],
+    p_items integer[],
     -- What the requests came to, as for `farebox_settle`.
     p_request uuid[],
     p_status text[],
@@ -56,17 +57,24 @@ BEGIN
                 AS n (input, cached, output, place)
         ),
         (
+            -- Where a tier's edge lies between, what they come to is told only when it is taken.
             SELECT array_agg(
-                least(n.reserved, (
+                CASE WHEN p.scheme = 'flat' THEN least(n.reserved, (
                     n.input * n.input_price + n.cached * n.cached_price + n.output * n.output_price
-                ) * 0.000001)
+                    + n.items * p.item_per_million
+                ) * 0.000001) ELSE n.reserved END
                 ORDER BY n.place
             )
             FROM unnest(
-                p_input, p_cached, p_output, p_input_price, p_cached_price, p_output_price, p_reserved
-            ) WITH ORDINALITY
-                AS n (input, cached, output, input_price, cached_price, output_price, reserved, place)
-        )
+                p_input, p_cached, p_output, p_input_price, p_cached_price, p_output_price, p_reserved,
+                p_items, p_price
+            ) WITH ORDINALITY AS n (
+                input, cached, output, input_price, cached_price, output_price, reserved, items, price_id,
+                place
+            )
+            JOIN price p ON p.id = n.price_id
+        ),
+        p_items
     ) AS h;
     FOR r IN
         SELECT n.*, s.outcome, s.amount, s.currency

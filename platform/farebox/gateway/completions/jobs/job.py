@@ -67,6 +67,11 @@ class CompletionJob(msgspec.Struct, frozen=True):
         """What all answers together may be lowered to where money is short."""
         return self.choices if self.open_length else self.max_output_tokens
 
+    @property
+    def items(self) -> int:
+        """Answers are sold by the token alone."""
+        return 0
+
     def within(self, max_output_tokens: int) -> "CompletionJob":
         """The same, with so many tokens for all answers together."""
         if max_output_tokens == self.max_output_tokens:

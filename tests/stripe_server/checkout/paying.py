@@ -1,0 +1,154 @@
+"""What happens on a Checkout page: somebody pays, is declined, or goes to their bank first."""
+
+from dataclasses import dataclass
+
+from tests.stripe_server.checkout.amounts import put_tax, totals
+from tests.stripe_server.payments.banks import GOOD, card_numbered
+from tests.stripe_server.payments.collecting import attempt, new_intent
+from tests.stripe_server.payments.customers import new_customer
+from tests.stripe_server.payments.payment_methods import new_card, new_method
+from tests.stripe_server.payments.setup_intents import try_setup
+from tests.stripe_server.wire.errors import Json, StripeError, refused
+from tests.stripe_server.wire.routing import Family
+from tests.stripe_server.world.world import World
+
+family = Family()
+
+_ADDRESS = {"country": "US", "line1": "354 Oyster Point Blvd", "city": "South San Francisco", "state": "CA"}
+
+
+@dataclass(frozen=True)
+class Payer:
+    """What is typed in: `method` is a payment method's type, `card` a number if it is a card."""
+
+    method: str = "card"
+    card: str = GOOD.number
+    email: str = "payer@example.com"
+    name: str = "Pat Payer"
+
+
+def submit(world: World, session: Json, payer: Payer) -> StripeError | None:
+    """The page's button: the error that it shows, if any. Raises StripeError if the session is not open."""
+    if session["status"] != "open":
+        raise refused(f"This Checkout Session is {session['status']}.")
+    _fill_in(world, session, payer)
+    method = _method(world, payer)
+    match session["mode"]:
+        case "payment":
+            return _pay(world, session, method)
+        case "setup":
+            setup = world.books.get("setup_intent", session["setup_intent"])
+            world.change(setup, customer=session["customer"])
+            return try_setup(world, setup, method, return_url=_here(world, session))
+        case _:
+            return _subscribe(world, session, method)
+
+
+def _fill_in(world: World, session: Json, payer: Payer) -> None:
+    """The payer's details; with an address, tax is known too."""
+    facts = world.books.facts[session["id"]]
+    customer = _customer(world, session, payer)
+    if session["automatic_tax"]["status"] == "requires_location_inputs":
+        put_tax(world, facts["lines"])
+        world.change(
+            session,
+            automatic_tax={**session["automatic_tax"], "status": "complete"},
+            **totals(facts["lines"]),
+        )
+    if customer and facts.get("customer_update", {}).get("address") == "auto":
+        world.change(customer, "customer.updated", address=_ADDRESS)
+    details: Json = {
+        "address": _ADDRESS,
+        "email": (customer or {}).get("email") or session["customer_email"] or payer.email,
+        "name": payer.name,
+        "tax_exempt": "none",
+        "tax_ids": [],
+    }
+    world.change(session, customer_details=details, collected_information={})
+
+
+def _customer(world: World, session: Json, payer: Payer) -> Json | None:
+    if session["customer"] is not None:
+        return world.books.get("customer", session["customer"])
+    intent_data = world.books.facts[session["id"]].get("payment_intent_data", {})
+    guest = session["customer_creation"] == "if_required" and "setup_future_usage" not in intent_data
+    if guest:
+        return None
+    email = session["customer_email"] or payer.email
+    customer = new_customer(world, email=email, name=payer.name, address=_ADDRESS)
+    world.emit("customer.created", customer)
+    world.change(session, customer=customer["id"])
+    return customer
+
+
+def _method(world: World, payer: Payer) -> Json:
+    details = {"address": _ADDRESS, "email": payer.email, "name": payer.name}
+    if payer.method != "card":
+        return new_method(world, payer.method, billing_details=details)
+    card = card_numbered(payer.card)
+    if card is None:
+        raise refused("Your card number is incorrect.", code="incorrect_number")
+    return new_card(world, card, billing_details=details)
+
+
+def _pay(world: World, session: Json, method: Json) -> StripeError | None:
+    intent = _intent(world, session)
+    return attempt(world, intent, method, off_session=False, return_url=_here(world, session))
+
+
+def _here(world: World, session: Json) -> str:
+    return f"{world.settings.url}/c/pay/{session['id']}"
+
+
+def _intent(world: World, session: Json) -> Json:
+    """The session's intent: made when somebody first tries to pay."""
+    if session["payment_intent"] is not None:
+        return world.books.get("payment_intent", session["payment_intent"])
+    data = world.books.facts[session["id"]].get("payment_intent_data", {})
+    amount, currency = session["amount_total"], session["currency"]
+    intent = new_intent(world, amount, currency, customer=session["customer"], **data)
+    world.books.facts[intent["id"]]["checkout"] = session["id"]
+    world.change(session, payment_intent=intent["id"])
+    return intent
+
+
+def _subscribe(world: World, session: Json, method: Json) -> StripeError | None:
+    raise NotImplementedError(f"{session['mode']} of {method['type']} in {world.settings.account}")
+
+
+@family.listens("payment_intent.succeeded")
+def note_payment(world: World, intent: Json) -> None:
+    session = _session_of(world, intent)
+    if session is None:
+        return
+    late = session["status"] == "complete"
+    world.change(session, payment_status="paid", status="complete", url=None)
+    world.emit("checkout.session.async_payment_succeeded" if late else "checkout.session.completed", session)
+
+
+@family.listens("payment_intent.processing")
+def note_delay(world: World, intent: Json) -> None:
+    session = _session_of(world, intent)
+    if session is not None:
+        world.change(session, status="complete", url=None)
+        world.emit("checkout.session.completed", session)
+
+
+@family.listens("payment_intent.payment_failed")
+def note_failure(world: World, intent: Json) -> None:
+    session = _session_of(world, intent)
+    if session is not None and session["status"] == "complete":
+        world.emit("checkout.session.async_payment_failed", session)
+
+
+@family.listens("setup_intent.succeeded")
+def note_setup(world: World, setup: Json) -> None:
+    session = _session_of(world, setup)
+    if session is not None:
+        world.change(session, status="complete", url=None)
+        world.emit("checkout.session.completed", session)
+
+
+def _session_of(world: World, intent: Json) -> Json | None:
+    identifier = world.books.facts[intent["id"]].get("checkout")
+    return world.books.get("checkout.session", identifier) if identifier else None

@@ -1,0 +1,30 @@
+"""All that the stand-in serves."""
+
+from tests.stripe_server.billing import catalogue
+from tests.stripe_server.checkout import pages as checkout_pages
+from tests.stripe_server.checkout import paying, sessions
+from tests.stripe_server.payments import (
+    charges,
+    customers,
+    payment_intents,
+    payment_methods,
+    setup_intents,
+)
+from tests.stripe_server.webhooks import destinations, events
+from tests.stripe_server.wire.pages import Page
+from tests.stripe_server.wire.routing import Family
+
+FAMILIES: list[Family] = [
+    customers.family,
+    payment_methods.family,
+    payment_intents.family,
+    setup_intents.family,
+    charges.family,
+    catalogue.family,
+    sessions.family,
+    paying.family,
+    destinations.family,
+    events.family,
+]
+
+PAGES: list[Page] = [*checkout_pages.PAGES]

@@ -17,6 +17,7 @@ from tests.stripe_server.api import Api
 from tests.stripe_server.checkout import paying
 from tests.stripe_server.checkout.paying import Payer
 from tests.stripe_server.payments import collecting, setup_intents
+from tests.stripe_server.reversals import disputes, refunds
 from tests.stripe_server.webhooks.dispatch import delivery_to
 from tests.stripe_server.webhooks.outbox import Outbox, post
 from tests.stripe_server.wire.errors import Json
@@ -158,6 +159,30 @@ class Control:
         found = self._world.books.get("checkout.session", session)
         error = paying.submit(self._world, found, Payer(**payer))
         return None if error is None else str(error)
+
+    # Reversals
+
+    @_on_loop
+    def dispute(self, charge_or_intent: str, *, amount: int | None = None, reason: str = "fraudulent") -> str:
+        """Let a payer's bank take a payment back; returns the dispute's id."""
+        found = self._world.books.find(charge_or_intent) or {}
+        charge = self._world.books.get("charge", found.get("latest_charge") or charge_or_intent)
+        due = charge["amount"] if amount is None else amount
+        return str(disputes.open_dispute(self._world, charge, due, reason)["id"])
+
+    @_on_loop
+    def decide_dispute(self, dispute: str, *, won: bool) -> None:
+        """Let the bank close a dispute."""
+        disputes.decide(self._world, self._world.books.get("dispute", dispute), won=won)
+
+    @_on_loop
+    def finish_refund(self, refund: str, *, failure: str | None = None) -> None:
+        """Let a refund reach its payer, or come back for a reason such as "lost_or_stolen_card"."""
+        made = self._world.books.get("refund", refund)
+        if failure is None:
+            refunds.arrive(self._world, made)
+        else:
+            refunds.fail(self._world, made, failure)
 
     # Settings and time
 

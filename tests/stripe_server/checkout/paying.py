@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tests.stripe_server.checkout.amounts import put_tax, totals
+from tests.stripe_server.invoicing.after_payment import invoice_for
 from tests.stripe_server.payments.banks import GOOD, card_numbered
 from tests.stripe_server.payments.collecting import attempt, new_intent
 from tests.stripe_server.payments.customers import new_customer
@@ -122,6 +123,9 @@ def note_payment(world: World, intent: Json) -> None:
     if session is None:
         return
     late = session["status"] == "complete"
+    if session["invoice_creation"]["enabled"]:
+        lines = world.books.facts[session["id"]]["lines"]
+        world.change(session, invoice=invoice_for(world, session, lines, intent)["id"])
     world.change(session, payment_status="paid", status="complete", url=None)
     world.emit("checkout.session.async_payment_succeeded" if late else "checkout.session.completed", session)
 

@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from tests.stripe_server.payments.banks import Answer, ask_bank
+from tests.stripe_server.payments.banks import AUTHENTICATION_REQUIRED, Answer, ask_bank
 from tests.stripe_server.payments.charges import charge, settle
 from tests.stripe_server.payments.payment_methods import attach
 from tests.stripe_server.wire.errors import Json, StripeError, card_error, refused
@@ -17,10 +17,15 @@ _LARGEST = 99_999_999
 CONFIRMABLE = ("requires_payment_method", "requires_confirmation", "requires_action")
 
 
+def smallest(currency: str) -> int:
+    """The least that a card can carry, in minor units."""
+    return _SMALLEST.get(currency, _SMALLEST_OTHERWISE)
+
+
 def new_intent(world: World, amount: int, currency: str, **values: Any) -> Json:
     """An intent for so many minor units. Raises StripeError for amounts that no card can carry."""
-    if amount < _SMALLEST.get(currency, _SMALLEST_OTHERWISE):
-        message = f"Amount must be at least {_SMALLEST.get(currency, _SMALLEST_OTHERWISE)} {currency}"
+    if amount < smallest(currency):
+        message = f"Amount must be at least {smallest(currency)} {currency}"
         raise refused(message, param="amount", code="amount_too_small")
     if amount > _LARGEST:
         raise refused("Amount must be no more than $999,999.99", param="amount", code="amount_too_large")
@@ -43,11 +48,22 @@ def new_intent(world: World, amount: int, currency: str, **values: Any) -> Json:
 
 
 def attempt(
-    world: World, intent: Json, method: Json, *, off_session: bool, return_url: str | None = None
+    world: World,
+    intent: Json,
+    method: Json,
+    *,
+    off_session: bool,
+    park: bool = False,
+    return_url: str | None = None,
 ) -> StripeError | None:
-    """Try to collect; the error that a request confirming the intent is answered with, if any."""
+    """Try to collect; the error that a request confirming the intent is answered with, if any.
+
+    `park`: who has to authenticate is waited for though they are away, as invoices do.
+    """
     world.change(intent, payment_method=method["id"], next_action=None)
     answer = ask_bank(world, method, off_session=off_session)
+    if park and answer.code == AUTHENTICATION_REQUIRED:
+        answer = Answer("requires_action")
     match answer.status:
         case "succeeded":
             succeed(world, intent, charge(world, intent, method, answer))

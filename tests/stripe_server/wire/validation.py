@@ -25,6 +25,8 @@ from tests.stripe_server.wire.errors import Json, StripeError, refused
 _OPTIONS = frozenset(RequestOptions.__annotations__)
 _INTEGER = re.compile(r"-?\d{1,18}")
 _NUMBER = re.compile(r"-?\d{1,18}(\.\d{1,12})?")
+# Plain strings by their type, which an empty one takes away all the same.
+_UNSETTABLE = {"CustomerUpdateParams": frozenset({"description", "email", "name", "phone"})}
 _METADATA_KEYS, _METADATA_KEY_LENGTH, _METADATA_VALUE_LENGTH = 50, 40, 500
 
 
@@ -49,7 +51,9 @@ def _boolean(value: object) -> bool:
 def _text(value: str) -> str:
     if value == "":
         raise PydanticCustomError(
-            "parameter_invalid_empty", "You passed an empty string. It cannot be unset."
+            "parameter_invalid_empty",
+            "You passed an empty string. We assume empty values are an attempt to unset a parameter; however "
+            "this one cannot be unset. You should remove it from your request or supply a non-empty value.",
         )
     return value
 
@@ -117,7 +121,8 @@ def _parameters(declared: Any) -> dict[str, Any]:
 def _field(declared: Any, key: str, hint: Any, reading: _Reading) -> Any:
     if te.get_origin(hint) in (te.NotRequired, te.Required):
         (hint,) = te.get_args(hint)
-    kind = _exact(hint, reading)
+    unsettable = key in _UNSETTABLE.get(declared.__name__, frozenset())
+    kind = str if unsettable else _exact(hint, reading)
     if key == "metadata":
         kind = Annotated[kind, AfterValidator(_metadata)]
     return te.Required[kind] if key in declared.__required_keys__ else te.NotRequired[kind]

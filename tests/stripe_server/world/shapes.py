@@ -53,6 +53,7 @@ _SPARSE = frozenset(
     {
         stripe.Charge.PaymentMethodDetails,
         stripe.Dispute.PaymentMethodDetails,
+        stripe.Invoice.LastFinalizationError,
         stripe.Refund.DestinationDetails,
         stripe.PaymentIntent.AmountDetails,
         stripe.PaymentIntent.LastPaymentError,

@@ -84,12 +84,10 @@ class World:
 
     def change(self, thing: Json, event: str | None = None, **changes: Any) -> None:
         """Sets fields, and tells of it with what was before. Raises UnfaithfulAnswer for a new field."""
-        unknown = changes.keys() - thing.keys()
-        if unknown:
-            raise UnfaithfulAnswer(f"{thing['object']} has no {', '.join(sorted(unknown))}")
-        before = {name: copy.deepcopy(thing[name]) for name, new in changes.items() if thing[name] != new}
+        old = {name: copy.deepcopy(thing.get(name)) for name in changes}
         thing.update(completed(KINDS[thing["object"]].klass, changes))
         if event is not None:
+            before = {name: value for name, value in old.items() if thing[name] != value}
             self.emit(event, thing, before or None)
 
     def emit(self, event_type: str, thing: Json, before: Json | None = None) -> Json:

@@ -6,6 +6,7 @@ import pytest
 from stripe import StripeClient
 
 from tests.stripe_server.server import StripeServer
+from tests.test_stripe_server.answers import CheckedClient
 from tests.test_stripe_server.hooks import Hooks
 
 
@@ -16,8 +17,11 @@ def stripe_server() -> Iterator[StripeServer]:
 
 
 @pytest.fixture
-def client(stripe_server: StripeServer) -> StripeClient:
-    return stripe_server.client()
+def client(stripe_server: StripeServer) -> Iterator[StripeClient]:
+    """Raises for any answer that is not complete."""
+    transport = CheckedClient(timeout=30)
+    yield stripe_server.client(http_client=transport)
+    transport.close()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture

@@ -229,9 +229,7 @@ async def test_a_contract_is_seen_by_its_customer_alone(database: Database) -> N
                 {"model": account.model_id},
             )
             tiers = await session.scalars(
-                text(
-                    "SELECT t.price_id FROM price_tier t JOIN price p ON p.id = t.price_id WHERE p.model_id = :model"
-                ),
+                text("SELECT price_id FROM price_tier JOIN price ON id = price_id WHERE model_id = :model"),
                 {"model": account.model_id},
             )
             seen[reader.organization_id] = (len(list(contracts)), len(list(tiers)))

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from farebox.billing.errors import InvalidPrice
-from farebox.billing.prices import Terms, add_price
+from farebox.billing.prices import add_price
+from farebox.billing.terms import Terms
 from farebox.billing.tiers import Scheme, Tariff, Tier, TokenClass, check_tariff
 from farebox.core.database import Database
 from farebox.core.settings import Settings

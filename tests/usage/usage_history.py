@@ -17,11 +17,8 @@ INSERT INTO usage_hour AS u (organization_id, hour, project_id, api_key_id, mode
     requests, input_tokens, cached_input_tokens, output_tokens, amount, input_amount, cached_input_amount)
 SELECT organization_id, date_trunc('hour', created_at, 'UTC'), project_id, api_key_id, model_id, currency,
     count(*), sum(input_tokens), sum(cached_input_tokens), sum(output_tokens),
-    sum(amount), sum(input_amount), sum(least(cached_input_amount, amount - input_amount))
-FROM usage_event CROSS JOIN LATERAL (
-    SELECT least(input_tokens * input_per_million * 0.000001, amount) AS input_amount,
-        cached_input_tokens * cached_input_per_million * 0.000001 AS cached_input_amount
-) AS cost
+    sum(amount), sum(input_amount), sum(cached_input_amount)
+FROM usage_event
 WHERE {condition}
 GROUP BY 1, 2, 3, 4, 5, 6
 ON CONFLICT (organization_id, hour, project_id, api_key_id, model_id, currency) DO UPDATE
@@ -50,9 +47,10 @@ SET requests = u.requests + excluded.requests,
 _EVENTS = """
 INSERT INTO usage_event (request_id, created_at, admitted_at, organization_id, project_id, api_key_id,
     model_id, status, input_tokens, cached_input_tokens, output_tokens, price_id, input_per_million,
-    cached_input_per_million, output_per_million, amount, currency)
+    cached_input_per_million, output_per_million, amount, currency, input_amount, cached_input_amount)
 SELECT gen_random_uuid(), moment, moment, :organization_id, :project_id, :api_key_id,
-    :model, 'completed', 100, 50, 200, gen_random_uuid(), 0.5, 0.25, 1.5, 0.0003625, 'USD'
+    :model, 'completed', 100, 50, 200, gen_random_uuid(), 0.5, 0.25, 1.5, 0.0003625, 'USD', 0.00005,
+    0.0000125
 FROM (
     SELECT CAST(:start AS timestamptz) + (number - 1) * CAST(:span AS interval) / :number AS moment
     FROM generate_series(1, :number) AS number
@@ -131,6 +129,8 @@ async def add_usage(
                 cached_input_per_million=prices[1],
                 output_per_million=prices[2],
                 amount=amount,
+                input_amount=charge(input_tokens, prices[0]),
+                cached_input_amount=charge(cached_input_tokens, prices[1]),
                 currency=currency,
                 first_token_seconds=0.08,
             )

@@ -1,89 +1,24 @@
 """The price book: dated rows, never changed. Sessions come from `Database.meter_transaction`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 from uuid import UUID
 
-import msgspec
 from sqlalchemy import func, or_, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from farebox.billing.errors import InvalidAmount, InvalidPrice, OverlappingPrice, UnknownModel, UnknownPlan
+from farebox.billing.errors import InvalidPrice, OverlappingPrice, UnknownModel, UnknownPlan
 from farebox.billing.models import ModelOffer, Plan, Price, PriceTier
-from farebox.billing.tiers import Scheme, Tariff, Tier, TokenClass, check_tariff
+from farebox.billing.terms import Terms, describe_tiers, flat
+from farebox.billing.tiers import Tariff, Tier
 from farebox.core.database import present
 from farebox.core.errors import NotFound
 from farebox.core.ids import new_id
-from farebox.core.money import is_currency, read_plain
+from farebox.limits.balances import plan_of
 from farebox.tenants.organizations import find_organization
-
-MAX_PRICE_PER_MILLION = Decimal("1000000")
-
-
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """What a price says: a tariff for each class of tokens, and a rate for a million items."""
-
-    currency: str
-    tariffs: Mapping[TokenClass, Tariff]
-    item_per_million: Decimal = Decimal(0)
-
-    @property
-    def scheme(self) -> Scheme:
-        return self.tariffs["input"].scheme
-
-    def dearest(self, token_class: TokenClass) -> Decimal:
-        return max(tier.per_million for tier in self.tariffs[token_class].tiers)
-
-    def check(self) -> None:
-        """Raises InvalidPrice."""
-        if not is_currency(self.currency):
-            raise InvalidPrice(f"`{self.currency}` is no currency of ISO 4217.")
-        if self.tariffs.keys() != {"input", "cached_input", "output"}:
-            raise InvalidPrice("A price names input, cached input and output.")
-        if len({(tariff.scheme, tariff.package_tokens) for tariff in self.tariffs.values()}) > 1:
-            raise InvalidPrice("All classes of a price follow one scheme, in packages of one size.")
-        for tariff in self.tariffs.values():
-            check_tariff(tariff)
-        for rate in (self.item_per_million, *map(self.dearest, self.tariffs)):
-            check_rate(rate)
-
-
-def flat(
-    *,
-    input_per_million: Decimal,
-    cached_input_per_million: Decimal,
-    output_per_million: Decimal,
-    currency: str,
-    item_per_million: Decimal = Decimal(0),
-) -> Terms:
-    """One rate for each class, however much is used."""
-    rates: dict[TokenClass, Decimal] = {
-        "input": input_per_million,
-        "cached_input": cached_input_per_million,
-        "output": output_per_million,
-    }
-    tariffs = {each: Tariff(scheme="flat", tiers=(Tier(0, rate),)) for each, rate in rates.items()}
-    return Terms(currency=currency, tariffs=tariffs, item_per_million=item_per_million)
-
-
-def parse_price(value: str) -> Decimal:
-    """A price per million tokens: 0 to 1,000,000 with at most six decimals. Raises InvalidAmount."""
-    try:
-        price = read_plain(value)
-    except ValueError:
-        raise InvalidAmount(f"`{value}` is not a price; write it like 0.50.") from None
-    check_rate(price)
-    return price
-
-
-def check_rate(rate: Decimal) -> None:
-    """Raises InvalidAmount."""
-    if not rate.is_finite() or not 0 <= rate <= MAX_PRICE_PER_MILLION:
-        raise InvalidAmount(f"A price lies between 0 and {MAX_PRICE_PER_MILLION} per million tokens.")
-    if rate != rate.quantize(Decimal("0.000001")):
-        raise InvalidAmount("A price per million tokens has at most six decimals.")
 
 
 async def set_price(
@@ -115,12 +50,14 @@ async def add_price(
     plan_id: UUID | None = None,
     effective_from: datetime | None = None,
     effective_until: datetime | None = None,
+    now: datetime | None = None,
 ) -> UUID:
     """Add a dated price; earlier ones stay, and what was admitted under them is billed by them.
 
     It is everybody's, or that of a plan, or the contract of one organization; a contract may end.
-    `effective_from` is now unless given, and never in the past. Raises UnknownModel, UnknownPlan, NotFound,
-    InvalidPrice, InvalidAmount, and OverlappingPrice where a contract with an end meets another.
+    `effective_from` is now unless given, and never in the past; `now` is one for all prices of a file.
+    Raises UnknownModel, UnknownPlan, NotFound, InvalidPrice, InvalidAmount, and OverlappingPrice where a
+    contract with an end meets another.
     """
     terms.check()
     if await session.get(ModelOffer, model_id) is None:
@@ -129,7 +66,7 @@ async def add_price(
         raise NotFound("No such organization.", code="not_found")
     if plan_id is not None and await session.get(Plan, plan_id) is None:
         raise UnknownPlan("There is no such plan.")
-    now = await present(session)
+    now = now or await present(session)
     if effective_from is not None and effective_from < now:
         raise InvalidPrice("A price cannot take effect in the past: what was billed stays billed.")
     if effective_until is not None and organization_id is None:
@@ -222,6 +159,41 @@ async def current_prices(
         .order_by(Price.model_id, Price.organization_id, Price.plan_id, Price.effective_from.desc())
     )
     return {price.model_id: price for price in await session.scalars(query)}
+
+
+async def prices_for(session: AsyncSession, organization_id: UUID) -> dict[str, Price]:
+    """What models cost an organization now, with its contracts and its plan."""
+    plan_id = await plan_of(session, organization_id)
+    return await current_prices(session, organization_id=organization_id, plan_id=plan_id)
+
+
+async def terms_for(session: AsyncSession, organization_id: UUID) -> dict[str, Terms]:
+    """The same, with what each price says."""
+    prices = await prices_for(session, organization_id)
+    return {model_id: await terms_of(session, price) for model_id, price in prices.items()}
+
+
+class PricedFor(NamedTuple):
+    """A price, the name of the plan whose it is, and its tiers in words."""
+
+    price: Price
+    plan: str | None
+    tiers: str
+
+
+async def list_prices(session: AsyncSession, model_id: str | None = None) -> list[PricedFor]:
+    """All that are in the book, by model and date."""
+    query = (
+        select(Price, Plan.name)
+        .join(Plan, Plan.id == Price.plan_id, isouter=True)
+        .order_by(Price.model_id, Price.effective_from, Price.id)
+    )
+    if model_id is not None:
+        query = query.where(Price.model_id == model_id)
+    return [
+        PricedFor(price, plan, describe_tiers(await terms_of(session, price)))
+        for price, plan in await session.execute(query)
+    ]
 
 
 async def terms_of(session: AsyncSession, price: Price) -> Terms:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import rich_click as click
 
+from farebox.billing.months import Month, read_month
 from farebox.core.errors import NotFound
 from farebox.core.ids import internal
 from farebox.core.money import read_plain
@@ -50,7 +51,22 @@ class Moment(click.ParamType[datetime]):
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+class MonthType(click.ParamType[Month]):
+    """A UTC month."""
+
+    name = "month"
+
+    def convert(self, value: str | Month, param: click.Parameter | None, ctx: click.Context | None) -> Month:
+        if isinstance(value, Month):
+            return value
+        try:
+            return read_month(value)
+        except ValueError:
+            self.fail(f"{value!r} is no month; write it like 2026-11.", param, ctx)
+
+
 MOMENT = Moment()
+MONTH = MonthType()
 
 
 def _internal(prefix: str, typed: str | UUID) -> UUID:

@@ -33,6 +33,11 @@ COMMANDS = {
     "key": ("farebox.cli.api_keys", "API keys: what customers call with."),
     "keys": ("farebox.cli.signing_keys", "Signing keys: what makes API keys Farebox's own."),
     "model": ("farebox.cli.models", "Models for sale, and their prices."),
+    "price": ("farebox.cli.prices", "The price book: tiers, contracts, prices of plans."),
+    "plan": (
+        "farebox.cli.plans",
+        "Plans: prices, limits, a monthly fee, included credit and a credit line, under a name.",
+    ),
     "usage": ("farebox.cli.usage", "What was used, and what it cost."),
     "openapi": ("farebox.cli.openapi", "Print the OpenAPI document; no database is needed."),
 }

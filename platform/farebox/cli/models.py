@@ -10,7 +10,8 @@ import rich_click as click
 
 from farebox.billing.models import ModelOffer, Price
 from farebox.billing.offers import active_models, remove_model
-from farebox.billing.prices import current_prices, parse_price, set_price
+from farebox.billing.prices import current_prices, set_price
+from farebox.billing.terms import parse_price
 from farebox.cli.offering import offer_checkpoint
 from farebox.cli.operation import Operation, answer_json, answer_rows, json_option, operate
 from farebox.core.clock import iso

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from farebox.billing.models import ModelOffer
 from farebox.billing.offers import active_models, add_model, find_model
-from farebox.billing.prices import current_price, parse_price, set_price
+from farebox.billing.prices import current_price, set_price
+from farebox.billing.terms import parse_price
 from farebox.core.database import Database
 from farebox.core.settings import Settings
 from farebox.gateway.models.adapters import base_of, inspect_adapter

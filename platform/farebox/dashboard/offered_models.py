@@ -9,7 +9,8 @@ from litestar.connection import Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.billing.models import Price
-from farebox.billing.prices import current_prices
+from farebox.billing.prices import prices_for, terms_of
+from farebox.billing.terms import describe_tiers
 from farebox.tenants.organizations import find_organization
 
 PLACEHOLDER = "MODEL"
@@ -17,13 +18,17 @@ PLACEHOLDER = "MODEL"
 
 @dataclass(frozen=True)
 class PricedModel:
-    """A model on offer; `context_length` is in tokens, `chats` whether it answers conversations."""
+    """A model on offer; `context_length` is in tokens, `chats` whether it answers conversations.
+
+    `tiers` are those of its price, in words; the price's rates are the dearest of them.
+    """
 
     id: str
     kind: str
     context_length: int
     chats: bool
     price: Price
+    tiers: str
 
 
 async def models_offered(
@@ -32,9 +37,17 @@ async def models_offered(
     """What is loaded, has a price, and is not kept from the organization by a ceiling of its own."""
     organization = await find_organization(session, organization_id)
     allowed = organization.allowed_models if organization else []
-    prices = await current_prices(session)
+    prices = await prices_for(session, organization_id)
+    tiers = {name: describe_tiers(await terms_of(session, price)) for name, price in prices.items()}
     return [
-        PricedModel(served.id, served.kind, served.backend.context_length, served.chats, prices[served.id])
+        PricedModel(
+            served.id,
+            served.kind,
+            served.backend.context_length,
+            served.chats,
+            prices[served.id],
+            tiers[served.id],
+        )
         for served in request.app.state.gateway.catalog.all()
         if served.id in prices and (allowed is None or served.id in allowed)
     ]

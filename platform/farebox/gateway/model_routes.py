@@ -1,5 +1,6 @@
 """`/v1/models`: what may be called."""
 
+from decimal import Decimal
 from typing import Literal
 
 from litestar import get
@@ -7,8 +8,9 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import Struct
 
-from farebox.billing.models import Price
-from farebox.billing.prices import current_prices
+from farebox.billing.prices import terms_for
+from farebox.billing.terms import Terms
+from farebox.billing.tiers import Scheme, TokenClass
 from farebox.core.bodies import StrictRequest
 from farebox.core.database import Database
 from farebox.core.money import plain
@@ -21,13 +23,30 @@ from farebox.keys.service import Principal, authenticate
 from farebox.metering.errors import ModelNotFound
 
 
+class ModelTier(Struct, frozen=True):
+    """What a million tokens of a class cost beyond the first `starts_at` of a month."""
+
+    token_class: TokenClass
+    starts_at: int
+    per_million: str
+
+
 class ModelPrice(Struct, frozen=True):
-    """What a million tokens of each class cost now, as decimal strings."""
+    """What a million tokens of each class cost now, as decimal strings; `item_per_million` is for classified
+    texts and reranked documents.
+
+    With tiers these are the dearest, and `tiers` says from how many tokens of a class in a month on which
+    holds. By the package, a package that is begun is paid.
+    """
 
     input_per_million: str
     cached_input_per_million: str
     output_per_million: str
     currency: str
+    item_per_million: str = "0.00"
+    scheme: Scheme = "flat"
+    package_tokens: int | None = None
+    tiers: list[ModelTier] = []
 
 
 class Model(Struct, frozen=True):
@@ -109,17 +128,17 @@ async def retrieve_model(
     return _model(served, (await _prices(database, principal)).get(model_id))
 
 
-async def _prices(database: Database, principal: Principal) -> dict[str, Price]:
+async def _prices(database: Database, principal: Principal) -> dict[str, Terms]:
     """What models cost now, by id. Read as keys are: reports may have all other connections."""
     async with database.transaction(organization_id=principal.organization_id, way="key") as session:
-        return await current_prices(session)
+        return await terms_for(session, principal.organization_id)
 
 
 def _may_call(principal: Principal, model_id: str) -> bool:
     return principal.models is None or model_id in principal.models
 
 
-def _model(served: ServedModel, price: Price | None) -> Model:
+def _model(served: ServedModel, price: Terms | None) -> Model:
     return Model(
         id=served.id,
         created=served.created,
@@ -130,10 +149,22 @@ def _model(served: ServedModel, price: Price | None) -> Model:
     )
 
 
-def _price(price: Price) -> ModelPrice:
+def _price(terms: Terms) -> ModelPrice:
+    def told(amount: Decimal) -> str:
+        return plain(amount, terms.currency)
+
     return ModelPrice(
-        input_per_million=plain(price.input_per_million, price.currency),
-        cached_input_per_million=plain(price.cached_input_per_million, price.currency),
-        output_per_million=plain(price.output_per_million, price.currency),
-        currency=price.currency,
+        input_per_million=told(terms.dearest("input")),
+        cached_input_per_million=told(terms.dearest("cached_input")),
+        output_per_million=told(terms.dearest("output")),
+        currency=terms.currency,
+        item_per_million=told(terms.item_per_million),
+        scheme=terms.scheme,
+        package_tokens=terms.tariffs["input"].package_tokens,
+        tiers=[
+            ModelTier(name, tier.starts_at, told(tier.per_million))
+            for name, tariff in terms.tariffs.items()
+            for tier in tariff.tiers
+            if len(tariff.tiers) > 1
+        ],
     )

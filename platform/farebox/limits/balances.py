@@ -105,6 +105,11 @@ async def set_credit_line(
     await _change(session, organization_id, credit_line=amount, currency=currency)
 
 
+async def plan_of(session: AsyncSession, organization_id: UUID) -> UUID | None:
+    """The plan whose prices apply to an organization."""
+    return await session.scalar(select(MeterScope.plan_id).where(MeterScope.id == organization_id))
+
+
 async def set_plan(session: AsyncSession, organization_id: UUID, plan_id: UUID | None) -> None:
     """Whose prices apply from the next admission on."""
     await _change(session, organization_id, plan_id=plan_id)

@@ -14,7 +14,7 @@ from farebox.tenants.models import Organization
 
 @dataclass(frozen=True, kw_only=True)
 class UsageTotal:
-    """Sums of one organization's requests to one model; token classes are disjoint."""
+    """Sums of one organization's requests to one model; token classes are disjoint, `items` beside them."""
 
     organization_id: UUID
     organization: str
@@ -24,6 +24,7 @@ class UsageTotal:
     input_tokens: int
     cached_input_tokens: int
     output_tokens: int
+    items: int
     amount: Decimal
 
 
@@ -41,6 +42,7 @@ async def usage_by_organization(
             UsageHour.input_tokens,
             UsageHour.cached_input_tokens,
             UsageHour.output_tokens,
+            UsageHour.items,
         )
     )
     groups = (

@@ -194,8 +194,7 @@ class Control:
     @_on_loop
     def advance(self, seconds: int) -> None:
         """Let time pass for all that has no test clock, and happen what is due by then."""
-        self._world.time_ahead += seconds
-        self._world.catch_up()
+        self._world.advance(seconds)
 
     # Deliveries
 

@@ -1,6 +1,6 @@
 """All that the stand-in serves."""
 
-from tests.stripe_server.billing import catalogue
+from tests.stripe_server.billing import catalogue, credit_grants, meters, portal, test_clocks
 from tests.stripe_server.checkout import pages as checkout_pages
 from tests.stripe_server.checkout import paying, sessions
 from tests.stripe_server.invoicing import advancing, invoices, items, life
@@ -14,6 +14,8 @@ from tests.stripe_server.payments import (
     setup_intents,
 )
 from tests.stripe_server.reversals import credit_notes, disputes, refunds
+from tests.stripe_server.subscriptions import life as subscription_life
+from tests.stripe_server.subscriptions import subscriptions
 from tests.stripe_server.webhooks import destinations, events
 from tests.stripe_server.wire.pages import Page
 from tests.stripe_server.wire.routing import Family
@@ -33,10 +35,16 @@ FAMILIES: list[Family] = [
     invoice_payments.family,
     advancing.family,
     credit_notes.family,
+    subscriptions.family,
+    subscription_life.family,
+    test_clocks.family,
+    portal.family,
+    meters.family,
+    credit_grants.family,
     sessions.family,
     paying.family,
     destinations.family,
     events.family,
 ]
 
-PAGES: list[Page] = [*checkout_pages.PAGES, *invoice_pages.PAGES]
+PAGES: list[Page] = [*checkout_pages.PAGES, *invoice_pages.PAGES, *portal.PAGES]

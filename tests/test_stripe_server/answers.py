@@ -80,7 +80,7 @@ def _check_inside(klass: type[StripeObject], name: str, value: Any, mode: Any) -
 
 def _fits(hint: Any, value: Any) -> bool:
     origin = te.get_origin(hint)
-    if hint in (int, str, bool, NoneType):
+    if hint in (int, str, bool, float, NoneType):
         return type(value) is hint
     if hint is Decimal:
         return isinstance(value, str) and Decimal(value).is_finite()

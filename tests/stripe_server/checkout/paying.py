@@ -4,11 +4,14 @@ from dataclasses import dataclass
 
 from tests.stripe_server.checkout.amounts import put_tax, totals
 from tests.stripe_server.invoicing.after_payment import invoice_for
+from tests.stripe_server.invoicing.items import new_item
+from tests.stripe_server.invoicing.lines import pricing_of
 from tests.stripe_server.payments.banks import GOOD, card_numbered
 from tests.stripe_server.payments.collecting import attempt, new_intent
 from tests.stripe_server.payments.customers import new_customer
-from tests.stripe_server.payments.payment_methods import new_card, new_method
+from tests.stripe_server.payments.payment_methods import attach, new_card, new_method
 from tests.stripe_server.payments.setup_intents import try_setup
+from tests.stripe_server.subscriptions.starting import start
 from tests.stripe_server.wire.errors import Json, StripeError, refused
 from tests.stripe_server.wire.routing import Family
 from tests.stripe_server.world.world import World
@@ -114,7 +117,57 @@ def _intent(world: World, session: Json) -> Json:
 
 
 def _subscribe(world: World, session: Json, method: Json) -> StripeError | None:
-    raise NotImplementedError(f"{session['mode']} of {method['type']} in {world.settings.account}")
+    """The subscription that the session is for; one that is not paid at once does not come about."""
+    identifier = session["id"]
+    try:
+        with world.all_or_nothing():
+            subscription = _started(world, session, method)
+    except StripeError as error:
+        return error
+    session = world.books.get("checkout.session", identifier)
+    invoice = world.books.get("invoice", subscription["latest_invoice"])
+    world.change(
+        session,
+        invoice=invoice["id"],
+        payment_status="paid" if invoice["total"] else "no_payment_required",
+        status="complete",
+        subscription=subscription["id"],
+        url=None,
+    )
+    world.emit("checkout.session.completed", session)
+    return None
+
+
+def _started(world: World, session: Json, method: Json) -> Json:
+    """Lines that do not recur go on its first invoice."""
+    customer = world.books.get("customer", session["customer"])
+    facts = world.books.facts[session["id"]]
+    attach(world, method, customer["id"])
+    recurring = [line for line in facts["lines"] if line["price"]["type"] == "recurring"]
+    for line in facts["lines"]:
+        if line not in recurring:
+            _bill_once(world, customer["id"], line)
+    params = {
+        "automatic_tax": {"enabled": session["automatic_tax"]["enabled"]},
+        "default_payment_method": method["id"],
+        "items": [{"price": line["price"]["id"], "quantity": line["quantity"]} for line in recurring],
+        "payment_behavior": "error_if_incomplete",
+        **facts.get("subscription_data", {}),
+    }
+    return start(world, customer, params)
+
+
+def _bill_once(world: World, customer: str, line: Json) -> None:
+    new_item(
+        world,
+        customer,
+        amount=line["amount_subtotal"],
+        currency=line["currency"],
+        description=line["description"],
+        pricing=pricing_of(line["price"]),
+        quantity=line["quantity"],
+        quantity_decimal=str(line["quantity"]),
+    )
 
 
 @family.listens("payment_intent.succeeded")

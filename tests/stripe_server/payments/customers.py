@@ -56,7 +56,8 @@ def new_customer(world: World, **values: Any) -> Json:
         "preferred_locales": [],
         "tax_exempt": "none",
     }
-    return world.add("customer", **(defaults | values))
+    clock = world.books.find(values.get("test_clock") or "")
+    return world.books.add("customer", clock["frozen_time"] if clock else world.now(), **(defaults | values))
 
 
 def _clock_in(world: World, params: Json) -> str | None:

@@ -3,18 +3,22 @@
 import copy
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 import stripe
 
-from tests.stripe_server.wire.errors import Json, UnfaithfulAnswer
+from tests.stripe_server.wire.errors import Json, StripeError, UnfaithfulAnswer
 from tests.stripe_server.world.books import Books, new_token
 from tests.stripe_server.world.event_types import is_known
 from tests.stripe_server.world.kinds import KINDS
 from tests.stripe_server.world.shapes import completed
+
+# Time goes in steps, so that what becomes due does so in its order.
+STEP_SECONDS = 3600
 
 Listener = Callable[["World", Json], None]
 Include = Callable[["World", Json], Json]
@@ -64,6 +68,7 @@ class World:
     duties: list[Duty] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     time_ahead: int = 0
+    _withheld: list[Json] | None = None
 
     def now(self, customer: str | None = None) -> int:
         """Seconds since the epoch: of the customer's test clock if there is one."""
@@ -106,16 +111,45 @@ class World:
             pending_webhooks=0,
             request={"id": self.cause.request_id, "idempotency_key": self.cause.idempotency_key},
         )
-        for tell in self.on_event:
-            tell(event)
+        if self._withheld is None:
+            self._tell(event)
+        else:
+            self._withheld.append(event)
         for listener in self.listeners[event_type]:
             listener(self, thing)
         return event
+
+    def _tell(self, event: Json) -> None:
+        for tell in self.on_event:
+            tell(event)
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Let nothing have happened, and nobody hear of it, if a StripeError ends the block."""
+        if self._withheld is not None:
+            yield
+            return
+        before, self._withheld = copy.deepcopy(self.books), []
+        try:
+            yield
+        except StripeError:
+            self.books, self._withheld = before, None
+            raise
+        events, self._withheld = self._withheld, None
+        for event in events:
+            self._tell(event)
 
     def catch_up(self) -> None:
         """Do what is due by now: each kind of object knows what time alone brings about for it."""
         for duty in self.duties:
             duty(self)
+
+    def advance(self, seconds: int) -> None:
+        """Let time pass for all that has no test clock."""
+        target = self.time_ahead + seconds
+        while self.time_ahead < target:
+            self.time_ahead = min(self.time_ahead + STEP_SECONDS, target)
+            self.catch_up()
 
     def fee(self, amount: int) -> int:
         return minor(amount * self.settings.fee_rate) + self.settings.fee_fixed

@@ -85,6 +85,28 @@ async def test_who_gives_up_waiting_is_skipped() -> None:
     assert not dropped.begun.is_set()
 
 
+async def test_what_speaks_against_a_piece_is_asked_when_its_turn_comes() -> None:
+    threads = FairThreads("test", threads=1)
+    held, stopped, objections = Held(), Held(), list[Exception]()
+
+    def check() -> None:
+        if objections:
+            raise objections.pop()
+
+    running = asyncio.create_task(threads.run(OTHER, held))
+    assert await begun(held)
+    waiting = asyncio.create_task(threads.run(ATTACKER, stopped, check=check))
+    await asyncio.sleep(0)
+    objections.append(PermissionError("not now"))
+    held.go.set()
+    await running
+    with pytest.raises(PermissionError, match="not now"):
+        await waiting
+    assert not stopped.begun.is_set()
+    # The thread is free for the next one.
+    assert await threads.run(ATTACKER, lambda: 3, check=check) == 3
+
+
 class Clock:
     """Seconds that pass when work says so."""
 
@@ -96,6 +118,21 @@ class Clock:
 
     def spend(self, seconds: float) -> None:
         self.now += seconds
+
+
+async def test_seconds_are_told_before_the_result_whatever_that_is() -> None:
+    clock, told = Clock(), list[float]()
+    threads = FairThreads("test", clock=clock)
+    await threads.run(OTHER, lambda: clock.spend(3), spent=told.append)
+    assert told == [3]
+
+    def fail() -> None:
+        clock.spend(2)
+        raise LookupError("nothing there")
+
+    with pytest.raises(LookupError):
+        await threads.run(OTHER, fail, spent=told.append)
+    assert told == [3, 2]
 
 
 async def test_what_is_known_of_tenants_has_a_bound() -> None:

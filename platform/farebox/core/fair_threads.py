@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -13,6 +14,14 @@ R = TypeVar("R")
 
 # Of so many tenants it is known for long what they had lately: of those who had most.
 KEPT = 1_024
+
+
+def _no_objection() -> None:
+    """Nothing speaks against it."""
+
+
+def _uncounted(_: float) -> None:
+    """Nobody counts the seconds."""
 
 
 class FairThreads:
@@ -30,7 +39,7 @@ class FairThreads:
         self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=name)
         self._clock = clock
         self._idle = threads
-        self._waiting: dict[Hashable, deque[tuple[asyncio.Future[Any], Callable[[], Any]]]] = {}
+        self._waiting: dict[Hashable, deque[_Piece]] = {}
         self._busy: set[Hashable] = set()
         # In virtual time: when a tenant's next piece starts, and when the last one that was begun did.
         self._starts: dict[Hashable, float] = {}
@@ -41,10 +50,22 @@ class FairThreads:
         """Of how many tenants it is known what they had lately: at most twice KEPT."""
         return len(self._starts)
 
-    async def run(self, tenant: Hashable, work: Callable[[], R]) -> R:
-        """The result of `work`, called in a thread. A caller that is cancelled while it waits is skipped."""
+    async def run(
+        self,
+        tenant: Hashable,
+        work: Callable[[], R],
+        *,
+        check: Callable[[], None] = _no_objection,
+        spent: Callable[[float], None] = _uncounted,
+    ) -> R:
+        """The result of `work`, called in a thread. A caller that is cancelled while it waits is skipped.
+
+        `check` is called when its turn has come: what that raises is raised here, and takes no thread.
+        `spent` is told the seconds that the work took, before anybody is told its result. Both are called on
+        the event loop.
+        """
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(tenant, deque()).append((future, work))
+        self._waiting.setdefault(tenant, deque()).append(_Piece(future, work, check, spent))
         self._begin()
         return await future
 
@@ -55,36 +76,38 @@ class FairThreads:
     def _begin(self) -> None:
         while self._idle and (ready := [tenant for tenant in self._waiting if tenant not in self._busy]):
             tenant = min(ready, key=self._start_of)
-            future, work = self._waiting[tenant].popleft()
+            piece = self._waiting[tenant].popleft()
             if not self._waiting[tenant]:
                 del self._waiting[tenant]
-            if not future.done():
-                self._start(tenant, future, work)
+            if piece.may_begin():
+                self._start(tenant, piece)
 
     def _start_of(self, tenant: Hashable) -> float:
         return max(self._now, self._starts.get(tenant, 0.0))
 
-    def _start(self, tenant: Hashable, future: asyncio.Future[Any], work: Callable[[], Any]) -> None:
+    def _start(self, tenant: Hashable, piece: "_Piece") -> None:
         self._now = self._start_of(tenant)
         self._idle -= 1
         self._busy.add(tenant)
-        running = asyncio.get_running_loop().run_in_executor(self._executor, _timed, work, self._clock)
-        running.add_done_callback(lambda done: self._end(tenant, future, done))
+        loop = asyncio.get_running_loop()
+        running = loop.run_in_executor(self._executor, _timed, piece.work, self._clock)
+        running.add_done_callback(lambda done: self._end(tenant, piece, done))
 
-    def _end(self, tenant: Hashable, future: asyncio.Future[Any], done: "asyncio.Future[_Outcome]") -> None:
+    def _end(self, tenant: Hashable, piece: "_Piece", done: "asyncio.Future[_Outcome]") -> None:
         self._idle += 1
         self._busy.discard(tenant)
         if done.cancelled():
-            future.cancel()
+            piece.future.cancel()
             return
         result, error, seconds = done.result()
         self._starts[tenant] = self._start_of(tenant) + seconds
         self._forget()
-        if not future.done():
+        piece.spent(seconds)
+        if not piece.future.done():
             if error is None:
-                future.set_result(result)
+                piece.future.set_result(result)
             else:
-                future.set_exception(error)
+                piece.future.set_exception(error)
         self._begin()
 
     def _forget(self) -> None:
@@ -92,6 +115,27 @@ class FairThreads:
             self._starts.clear()
         elif len(self._starts) > 2 * KEPT:
             self._starts = dict(heapq.nlargest(KEPT, self._starts.items(), key=itemgetter(1)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Work that waits, and who waits for it."""
+
+    future: asyncio.Future[Any]
+    work: Callable[[], Any]
+    check: Callable[[], None]
+    spent: Callable[[float], None]
+
+    def may_begin(self) -> bool:
+        """Whether anybody still waits for it, and nothing speaks against it; they are told what does."""
+        if self.future.done():
+            return False
+        try:
+            self.check()
+        except Exception as objection:
+            self.future.set_exception(objection)
+            return False
+        return True
 
 
 _Outcome = tuple[Any, BaseException | None, float]

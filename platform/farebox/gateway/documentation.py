@@ -35,7 +35,7 @@ INFERENCE_ERRORS = (
     ModelNotFound("gpt-7"),
     _limited(RateLimitExceeded("project", "requests_per_minute", Decimal(600), 1.2)),
     TooManyPending("pending_requests", "key"),
-    TooManyRefusals("organization", 3),
+    TooManyRefusals("refused_requests_per_minute", "organization", 3),
     GenerationFailed(),
     *SERVER_ERRORS,
     ShuttingDown(),

@@ -19,7 +19,7 @@ from farebox.core.errors import FareboxError, MethodNotAllowed
 from farebox.core.exchange import exchange_of
 from farebox.core.openapi.documentation import Documentation, Operation
 from farebox.core.strict_json import StrictDecoder
-from farebox.gateway.errors import TooManyPending, TooManyRefusals
+from farebox.gateway.errors import NothingLeft, TooManyPending, TooManyRefusals
 from farebox.gateway.gate.gate import Visit
 from farebox.gateway.gateway import Gateway
 from farebox.gateway.key_check import verify_key
@@ -56,7 +56,7 @@ def inference(
                 with gateway.gate.visit(claims, scope) as visit:
                     run = await admitted(gateway, visit, scope, receive)
                     await gateway.runs.execute(run)
-            except (TooManyPending, TooManyRefusals) as refusal:
+            except (NothingLeft, TooManyPending, TooManyRefusals) as refusal:
                 refusal.organization_id = claims.organization_id
                 tell_refusal(exchange_of(scope), refusal)
                 raise
@@ -82,17 +82,18 @@ def inference(
 async def _read(
     gateway: Gateway, decoder: StrictDecoder[Request], visit: Visit, scope: Scope, receive: Receive
 ) -> Request:
-    """The body. The key's row is read before it where that may be much work, and before what is wrong is
-    told."""
+    """The body. The key's row and purse are read before it where that may be much work, and the row before
+    what is wrong is told."""
     try:
         if visit.row_first:
             await visit.authorise()
+            await visit.open_purse()
             await visit.join()
         body = await read_body(scope, receive, note=visit.note_body)
         await visit.join()
         if len(body) <= LARGE_BODY_BYTES:
             return decoder.decode(body)
-        return await gateway.readers.run(visit.tenant, partial(decoder.decode, body))
+        return await visit.run(gateway.readers, partial(decoder.decode, body))
     except ClientGone:
         raise  # to nobody
     except FareboxError:

@@ -6,16 +6,17 @@ ContextLengthExceeded  400  prompt and answer do not fit into the model's contex
 InvalidParameter       400  fields that contradict each other, or a value this model refuses
 TooMuchWork            400  small fields that multiply to more than one request may ask for
 GrammarStuck           400  the grammar asked for ran into its bounds or a dead end in mid-answer
+NothingLeft            402  all of a balance or a spend cap is spent or reserved: told before the body is read
 GenerationFailed       500  the engine failed; nothing, or only what was delivered, is billed
 TooManyPending         429  more requests of one key, organization or address than may wait for admission
-TooManyRefusals        429  more of an organization's requests were refused than may be
+TooManyRefusals        429  more of a key's or an organization's requests were refused than may be
 ShuttingDown           503  the server is draining
 LeaseLost              503  the server was cut off for so long that another settled the request
 """
 
 from uuid import UUID
 
-from farebox.core.errors import BadRequest, FareboxError, RateLimited, Unavailable
+from farebox.core.errors import BadRequest, FareboxError, InsufficientQuota, RateLimited, Unavailable
 from farebox.metering.errors import LimitReached
 
 
@@ -102,15 +103,34 @@ class TooManyPending(LimitReached, RateLimited):
 
 
 class TooManyRefusals(LimitReached, RateLimited):
-    """`seconds` are whole ones until a request will be looked at again."""
+    """`limit` is `refused_requests_per_minute`, or `refused_seconds_per_minute`: what they cost.
 
-    limit = "refused_requests_per_minute"
+    `seconds` are whole ones until a request will be looked at again.
+    """
 
-    def __init__(self, scope: str, seconds: int, scope_id: UUID | None = None) -> None:
+    def __init__(self, limit: str, scope: str, seconds: int, scope_id: UUID | None = None) -> None:
         super().__init__(
             "Too many of your requests were refused; please mend them, and try again more slowly.",
             headers={"Retry-After": str(seconds)},
         )
+        self.limit = limit
+        self.scope = scope
+        self.scope_id = scope_id
+
+
+class NothingLeft(LimitReached, InsufficientQuota):
+    """`limit` is `balance` or `monthly_cap`. Said of any request, whatever it would have cost."""
+
+    def __init__(self, limit: str, scope: str, scope_id: UUID) -> None:
+        name, advice = "prepaid balance", "Add funds"
+        if limit == "monthly_cap":
+            name, advice = "monthly spend cap", "Raise the cap"
+        super().__init__(
+            f"Nothing is left of the {scope}'s {name}: it is spent, or reserved for requests under way."
+            f" {advice}.",
+            headers={"x-should-retry": "false"},
+        )
+        self.limit = limit
         self.scope = scope
         self.scope_id = scope_id
 

@@ -5,14 +5,17 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from farebox.billing.service import add_model, remove_model, set_price, top_up
 from farebox.core.database import Database
 from farebox.keys.service import revoke_key
 from farebox.keys.tokens import Keyring
+from farebox.limits.service import LimitChange, set_limits
 from tests.gateway.servers import RunningServer, ServerThread, make_settings
 from tests.gateway.watchdog import unstalled
 from tests.tenants.factories import Tenant, make_key, make_tenant
@@ -103,6 +106,99 @@ async def test_the_body_of_a_revoked_key_is_not_waited_for(
     assert b" 401 " in answered
 
 
+async def announce(server: RunningServer, api_key: str, size: int) -> bytes:
+    """The status line told to who announces a body of so many bytes and sends none of it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api_key}\r\n"
+    writer.write(f"{head}Content-Type: application/json\r\nContent-Length: {size}\r\n\r\n".encode())
+    answered = await asyncio.wait_for(reader.readline(), WAIT_SECONDS)
+    writer.close()
+    return answered
+
+
+async def test_a_large_body_is_not_waited_for_where_there_is_no_money(
+    server: RunningServer, database: Database, keyring: Keyring
+) -> None:
+    broke = await make_tenant(database, keyring)
+    assert b" 402 " in await announce(server, broke.api_key, 900_000)
+
+
+@pytest.mark.parametrize("scope", ["project", "organization"])
+async def test_nor_where_a_cap_is_reached(
+    scope: str, server: RunningServer, http: httpx.AsyncClient, database: Database, tenant: Tenant
+) -> None:
+    async with database.transaction(organization_id=tenant.organization_id) as session:
+        scope_id = getattr(tenant, f"{scope}_id")
+        await set_limits(session, tenant.organization_id, scope_id, LimitChange(monthly_cap=Decimal(0)))
+    assert b" 402 " in await announce(server, tenant.api_key, 900_000)
+    told = (await http.post(CHAT, json=LONG)).json()["error"]
+    assert told["code"] == "insufficient_quota"
+    assert f"the {scope}'s monthly spend cap" in told["message"]
+
+
+async def test_a_body_of_any_size_is_not_waited_for_where_money_was_short_before(
+    server: RunningServer, database: Database, keyring: Keyring
+) -> None:
+    broke = await make_tenant(database, keyring)
+    headers = {"authorization": f"Bearer {broke.api_key}"}
+    async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=WAIT_SECONDS) as client:
+        assert (await client.post(CHAT, json=GOOD)).status_code == 402
+        assert b" 402 " in await announce(server, broke.api_key, 100)
+        # Another key of the organization has no other purse.
+        other = await make_key(database, keyring, broke)
+        assert b" 402 " in await announce(server, other.token, 100)
+        # Who gets money is heard at once.
+        async with database.meter_transaction() as session:
+            await top_up(
+                session,
+                organization_id=broke.organization_id,
+                amount=Decimal(1),
+                currency="USD",
+                reference="first",
+            )
+        assert (await client.post(CHAT, json=GOOD)).status_code == 200
+
+
+async def test_a_model_that_costs_nothing_needs_no_money(
+    database: Database,
+    database_url: str,
+    keyring: Keyring,
+    checkpoint: Path,
+    tmp_path: Path,
+) -> None:
+    async with database.meter_transaction() as session:
+        await add_model(
+            session,
+            model_id="gratis",
+            path=str(checkpoint),
+            sha256="0" * 64,
+            context_length=2048,
+            owned_by="tests",
+        )
+        await set_price(
+            session,
+            "gratis",
+            input_per_million=Decimal(0),
+            cached_input_per_million=Decimal(0),
+            output_per_million=Decimal(0),
+            currency="USD",
+        )
+    broke = await make_tenant(database, keyring)
+    thread = ServerThread(make_settings(tmp_path), database_url)
+    server = thread.start()
+    headers = {"authorization": f"Bearer {broke.api_key}"}
+    padded = json.dumps(GOOD | {"model": "gratis"}).encode() + b" " * 40_000
+    async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=WAIT_SECONDS) as client:
+        statuses = [
+            (await client.post(CHAT, content=body, headers=JSON)).status_code
+            for body in (padded, padded.replace(b"gratis", b"tiny"), json.dumps(GOOD).encode(), padded)
+        ]
+    thread.stop()
+    async with database.meter_transaction() as session:
+        await remove_model(session, "gratis")
+    assert statuses == [200, 402, 402, 200]
+
+
 async def test_long_texts_of_every_shape_leave_the_loop_alone(
     server: RunningServer, http: httpx.AsyncClient
 ) -> None:
@@ -134,9 +230,10 @@ async def test_long_texts_of_every_shape_leave_the_loop_alone(
 async def test_refusals_are_counted_whatever_they_are_for(
     knocking: httpx.AsyncClient, database: Database, keyring: Keyring
 ) -> None:
-    broke = await make_tenant(database, keyring)
-    headers = {"authorization": f"Bearer {broke.api_key}"}
-    statuses = [(await knocking.post(CHAT, json=GOOD, headers=headers)).status_code for _ in range(6)]
+    poor = await make_tenant(database, keyring, balance=Decimal("0.01"))
+    headers = {"authorization": f"Bearer {poor.api_key}"}
+    dear = GOOD | {"n": 16, "max_tokens": 500}
+    statuses = [(await knocking.post(CHAT, json=dear, headers=headers)).status_code for _ in range(6)]
     statuses += [
         (await knocking.post(CHAT, json=GOOD | {"foo": 1}, headers=headers)).status_code for _ in range(6)
     ]

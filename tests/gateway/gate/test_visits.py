@@ -1,8 +1,11 @@
 """What the gate counts: refusals in the buckets of who caused them, bodies by what of them is there."""
 
 import asyncio
+import contextlib
+import threading
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -11,16 +14,22 @@ from litestar.types import HTTPScope
 
 from farebox.core.bodies import LARGE_BODY_BYTES, ClientGone
 from farebox.core.errors import BadRequest, FareboxError, Unavailable
+from farebox.core.fair_threads import FairThreads
 from farebox.gateway.errors import TooManyPending, TooManyRefusals
-from farebox.gateway.gate.gate import ADDRESS_SHARES, MAX_PENDING_BYTES, ORGANIZATION_SHARES, Gate, Visit
+from farebox.gateway.gate.gate import ADDRESS_SHARES, MAX_PENDING_BYTES, Gate, Visit
 from farebox.gateway.gate.refusal_buckets import RefusalBuckets
+from farebox.gateway.gate.refused_work import MILLISECONDS_A_REFUSAL, ORGANIZATION_SHARES
 from farebox.keys.errors import InvalidApiKey
 from farebox.keys.tokens import KeyClaims, Keyring
+from farebox.metering.errors import Contended
 from tests.gateway.servers import make_settings
 from tests.metering.cut_wire import CutWire
 from tests.tenants.factories import Tenant
+from tests.waiting import WAIT_SECONDS
 
 BURST = 12
+# Of threads, for a key that is refused; the most that may come at once.
+SECONDS = 6 * BURST * MILLISECONDS_A_REFUSAL / 1000
 MALFORMED = BadRequest("This is malformed.")
 
 
@@ -32,6 +41,9 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+    def spend(self, seconds: float) -> None:
+        self.now += seconds
 
 
 @pytest.fixture
@@ -71,6 +83,18 @@ def refuse(gate: Gate, key: KeyClaims, error: FareboxError = MALFORMED) -> None:
         raise error
 
 
+async def refuse_after(
+    gate: Gate, key: KeyClaims, seconds: float, error: FareboxError | None = MALFORMED
+) -> None:
+    """Let a request in, work for it for so long in a thread, and have it refused, or not."""
+    working = Clock()
+    threads = FairThreads("test", clock=working)
+    with contextlib.suppress(FareboxError), gate.visit(key, scope_of()) as visit:
+        await visit.run(threads, partial(working.spend, seconds))
+        if error is not None:
+            raise error
+
+
 def is_heard(gate: Gate, key: KeyClaims) -> bool:
     try:
         with gate.visit(key, scope_of()):
@@ -81,13 +105,24 @@ def is_heard(gate: Gate, key: KeyClaims) -> bool:
 
 def test_a_refusal_is_forgotten_in_its_time(clock: Clock) -> None:
     buckets, who = RefusalBuckets(6 * BURST, clock=clock), uuid4()
-    assert [buckets.take(who) for _ in range(BURST + 2)] == [True] * BURST + [False] * 2
+    assert [buckets.take(who) for _ in range(BURST + 2)] == [1] * BURST + [0] * 2
     assert buckets.wait_of(who) == 1
     clock.now += 60 / (6 * BURST)
     assert buckets.wait_of(who) == 0
-    assert [buckets.take(who), buckets.take(who)] == [True, False]
+    assert [buckets.take(who), buckets.take(who)] == [1, 0]
     clock.now += 60
-    assert [buckets.take(who) for _ in range(BURST + 1)] == [True] * BURST + [False]
+    assert [buckets.take(who) for _ in range(BURST + 1)] == [1] * BURST + [0]
+
+
+def test_what_is_owed_is_paid_off_and_is_never_more_than_the_size(clock: Clock) -> None:
+    buckets, who = RefusalBuckets(600, burst_seconds=60, owing=True, clock=clock), uuid4()
+    assert buckets.take(who, 599.5) == 599.5
+    assert buckets.wait_of(who) == 1
+    assert buckets.take(who, 1e9) == 600.5
+    # From as much below nothing to one.
+    assert buckets.wait_of(who) == 61
+    clock.now += 60.1
+    assert buckets.wait_of(who) == 0
 
 
 def test_a_slow_bucket_tells_how_long_it_takes(clock: Clock) -> None:
@@ -140,6 +175,56 @@ async def test_what_is_no_refusal_takes_nothing(gate: Gate, error: FareboxError)
     for _ in range(2 * BURST):
         refuse(gate, key, error)
     assert is_heard(gate, key)
+
+
+async def test_refusals_count_by_the_seconds_that_came_before_them(gate: Gate, clock: Clock) -> None:
+    key = a_key(uuid4())
+    await refuse_after(gate, key, 0.9 * SECONDS)
+    assert is_heard(gate, key)
+    await refuse_after(gate, key, 0.6 * SECONDS)
+    with pytest.raises(TooManyRefusals) as told, gate.visit(key, scope_of()):
+        pass
+    assert (told.value.limit, told.value.scope) == ("refused_seconds_per_minute", "key")
+    # A minute's worth comes back in a minute; half of one is owed.
+    assert told.value.headers["Retry-After"] == "31"
+    clock.now += 31
+    assert is_heard(gate, key)
+    # Its organization has more.
+    assert is_heard(gate, a_key(key.organization_id))
+
+
+@pytest.mark.parametrize(
+    ("error", "heard"), [(None, True), (Unavailable("Away."), True), (Contended(), False)]
+)
+async def test_work_counts_where_it_was_for_a_refusal(
+    gate: Gate, error: FareboxError | None, heard: bool
+) -> None:
+    key = a_key(uuid4())
+    await refuse_after(gate, key, 2 * SECONDS, error)
+    assert is_heard(gate, key) is heard
+
+
+async def test_many_keys_share_their_organizations_seconds(gate: Gate) -> None:
+    organization_id = uuid4()
+    for _ in range(ORGANIZATION_SHARES):
+        await refuse_after(gate, a_key(organization_id), 1.1 * SECONDS)
+    assert not is_heard(gate, a_key(organization_id))
+
+
+async def test_what_waits_for_a_thread_is_refused_when_its_turn_comes(gate: Gate) -> None:
+    key, threads, begun = a_key(uuid4()), FairThreads("test"), threading.Event()
+    with ExitStack() as visits:
+        first, second = (visits.enter_context(gate.visit(key, scope_of())) for _ in range(2))
+        go = threading.Event()
+        running = asyncio.create_task(first.run(threads, lambda: go.wait(WAIT_SECONDS)))
+        waiting = asyncio.create_task(second.run(threads, begun.set))
+        await asyncio.sleep(0)
+        gate.note_refusal(key, MALFORMED, 2 * SECONDS)
+        go.set()
+        await running
+        with pytest.raises(TooManyRefusals):
+            await waiting
+    assert not begun.is_set()
 
 
 async def test_of_a_body_in_chunks_what_is_there_counts(gate: Gate) -> None:

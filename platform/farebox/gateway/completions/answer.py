@@ -43,18 +43,14 @@ async def _prepare(
     """Tokenise the prompts, and check the request against the model. Raises BadRequest."""
     backend = model.generator
     read = partial(read_prompts, backend, request)
-    if visit.small:
-        found = read()
-    else:
-        if visit.large:
-            await visit.require(model.id)
-        found = await gateway.readers.run(visit.tenant, read)
+    if visit.purse_first:
+        await visit.require_payable(model.id)
+    found = read() if visit.small else await visit.run(gateway.readers, read)
     grammar = None
     if found.spec is not None:
         # Compiling may take a second, however short the text.
         await visit.require(model.id)
-        compile_it = partial(compile_grammar, backend, found.spec)
-        grammar = await gateway.compilers.run(visit.tenant, compile_it)
+        grammar = await visit.run(gateway.compilers, partial(compile_grammar, backend, found.spec))
     return make_job(request, model, found, grammar, default_tokens=gateway.default_tokens)
 
 

@@ -27,6 +27,6 @@ async def admit_encoding(gateway: Gateway, request: EncodingRequest, visit: Visi
 async def _prepare(
     gateway: Gateway, visit: Visit, request: EncodingRequest, model: ServedModel
 ) -> EncodingJob:
-    if not visit.small:
-        await visit.require(model.id)
-    return await gateway.readers.run(visit.tenant, partial(make_encoding_job, request, model))
+    if visit.purse_first or not visit.small:
+        await visit.require_payable(model.id)
+    return await visit.run(gateway.readers, partial(make_encoding_job, request, model))

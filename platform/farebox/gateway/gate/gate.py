@@ -4,21 +4,26 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TypeVar
 from uuid import UUID
 
 from litestar.types import Scope
 
-from farebox.core.bodies import LARGE_BODY_BYTES, ClientGone, announced_bytes
+from farebox.core.bodies import LARGE_BODY_BYTES, announced_bytes
 from farebox.core.errors import FareboxError, Unauthenticated, Unavailable
+from farebox.core.fair_threads import FairThreads
 from farebox.core.settings import Settings
-from farebox.gateway.errors import TooManyPending, TooManyRefusals
-from farebox.gateway.gate.refusal_buckets import RefusalBuckets
+from farebox.gateway.errors import NothingLeft, TooManyPending
+from farebox.gateway.gate.purses import EmptyPurse, Purses
+from farebox.gateway.gate.refused_work import RefusedWork
 from farebox.keys.errors import InsufficientScope, InvalidApiKey
 from farebox.keys.standing import READ_STANDINGS, Standing, read_standings, standing_arguments
 from farebox.keys.tokens import KeyClaims
 from farebox.metering.batcher import GroupCommit
 from farebox.metering.connection import MeterConnection
-from farebox.metering.errors import ModelNotFound
+from farebox.metering.errors import ModelNotFound, QuotaExceeded
+
+R = TypeVar("R")
 
 SCOPE = "inference"
 
@@ -32,14 +37,8 @@ MAX_PENDING_BYTES = 32_000_000
 ADDRESS = "address"
 ADDRESS_SHARES = 4
 
-# Of refusals: so that no key alone can have its organization's.
-ORGANIZATION_SHARES = 4
-
 # Keys that are known to live. When it is full, all are read again.
 KNOWN_KEYS = 16_384
-
-# What costs next to nothing, and is nobody's fault or is bounded elsewhere.
-_NO_REFUSALS = (Unavailable, ClientGone, TooManyPending)
 
 
 @dataclass(slots=True)
@@ -71,28 +70,27 @@ class Gate:
         self, settings: Settings, database_url: str, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._max_pending = settings.pending_requests_per_key
-        refused = settings.refused_requests_per_minute
-        self._key_refusals = RefusalBuckets(refused, clock=clock)
-        self._organization_refusals = RefusalBuckets(ORGANIZATION_SHARES * refused, clock=clock)
+        self._refused = RefusedWork(settings.refused_requests_per_minute, clock)
         self._pending: dict[Hashable, Pending] = {}
         # The digests of tokens whose row was good, and that were not refused since.
         self._known: set[bytes] = set()
         self._connection = MeterConnection(database_url)
         self._standings = GroupCommit[KeyClaims, Standing | None](self._read)
+        self.purses = Purses(self._connection)
 
     def visit(self, claims: KeyClaims, scope: Scope) -> "Visit":
         """A request on its way to admission, to be entered. Raises TooManyRefusals."""
-        key_wait = self._key_refusals.wait_of(claims.key_id)
-        wait = self._organization_refusals.wait_of(claims.organization_id)
-        if wait > key_wait:
-            raise TooManyRefusals("organization", wait, claims.organization_id)
-        if key_wait:
-            raise TooManyRefusals("key", key_wait, claims.key_id)
+        self.check(claims)
         client = scope.get("client")
         return Visit(self, claims, client[0] if client else "", announced_bytes(scope))
 
+    def check(self, claims: KeyClaims) -> None:
+        """Raises TooManyRefusals where what was refused has cost too much already."""
+        self._refused.check(claims)
+
     async def close(self) -> None:
         await self._standings.drain()
+        await self.purses.drain()
         await self._connection.close()
 
     def knows(self, claims: KeyClaims) -> bool:
@@ -131,19 +129,13 @@ class Gate:
         if not pending.requests:
             del self._pending[pending.who]
 
-    def note_refusal(self, claims: KeyClaims, error: FareboxError) -> None:
-        """Take a refusal from the bucket of the key, and from its organization's if it lives.
-
-        Whoever found a revoked key must not stop the organization that revoked it, nor one key the others:
-        what goes beyond its own bucket is not taken from theirs.
-        """
-        if isinstance(error, _NO_REFUSALS):
-            return
-        taken = self._key_refusals.take(claims.key_id)
+    def note_refusal(self, claims: KeyClaims, error: FareboxError, seconds: float = 0.0) -> None:
+        """Count a refusal, and the seconds of threads that came before it, and remember what it was for."""
+        self._refused.note(claims, error, seconds)
         if isinstance(error, Unauthenticated):
             self._known.discard(claims.digest)
-        elif taken:
-            self._organization_refusals.take(claims.organization_id)
+        elif isinstance(error, QuotaExceeded | NothingLeft) and error.scope_id is not None:
+            self.purses.note_shortage(error.scope_id)
 
     async def _read(self, keys: Sequence[KeyClaims]) -> list[Standing | None]:
         rows = await self._connection.fetch(READ_STANDINGS, *standing_arguments(keys))
@@ -167,9 +159,12 @@ class Visit:
         "_counted",
         "_gate",
         "_joined",
+        "_purse",
+        "_seconds",
         "_standing",
         "body_bytes",
         "claims",
+        "purse_first",
         "row_first",
     )
 
@@ -178,14 +173,20 @@ class Visit:
         self._gate = gate
         self._standing: Standing | None = None
         self._away: Unavailable | None = None
+        self._purse: EmptyPurse | None = None
+        # That threads have worked for it.
+        self._seconds = 0.0
         self._counted: list[Pending] = []
         self._joined = False
         self._address = address
         self.claims = claims
         # What was announced, and what is there if that is more.
         self.body_bytes = announced or 0
-        # Whether the row is to be read before the body.
-        self.row_first = announced is None or announced > LARGE_BODY_BYTES or not gate.knows(claims)
+        # Whether the body may cost so much that it is asked first whether there is any money for it; and
+        # whether the row is to be read before the body.
+        costly = announced is None or announced > LARGE_BODY_BYTES
+        self.purse_first = costly or gate.purses.was_empty(claims)
+        self.row_first = self.purse_first or not gate.knows(claims)
 
     @property
     def tenant(self) -> UUID:
@@ -195,11 +196,6 @@ class Visit:
     def small(self) -> bool:
         """Whether all that the body, which is there, can cost before its admission is next to nothing."""
         return self.body_bytes <= SMALL_BODY_BYTES
-
-    @property
-    def large(self) -> bool:
-        """Whether it can cost so much that the row was read before it."""
-        return self.body_bytes > LARGE_BODY_BYTES
 
     def note_body(self, size: int) -> None:
         """So many bytes of the body are there. Raises TooManyPending where there is no room for more."""
@@ -241,10 +237,39 @@ class Visit:
                 raise
         return self._standing
 
+    async def open_purse(self) -> None:
+        """See whether there can be money for it, if that is to be asked first.
+
+        Raises NothingLeft and Unavailable.
+        """
+        if self.purse_first:
+            self._purse = await self._gate.purses.read(self.claims)
+        if self._purse is not None:
+            self._purse.check()
+
     async def require(self, model_id: str) -> None:
         """Raises what `authorise` raises, and ModelNotFound for what the key must not know of."""
         if not (await self.authorise()).may_call(model_id):
             raise ModelNotFound(model_id)
+
+    async def require_payable(self, model_id: str) -> None:
+        """Raises what `require` raises, and NothingLeft for a model that an empty purse cannot pay for."""
+        await self.require(model_id)
+        if self._purse is not None:
+            self._purse.check_model(model_id)
+
+    async def run(self, threads: FairThreads, work: Callable[[], R]) -> R:
+        """The result of `work` in a thread. If the request is refused in the end, its seconds count.
+
+        Raises TooManyRefusals where, until its turn comes, what was refused has cost too much already.
+        """
+        return await threads.run(self.tenant, work, check=self._check, spent=self._count)
+
+    def _check(self) -> None:
+        self._gate.check(self.claims)
+
+    def _count(self, seconds: float) -> None:
+        self._seconds += seconds
 
     def end(self) -> None:
         """The request is admitted: from now on its hold counts it. Twice changes nothing."""
@@ -267,4 +292,4 @@ class Visit:
     ) -> None:
         self.end()
         if isinstance(error, FareboxError):
-            self._gate.note_refusal(self.claims, error)
+            self._gate.note_refusal(self.claims, error, self._seconds)

@@ -1,10 +1,8 @@
 """Request bodies, forms and cookies: read to a bound, and decoded strictly."""
 
-import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import parse_qsl
 
 from litestar import Request
@@ -21,22 +19,18 @@ from farebox.core.strict_json import StrictDecoder
 
 MAX_BODY_BYTES = 1_000_000
 
-# The longest form that a page accepts has five fields of 1,000 characters, of up to 12 bytes each.
+# The longest form that a page accepts has five fields of 1,000 characters, of up to 12 bytes each. So has the
+# JSON that programs send in its place.
 MAX_FORM_BYTES = 65_536
 MAX_FORM_FIELDS = 50
 
 # More than a browser keeps for one site.
 MAX_COOKIES = 200
 
-# Above this, decoding takes milliseconds and moves to a thread.
+# Above this, decoding takes milliseconds and moves to the tenants' threads.
 LARGE_BODY_BYTES = 32_768
 
-# One thread of their own: anybody may send them, and settlements are written to disk in the loop's.
-_LARGE_BODIES = ThreadPoolExecutor(1, thread_name_prefix="body")
-
 JSON = b"application/json"
-
-T = TypeVar("T")
 
 
 class ClientGone(BadRequest):
@@ -57,9 +51,13 @@ class StrictRequest(Request[Any, Any, Any]):
         yield await self.body()
 
     async def body(self) -> bytes:
-        """The whole body, of at most MAX_BODY_BYTES; see `read_body`."""
+        """The whole body, of at most MAX_FORM_BYTES: nobody may have more decoded on the event loop.
+
+        See `read_body`.
+        """
         if self._body is Empty:
-            self._body = await read_body(self.scope, self.receive, _media_type(self.route_handler))
+            expected = _media_type(self.route_handler)
+            self._body = await read_body(self.scope, self.receive, expected, at_most=MAX_FORM_BYTES)
         return self._body
 
     async def form(self) -> FormMultiDict:
@@ -74,11 +72,8 @@ class StrictRequest(Request[Any, Any, Any]):
     async def _form_fields(self) -> list[tuple[str, str]]:
         if self.content_type[0] != RequestEncodingType.URL_ENCODED:
             return []
-        if self._body is Empty:
-            expected = _media_type(self.route_handler)
-            self._body = await read_body(self.scope, self.receive, expected, at_most=MAX_FORM_BYTES)
         try:
-            text = self._body.decode("latin-1")
+            text = (await self.body()).decode("latin-1")
             return parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS)
         except ValueError:
             raise BadRequest("The form has too many fields.", code="invalid_request") from None
@@ -93,9 +88,12 @@ class StrictRequest(Request[Any, Any, Any]):
         return self._cookies
 
     async def json(self) -> Any:
-        """The body as the type of the handler's `data` parameter."""
+        """The body as the type of the handler's `data` parameter.
+
+        Raises what `body` raises, and MalformedJson, InvalidField and TooManyValues.
+        """
         kind = self.route_handler.parsed_fn_signature.parameters["data"].annotation
-        return await decode_body(_decoder(kind), await self.body())
+        return _decoder(kind).decode(await self.body())
 
 
 def _ignore(_: int) -> None:
@@ -153,13 +151,6 @@ def announced_bytes(scope: Scope) -> int | None:
             return min(int(value), MAX_BODY_BYTES)
         chunked = chunked or name == b"transfer-encoding"
     return None if chunked else 0
-
-
-async def decode_body(decoder: StrictDecoder[T], body: bytes) -> T:
-    """What a body says. Raises MalformedJson, InvalidField and TooManyValues."""
-    if len(body) > LARGE_BODY_BYTES:
-        return await asyncio.get_running_loop().run_in_executor(_LARGE_BODIES, decoder.decode, body)
-    return decoder.decode(body)
 
 
 @cache

@@ -122,7 +122,7 @@ BODY_ERRORS: tuple[FareboxError, ...] = (
     MalformedJson("The body is not valid JSON: trailing comma in object (byte 42)."),
     InvalidField("Unknown field: `colour`.", param="colour", code="unknown_field"),
     InvalidField("Missing required field: `model`.", param="model", code="missing_field"),
-    TooManyValues(250_000),
+    TooManyValues(250_000, 0),
     PayloadTooLarge("The body is larger than 1000000 bytes.", code="request_too_large"),
     UnsupportedMediaType(
         "The body must be sent as `Content-Type: application/json`.", code="unsupported_media_type"

@@ -24,6 +24,7 @@ from farebox.core.errors import FareboxError
 from farebox.core.exchange import Application
 from farebox.core.fair_threads import FairThreads
 from farebox.core.settings import Settings
+from farebox.core.shares import Shares
 from farebox.dashboard import routes as dashboard
 from farebox.dashboard.errors import answer_error
 from farebox.gateway import routes as inference
@@ -47,7 +48,7 @@ SWITCH_SECONDS = 0.0005
 # its usual 700, with nothing to collect, which took 6 % of the server's time.
 COLLECT_AFTER_OBJECTS = 20_000
 
-PROVIDED = ("settings", "database", "keyring", "meter", "passwords", "printers")
+PROVIDED = ("settings", "database", "keyring", "meter", "passwords", "printers", "report_shares")
 
 ROUTERS: tuple[Router, ...] = (
     inference.router,
@@ -138,9 +139,11 @@ async def _opened(
         runs = await stack.enter_async_context(Runs().drained_at_exit())
         passwords = PasswordHasher()
         stack.callback(passwords.close)
-        # Pages and reports are laid out here: some of them are long.
-        printers = FairThreads("print")
+        # Pages and reports are laid out here: some of them are long, and all of it holds the interpreter.
+        printers = FairThreads("print", rest=3)
         stack.callback(printers.close)
+        # Of reports that are read and wait to be laid out, each with up to 4 MB of rows.
+        app.state.report_shares = Shares(4)
         app.state.database = database
         app.state.printers = printers
         app.state.passwords = passwords

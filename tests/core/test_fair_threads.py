@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from farebox.core.fair_threads import KEPT, FairThreads
+from tests.waiting import WAIT_SECONDS
 
 ATTACKER, OTHER, VICTIM = uuid4(), uuid4(), uuid4()
 
@@ -133,6 +134,28 @@ async def test_seconds_are_told_before_the_result_whatever_that_is() -> None:
     with pytest.raises(LookupError):
         await threads.run(OTHER, fail, spent=told.append)
     assert told == [3, 2]
+
+
+async def test_who_has_had_a_thread_rests_while_others_go_on() -> None:
+    clock, order = Clock(), list[UUID]()
+    threads = FairThreads("test", threads=1, rest=10, clock=clock)
+    await threads.run(ATTACKER, lambda: clock.spend(WAIT_SECONDS))
+    # Nobody else waits, and yet it does not begin.
+    resting = asyncio.create_task(threads.run(ATTACKER, noting(order, ATTACKER)))
+    await asyncio.sleep(0)
+    for _ in range(3):
+        await threads.run(VICTIM, noting(order, VICTIM))
+    assert order == [VICTIM] * 3
+    resting.cancel()
+    await asyncio.gather(resting, return_exceptions=True)
+
+
+async def test_who_has_rested_goes_on() -> None:
+    clock = Clock()
+    threads = FairThreads("test", threads=1, rest=3, clock=clock)
+    for _ in range(3):
+        await asyncio.wait_for(threads.run(OTHER, lambda: clock.spend(0.001)), WAIT_SECONDS)
+    assert clock.now == pytest.approx(0.003)
 
 
 async def test_what_is_known_of_tenants_has_a_bound() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,6 +14,7 @@ import httpx2
 import openai
 import pytest
 from litestar import Litestar, Request, Response
+from litestar.datastructures import State
 from litestar.di import Provide
 from sqlalchemy import text
 
@@ -20,6 +22,7 @@ from farebox.core.database import Database
 from farebox.core.errors import FareboxError
 from farebox.core.fair_threads import FairThreads
 from farebox.core.ids import external, new_id
+from farebox.core.shares import Shares
 from farebox.keys.service import create_key
 from farebox.keys.tokens import Keyring
 from farebox.tenants.models import Membership, User
@@ -32,6 +35,8 @@ from tests.usage.usage_history import add_usage
 DAY = datetime(2025, 3, 1, tzinfo=UTC)
 START = int(DAY.timestamp())
 URL = "http://farebox/v1/organization"
+# Of the reports of an organization, as many are read or laid out at a time.
+SHARE = 2
 
 # openai.AsyncOpenAI, whose results are a union of eleven kinds that every test would have to narrow.
 Client = Any
@@ -70,13 +75,16 @@ async def app(database: Database, keyring: Keyring) -> AsyncIterator[Litestar]:
         return Response(error.envelope("req_1"), status_code=error.status, headers=error.headers)
 
     printers = FairThreads("print")
+    shares = Shares(SHARE)
     yield Litestar(
         [router],
         dependencies={
             "database": Provide(lambda: database, sync_to_thread=False),
             "keyring": Provide(lambda: keyring, sync_to_thread=False),
             "printers": Provide(lambda: printers, sync_to_thread=False),
+            "report_shares": Provide(lambda: shares, sync_to_thread=False),
         },
+        state=State({"report_shares": shares}),
         exception_handlers={FareboxError: envelope},
     )
     printers.close()
@@ -410,3 +418,16 @@ async def test_a_report_has_so_many_results_and_no_more(
         answer = await get(http, tenant, path, f"{window}&{group}")
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "report_too_large")
         assert len((await get(http, tenant, path, window)).json()["data"][0]["results"]) == 1
+
+
+@pytest.mark.parametrize("path", ["usage/completions", "costs"])
+async def test_what_waits_to_be_laid_out_has_a_bound(
+    http: httpx2.AsyncClient, app: Litestar, tenant: Tenant, path: str
+) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(SHARE):
+            await stack.enter_async_context(app.state.report_shares.of(tenant.organization_id))
+        answer = await get(http, tenant, path, f"start_time={START}")
+        assert answer.status_code == 503
+        assert "your organization" in answer.json()["error"]["message"]
+    assert (await get(http, tenant, path, f"start_time={START}")).status_code == 200

@@ -33,13 +33,25 @@ class FairThreads:
     """
 
     def __init__(
-        self, name: str, threads: int = 2, *, clock: Callable[[], float] = time.perf_counter
+        self,
+        name: str,
+        threads: int = 2,
+        *,
+        rest: float = 0.0,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`clock` tells the seconds that work takes."""
+        """`clock` tells the seconds that work takes.
+
+        After a piece, its tenant rests `rest` times as long before its next one begins, also where nobody
+        else waits: all threads share the interpreter with the event loop and the models' threads. So a tenant
+        has one part in `1 + rest` of it.
+        """
         self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=name)
         self._clock = clock
+        self._rest = rest
         self._idle = threads
         self._waiting: dict[Hashable, deque[_Piece]] = {}
+        # Who has a thread, or rests.
         self._busy: set[Hashable] = set()
         # In virtual time: when a tenant's next piece starts, and when the last one that was begun did.
         self._starts: dict[Hashable, float] = {}
@@ -95,11 +107,15 @@ class FairThreads:
 
     def _end(self, tenant: Hashable, piece: "_Piece", done: "asyncio.Future[_Outcome]") -> None:
         self._idle += 1
-        self._busy.discard(tenant)
         if done.cancelled():
+            self._busy.discard(tenant)
             piece.future.cancel()
             return
         result, error, seconds = done.result()
+        if self._rest:
+            asyncio.get_running_loop().call_later(self._rest * seconds, self._rested, tenant)
+        else:
+            self._busy.discard(tenant)
         self._starts[tenant] = self._start_of(tenant) + seconds
         self._forget()
         piece.spent(seconds)
@@ -108,6 +124,10 @@ class FairThreads:
                 piece.future.set_result(result)
             else:
                 piece.future.set_exception(error)
+        self._begin()
+
+    def _rested(self, tenant: Hashable) -> None:
+        self._busy.discard(tenant)
         self._begin()
 
     def _forget(self) -> None:

@@ -4,16 +4,16 @@ The sums hold what each class cost at the prices frozen on the events, so the it
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from farebox.usage.reading import read_all
+from farebox.usage.reading import Rows, read_rows
 
 LineItemDimension = Literal["project_id", "user_id", "api_key_id"]
 _COLUMNS = {"project_id": "u.project_id", "user_id": "k.user_id", "api_key_id": "u.api_key_id"}
@@ -61,8 +61,7 @@ ORDER BY bucket, line_item, day.currency {names}
 _WITH_USERS = "LEFT JOIN api_key k ON k.id = u.api_key_id"
 
 
-@dataclass(frozen=True, kw_only=True)
-class LineItem:
+class LineItem(msgspec.Struct, frozen=True, kw_only=True):
     """What one class of tokens of one model cost in one UTC day; `quantity` counts tokens."""
 
     bucket: datetime
@@ -86,6 +85,31 @@ async def costs_by_line_item(
     api_key_ids: Sequence[UUID] = (),
     line_items: Sequence[str] = (),
 ) -> list[LineItem]:
+    """What `read_line_items` reads, built at once: for a few hundred."""
+    rows = await read_line_items(
+        session,
+        organization_id,
+        start=start,
+        end=end,
+        group_by=group_by,
+        project_ids=project_ids,
+        api_key_ids=api_key_ids,
+        line_items=line_items,
+    )
+    return rows.build()
+
+
+async def read_line_items(
+    session: AsyncSession,
+    organization_id: UUID,
+    *,
+    start: datetime,
+    end: datetime,
+    group_by: Sequence[LineItemDimension] = (),
+    project_ids: Sequence[UUID] = (),
+    api_key_ids: Sequence[UUID] = (),
+    line_items: Sequence[str] = (),
+) -> Rows[LineItem]:
     """Costs by UTC day in [start, end), line item (`<model>, output_tokens`), currency and group.
 
     Raises ReportTooLarge.
@@ -103,4 +127,4 @@ async def costs_by_line_item(
         "api_key_ids": list(api_key_ids),
         "line_items": list(line_items),
     }
-    return await read_all(session, text(query), LineItem, values)
+    return await read_rows(session, text(query), LineItem, values)

@@ -13,9 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.core.ids import external
 from farebox.usage.buckets import BucketPage, bucket_page
-from farebox.usage.line_items import LineItem, LineItemDimension, costs_by_line_item
+from farebox.usage.line_items import LineItem, LineItemDimension, read_line_items
 from farebox.usage.parameters import WIDTHS, CompletionsParameters, CostsParameters, uuids
-from farebox.usage.queries import Dimension, UsageFilter, UsageSum, usage_by_bucket
+from farebox.usage.queries import Dimension, UsageFilter, UsageSum, read_usage
+from farebox.usage.reading import Rows
 from farebox.usage.schemas import (
     Amount,
     CompletionsBucket,
@@ -34,11 +35,11 @@ class CompletionsReport:
     """Token usage as it was read, still to be laid out: there may be thousands of sums."""
 
     page: BucketPage
-    sums: Sequence[UsageSum]
+    sums: Rows[UsageSum]
 
     def lay_out(self) -> CompletionsPage:
         results: dict[datetime, list[CompletionsResult]] = defaultdict(list)
-        for each in self.sums:
+        for each in self.sums.build():
             results[each.bucket].append(_completions_result(each))
         data = [
             CompletionsBucket(start_time=start, end_time=end, results=results[edge])
@@ -52,11 +53,11 @@ class CostsReport:
     """Daily costs as they were read, still to be laid out."""
 
     page: BucketPage
-    costs: Sequence[UsageSum | LineItem]
+    costs: Rows[UsageSum] | Rows[LineItem]
 
     def lay_out(self) -> CostsPage:
         results: dict[datetime, list[CostsResult]] = defaultdict(list)
-        for each in self.costs:
+        for each in self.costs.build():
             results[each.bucket].append(_costs_result(each))
         data = [
             CostsBucket(start_time=start, end_time=end, results=results[edge])
@@ -72,7 +73,7 @@ async def completions_report(
     page = bucket_page(
         asked.start_time, asked.end_time, WIDTHS[asked.bucket_width], asked.page_limit(), asked.page
     )
-    sums = await usage_by_bucket(
+    sums = await read_usage(
         session,
         organization_id,
         start=page.start,
@@ -103,12 +104,12 @@ def _edges(page: BucketPage) -> Iterator[tuple[datetime, int, int]]:
 
 async def _costs(
     session: AsyncSession, organization_id: UUID, asked: CostsParameters, page: BucketPage
-) -> Sequence[UsageSum | LineItem]:
+) -> Rows[UsageSum] | Rows[LineItem]:
     project_ids = uuids("project_ids", "proj", asked.project_ids)
     api_key_ids = uuids("api_key_ids", "key", asked.api_key_ids)
     groups = _distinct(asked.group_by)
     if "line_item" in groups or asked.line_items:
-        return await costs_by_line_item(
+        return await read_line_items(
             session,
             organization_id,
             start=page.start,
@@ -118,7 +119,7 @@ async def _costs(
             api_key_ids=api_key_ids,
             line_items=asked.line_items,
         )
-    return await usage_by_bucket(
+    return await read_usage(
         session,
         organization_id,
         start=page.start,

@@ -12,6 +12,7 @@ from litestar.di import NamedDependency, Provide
 
 from farebox.core.database import Database
 from farebox.core.fair_threads import FairThreads
+from farebox.core.shares import Shares
 from farebox.keys.dependencies import require_scope
 from farebox.keys.service import Principal
 from farebox.usage.documentation import COMPLETIONS_USAGE, COSTS
@@ -34,12 +35,15 @@ async def completions_usage(
     database: NamedDependency[Database],
     principal: NamedDependency[Principal],
     printers: NamedDependency[FairThreads],
+    report_shares: NamedDependency[Shares],
 ) -> Response[bytes]:
     """What was used, by bucket and group; takes a key with the scope `admin`."""
     asked = parse(request, CompletionsParameters)
-    async with report_transaction(database, principal.organization_id) as session:
-        report = await completions_report(session, principal.organization_id, asked)
-    return _json(await printers.run(principal.organization_id, lambda: _encode(report.lay_out())))
+    tenant = principal.organization_id
+    async with report_shares.of(tenant):
+        async with report_transaction(database, tenant) as session:
+            report = await completions_report(session, tenant, asked)
+        return _json(await printers.run(tenant, lambda: _encode(report.lay_out())))
 
 
 @get(
@@ -53,12 +57,15 @@ async def costs(
     database: NamedDependency[Database],
     principal: NamedDependency[Principal],
     printers: NamedDependency[FairThreads],
+    report_shares: NamedDependency[Shares],
 ) -> Response[bytes]:
     """What it cost, by day and group; takes a key with the scope `admin`."""
     asked = parse(request, CostsParameters)
-    async with report_transaction(database, principal.organization_id) as session:
-        report = await costs_report(session, principal.organization_id, asked)
-    return _json(await printers.run(principal.organization_id, lambda: _encode(report.lay_out())))
+    tenant = principal.organization_id
+    async with report_shares.of(tenant):
+        async with report_transaction(database, tenant) as session:
+            report = await costs_report(session, tenant, asked)
+        return _json(await printers.run(tenant, lambda: _encode(report.lay_out())))
 
 
 def _json(body: bytes) -> Response[bytes]:

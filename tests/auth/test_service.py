@@ -19,10 +19,13 @@ from farebox.auth.errors import (
 from farebox.auth.models import EmailToken
 from farebox.auth.passwords import PasswordHasher
 from farebox.auth.tokens import digest_of
+from farebox.billing.ledger import ledger_balance
+from farebox.billing.welcome import WELCOME, give_welcome_credit
 from farebox.core.database import Database
 from farebox.core.errors import BadRequest
 from farebox.core.outbox import OutboxItem
 from farebox.core.settings import Settings
+from farebox.tenants import members
 from farebox.tenants.models import Organization, User
 from tests.core.mailbox import Mailbox, deliver, link_in, text_of, token_in
 from tests.owner import owner_transaction
@@ -383,3 +386,22 @@ async def test_passwords_are_stored_hashed_only(person: Person) -> None:
         )
     assert "$argon2id$" in str(row)
     assert PASSWORD not in str(row)
+
+
+async def test_who_confirms_an_address_is_given_credit_once_if_the_operator_gives_any(
+    customer: Person,
+) -> None:
+    await customer.sign_up()
+    token = token_in(await customer.mail())
+    await customer.verify(token)
+    user = await customer.user()
+    assert user is not None
+    giving = msgspec.structs.replace(customer.settings, sign_up_credit="5.00", sign_up_credit_days=10)
+    async with customer.database.meter_transaction() as session:
+        (organization_id,) = await members.organizations_of(session, user.id)
+        posted = select(OutboxItem.topic).where(OutboxItem.payload["user_id"].astext == str(user.id))
+        assert WELCOME in set(await session.scalars(posted))
+    for settings, balance in ((customer.settings, 0), (giving, 5), (giving, 5)):
+        await give_welcome_credit(customer.database, settings, {"user_id": str(user.id)})
+        async with customer.database.meter_transaction() as session:
+            assert await ledger_balance(session, organization_id) == balance

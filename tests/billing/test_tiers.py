@@ -22,6 +22,7 @@ from farebox.metering.errors import QuotaExceeded
 from farebox.metering.meter import Meter
 from tests.billing.test_purses import balance_of
 from tests.metering.factories import Account, assert_books_close, open_account, used
+from tests.metering.outages import expire_handover, expire_leases
 
 MILLION = Decimal(1_000_000)
 
@@ -183,6 +184,38 @@ async def test_no_balance_is_overshot_on_two_replicas(
     for meter in meters:
         await meter.close()
     await assert_books_close(database, account, funded=Decimal(400))
+
+
+async def test_what_a_sweep_left_is_amended_up_to_the_tariff(
+    database: Database, database_url: str, settings: Settings, meter: Meter, tmp_path: Path
+) -> None:
+    account = await open_account(database, balance="1000")
+    each = tariff("graduated", (0, "1000000"), (10, "500000"))
+    await sell(database, account, each)
+    owner = await Meter.open(settings, database_url, tmp_path / "owner", turn_seconds=None)
+    grant = await owner.admit(account.admission(prompt=0, output=30))
+    grant.record_delivery(0, 0, 8)
+    await owner.turn()
+    await expire_leases(database, account.organization_id)
+    await meter.sweep()
+    await owner.settle(grant, used(0, 25))
+    await owner.close()
+    books = await assert_books_close(database, account, funded=Decimal(1000))
+    assert [event.amount for event in books.events] == [each.cost(8)]
+    assert [amendment.amount for amendment in books.amendments] == [each.cost(25) - each.cost(8)]
+
+
+async def test_a_credited_answer_gives_back_what_it_cost(database: Database, meter: Meter) -> None:
+    account = await open_account(database, balance="1000")
+    await sell(database, account, GRADUATED)
+    grant = await meter.admit(account.admission(prompt=90, output=30))
+    await meter.settle(grant, used(80, 30, cached=10, to_be_handed_over=True))
+    meter.hand_over(grant, reached=False)
+    await meter.turn()
+    await expire_handover(database, grant.request_id)
+    await meter.turn()
+    await assert_books_close(database, account, funded=Decimal(1000))
+    assert await balance_of(database, account) == 1000
 
 
 async def test_a_volume_price_that_has_become_cheaper_gives_back_in_tokens(

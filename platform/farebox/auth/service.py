@@ -14,6 +14,7 @@ from farebox.auth.errors import InvalidLink, SignUpClosed, WrongCredentials
 from farebox.auth.passwords import PasswordHasher
 from farebox.auth.tokens import digest_of
 from farebox.auth.unverified import revoke_keys_made_before_verification
+from farebox.billing.welcome import WELCOME
 from farebox.core import outbox
 from farebox.core.database import Database
 from farebox.core.ids import new_id
@@ -137,6 +138,7 @@ async def verify_email(
         if await links.spend(session, token, "verify") is None:
             raise InvalidLink
         await mark_verified(session, owner.id)
+        await outbox.post(session, WELCOME, {"user_id": str(owner.id)})
     return opened
 
 
@@ -170,6 +172,7 @@ async def reset_password(database: Database, passwords: PasswordHasher, *, token
             raise InvalidLink
         email = await set_password(session, owner.id, password_hash)
         await mark_verified(session, owner.id)
+        await outbox.post(session, WELCOME, {"user_id": str(owner.id)})
         await sessions.end_all(session, owner.id)
         await links.end_all(session, owner.id)
         await throttle.clear(session, throttle.ACCOUNT, email)

@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.auth import tasks as auth
 from farebox.auth.unverified import remove_unverified
+from farebox.billing import welcome
 from farebox.billing.plans import charge_plans
 from farebox.billing.promotions import expire_grants
 from farebox.core.database import Database
@@ -24,7 +25,7 @@ def make_worker(database: Database, settings: Settings) -> Worker:
     sweeps += [expire_grants, charge_plans]
     # Last: it may have to wait for tenants' locks.
     sweeps.append(partial(hold_ceilings, settings=settings))
-    return Worker(database, settings, auth.HANDLERS, sweeps)
+    return Worker(database, settings, auth.HANDLERS | welcome.HANDLERS, sweeps)
 
 
 async def _in_one_transaction(sweep: Callable[[AsyncSession], Awaitable[object]], database: Database) -> None:

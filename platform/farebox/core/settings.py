@@ -57,6 +57,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_keys: Limit = 500
     default_answer_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)] = 4096
     sign_up: Literal["open", "closed"] = "open"
+    sign_up_credit: Annotated[str, Meta(pattern=r"^[0-9]{1,7}(\.[0-9]{1,3})?$")] | None = None
+    sign_up_credit_days: Annotated[int, Meta(ge=1, le=3660)] = 30
     demo_model: bool = True
     engine_threads: Annotated[int, Meta(ge=1, le=1024)] | None = None
     engine_speculative_tokens: Annotated[int, Meta(ge=0, le=64)] = 8

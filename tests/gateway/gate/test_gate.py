@@ -11,7 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from farebox.billing.service import add_model, remove_model, set_price, top_up
+from farebox.billing.funds import top_up
+from farebox.billing.offers import add_model, remove_model
+from farebox.billing.prices import set_price
 from farebox.core.database import Database
 from farebox.keys.service import revoke_key
 from farebox.keys.tokens import Keyring

@@ -5,15 +5,19 @@ import asyncio
 import argon2
 import pytest
 
+from farebox.auth import throttle
+from farebox.auth.models import SignInThrottle
 from farebox.auth.passwords import PasswordHasher
-from farebox.auth.throttle import network_of, site_of
+from farebox.auth.throttle import networks_of
+from farebox.auth.waiting_room import Path
 from farebox.core.database import Database
 from farebox.core.errors import Unavailable
 from tests.auth.conftest import make_doors, visit
-from tests.tenants.factories import an_email
+from tests.tenants.factories import an_address, an_email
+from tests.waiting import WAIT_SECONDS
 
 PASSWORD = "correct horse battery"
-ADA, BOB = "192.0.2.1", "192.0.2.2"
+ADA, BOB = networks_of("192.0.2.1"), networks_of("198.51.100.2")
 
 
 async def test_hashes_are_argon2id_of_the_promised_strength_and_salted(passwords: PasswordHasher) -> None:
@@ -45,7 +49,7 @@ async def test_nobody_costs_what_somebody_costs_and_never_matches(
 
 async def test_a_full_pool_refuses_at_once_and_recovers() -> None:
     passwords = PasswordHasher(threads=1, queue=2)
-    askers = (passwords.hash(PASSWORD, asker=asker) for asker in range(6))
+    askers = (passwords.hash(PASSWORD, asker=(number, number, number)) for number in range(6))
     outcomes = await asyncio.gather(*askers, return_exceptions=True)
     refused = [outcome for outcome in outcomes if isinstance(outcome, Unavailable)]
     assert len(refused) == 3
@@ -55,50 +59,59 @@ async def test_a_full_pool_refuses_at_once_and_recovers() -> None:
     passwords.close()
 
 
-async def test_one_asker_fills_a_quarter_of_the_places_and_goes_after_who_comes_later() -> None:
+async def test_who_comes_later_goes_ahead_of_who_had_many() -> None:
     passwords = PasswordHasher(threads=1, queue=15)
     done: list[str] = []
 
-    async def sign_in(asker: str) -> None:
+    async def sign_in(name: str, asker: Path) -> None:
         await passwords.hash(PASSWORD, asker=asker)
-        done.append(asker)
+        done.append(name)
 
-    outcomes = await asyncio.gather(*map(sign_in, [ADA] * 10 + [BOB]), return_exceptions=True)
-    assert [isinstance(outcome, Unavailable) for outcome in outcomes] == [False] * 4 + [True] * 6 + [False]
-    assert done.index(BOB) == 1
-    assert done.count(ADA) == 4
+    await asyncio.gather(*(sign_in("Ada", ADA) for _ in range(10)), sign_in("Bob", BOB))
+    assert done.index("Bob") == 1
     passwords.close()
 
 
-async def test_one_site_of_many_networks_fills_half_of_the_places() -> None:
-    passwords = PasswordHasher(threads=1, queue=7)
-    crowd = [f"2001:db8:1:{number:x}::1" for number in range(20)]
-    askers = [*crowd, "2001:db8:2::1", "203.0.113.7"]
-    hashes = (passwords.hash(PASSWORD, asker=network_of(one), site=site_of(one)) for one in askers)
-    outcomes = await asyncio.gather(*hashes, return_exceptions=True)
-    refused = [isinstance(outcome, Unavailable) for outcome in outcomes]
-    assert refused == [False] * 4 + [True] * 16 + [False] * 2
-    again = "2001:db8:1:ff::1"
-    assert await passwords.hash(PASSWORD, asker=network_of(again), site=site_of(again))
-    passwords.close()
-
-
-async def test_a_sign_in_counts_for_its_site(database: Database) -> None:
-    """While networks of one site wait for more hashes than can be done meanwhile."""
-    passwords = PasswordHasher(threads=1, queue=79)
+async def test_a_sign_in_counts_for_its_site_and_its_provider(database: Database) -> None:
+    """While networks of two sites fill the places: whoever else comes, also of their provider, has one."""
+    passwords = PasswordHasher(threads=1, queue=20)
     doors = make_doors(database, passwords)
-    crowd = [f"2001:db8:3:{number:x}::1" for number in range(40)]
-    hashes = [passwords.hash(PASSWORD, asker=network_of(one), site=site_of(one)) for one in crowd]
+    crowd = [f"2a00:8:{3 + number % 2}:{number:x}::1" for number in range(21)]
+    hashes = [passwords.hash(PASSWORD, asker=networks_of(one)) for one in crowd]
     waiting = [asyncio.create_task(each) for each in hashes]
+    await asyncio.sleep(0)
     statuses = []
-    for address in ("2001:db8:3:ff::1", "2001:db8:4::1"):
+    for address in ("2a00:8:5::1", "2a00:9::1"):
         async with visit(doors, address=address) as client:
             form = {"email": an_email(), "password": PASSWORD}
             statuses.append((await client.post("/auth/signin", json=form)).status_code)
-            for task in waiting:
-                task.cancel()
-    assert statuses == [503, 401]
-    await asyncio.gather(*waiting, return_exceptions=True)
+    assert statuses == [401, 401]
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [isinstance(each, Unavailable) for each in outcomes].count(True) <= 2
+    passwords.close()
+
+
+@pytest.mark.parametrize("path", ["/auth/signin", "/auth/signup"])
+async def test_who_finds_no_place_is_told_so_before_anything_is_done(path: str, database: Database) -> None:
+    """Nothing is counted either: nobody has guessed."""
+    passwords = PasswordHasher(threads=1, queue=1, rest=WAIT_SECONDS, patience=0)
+    doors, address = make_doors(database, passwords), an_address()
+    # One has the turn, and the room rests after that; one waits.
+    await passwords.hash(PASSWORD, asker=ADA)
+    waiting = asyncio.create_task(passwords.hash(PASSWORD, asker=ADA))
+    await asyncio.sleep(0)
+    form = {"email": an_email(), "password": PASSWORD}
+    if path == "/auth/signup":
+        form |= {"name": "Carol", "organization": "Carol's"}
+    async with visit(doors, address=address) as client:
+        answer = await client.post(path, json=form)
+    assert answer.status_code == 503
+    async with database.transaction() as session:
+        for backoff in (throttle.ADDRESS, throttle.REQUESTS):
+            subject = backoff.subject(throttle.network_of(address))
+            assert await session.get(SignInThrottle, subject) is None
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
     passwords.close()
 
 

@@ -1,18 +1,34 @@
 """Back-off: exact under concurrency, doubling, forgetting, and not to be reset by the attacker."""
 
 import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.auth.errors import TooManyAttempts
 from farebox.auth.models import SignInThrottle
-from farebox.auth.throttle import Backoff, clear, count_attempt, network_of, site_of, uncount_attempt
+from farebox.auth.throttle import (
+    ADDRESS,
+    PROVIDER,
+    SITE,
+    Backoff,
+    clear,
+    count_attempt,
+    count_request,
+    count_sign_in,
+    network_of,
+    networks_of,
+    uncount_attempt,
+    uncount_sign_in,
+)
 from farebox.core.database import Database
-from tests.tenants.factories import an_email
+from tests.tenants.factories import an_address, an_email
 
 BACKOFF = Backoff("test", free=3, longest_pause=60, forget_after=600)
 
@@ -130,32 +146,53 @@ async def test_a_count_that_grew_for_years_does_not_overflow(database: Database)
 
 
 @pytest.mark.parametrize(
-    ("address", "network"),
+    ("address", "networks"),
     [
-        ("203.0.113.7", "203.0.113.7"),
-        ("::ffff:203.0.113.7", "203.0.113.7"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
-        (None, "unknown"),
-        ("testclient", "unknown"),
+        ("203.0.113.7", ("203.0.0.0/16", "203.0.113.0/24", "203.0.113.7")),
+        ("::ffff:203.0.113.7", ("203.0.0.0/16", "203.0.113.0/24", "203.0.113.7")),
+        ("2001:db8:1:2:3:4:5:6", ("2001:db8::/32", "2001:db8:1::/48", "2001:db8:1:2::/64")),
+        ("2001:db8:1:2::9", ("2001:db8::/32", "2001:db8:1::/48", "2001:db8:1:2::/64")),
+        (None, ("unknown",) * 3),
+        ("testclient", ("unknown",) * 3),
     ],
 )
-def test_what_an_address_counts_as(address: str | None, network: str) -> None:
-    assert network_of(address) == network
+def test_what_an_address_counts_as(address: str | None, networks: tuple[str, str, str]) -> None:
+    assert networks_of(address) == networks
+    assert network_of(address) == networks[-1]
 
 
 @pytest.mark.parametrize(
-    ("address", "site"),
-    [
-        ("203.0.113.7", "203.0.113.7"),
-        ("::ffff:203.0.113.7", "203.0.113.7"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1::/48"),
-        ("2001:db8:1:ffff::9", "2001:db8:1::/48"),
-        (None, "unknown"),
-    ],
+    ("free", "pattern"), [(SITE.free, "2a00:{0}:1:{1:x}::1"), (PROVIDER.free, "2a00:{0}:{1:x}::1")]
 )
-def test_what_site_an_address_is_of(address: str | None, site: str) -> None:
-    assert site_of(address) == site
+@pytest.mark.parametrize("count", [count_sign_in, count_request])
+async def test_many_networks_of_one_holder_are_put_off(
+    count: Callable[[AsyncSession, str], Awaitable[None]], free: int, pattern: str, database: Database
+) -> None:
+    provider = secrets.token_hex(2)
+    async with database.transaction() as session:
+        for number in range(free + 1):
+            await count(session, pattern.format(provider, number))
+    with pytest.raises(TooManyAttempts):
+        async with database.transaction() as session:
+            await count(session, pattern.format(provider, free + 1))
+    async with database.transaction() as session:
+        await count(session, an_address())
+
+
+async def test_a_right_password_is_taken_back_from_all_of_them(database: Database) -> None:
+    address = an_address()
+    for _ in range(ADDRESS.free):
+        async with database.transaction() as session:
+            await count_sign_in(session, address)
+    async with database.transaction() as session:
+        await uncount_sign_in(session, address)
+        query = select(SignInThrottle.failures).where(
+            SignInThrottle.subject.in_(
+                backoff.subject(network)
+                for backoff, network in zip((PROVIDER, SITE, ADDRESS), networks_of(address), strict=True)
+            )
+        )
+        assert list(await session.scalars(query)) == [ADDRESS.free - 1] * 3
 
 
 @given(st.text())

@@ -99,7 +99,7 @@ async def assert_all_of_it_works(database: Database, settings: Settings, credent
     assert user.email_verified_at is not None
     hasher = PasswordHasher()
     assert user.password_hash is not None
-    assert await hasher.verify(user.password_hash, credentials.password, asker="test")
+    assert await hasher.verify(user.password_hash, credentials.password, asker=("test",) * 3)
     hasher.close()
     organization_id = internal("org", credentials.organization_id)
     async with database.transaction(organization_id=organization_id) as session:

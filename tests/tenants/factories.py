@@ -44,9 +44,9 @@ def an_email() -> str:
 
 
 def an_address() -> str:
-    """An IPv6 address whose network made no attempt yet."""
+    """An IPv6 address of a provider from whom no attempt came yet."""
     digits = new_id().hex
-    return f"2001:db8:{digits[16:20]}:{digits[20:24]}::1"
+    return f"2{digits[17:20]}:{digits[20:24]}:{digits[24:28]}:{digits[28:]}::1"
 
 
 async def make_account(

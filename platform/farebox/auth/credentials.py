@@ -53,6 +53,8 @@ async def check_password(
         password = clean_password(password)
     except BadRequest:
         raise WrongCredentials from None
+    asker = throttle.networks_of(address)
+    await passwords.find_place(asker)
     async with database.transaction(email=email) as session:
         user = await find_user(session, email)
         backoff, subject = throttle.ACCOUNT, email
@@ -61,12 +63,11 @@ async def check_password(
         elif known := devices.recognise(device, user):
             backoff, subject = throttle.DEVICE, f"{email} {known}"
         await throttle.count_attempt(session, backoff, subject)
-        await throttle.count_attempt(session, throttle.ADDRESS, throttle.network_of(address))
+        await throttle.count_sign_in(session, address)
     matches = await passwords.verify(
         user.password_hash if user else None,
         password,
-        asker=throttle.network_of(address),
-        site=throttle.site_of(address),
+        asker=asker,
     )
     if user is None or not matches:
         raise WrongCredentials
@@ -89,6 +90,6 @@ async def open_session(
     if alone:
         await sessions.end_all(session, user.id)
     await throttle.clear(session, proof.backoff, proof.subject)
-    await throttle.uncount_attempt(session, throttle.ADDRESS, throttle.network_of(proof.address))
+    await throttle.uncount_sign_in(session, proof.address)
     token = await sessions.create(session, user.id, replaces=replaces)
     return NewSession(token, devices.mint(user.password_hash))

@@ -48,11 +48,11 @@ async def sign_up(
         raise SignUpClosed
     email, password = clean_email(email), refuse_common(clean_password(password))
     name, organization = clean_name(name), clean_name(organization, "organization")
+    asker = throttle.networks_of(address)
+    await passwords.find_place(asker)
     async with database.transaction() as session:
         await _count_mail(session, email, address)
-    password_hash = await passwords.hash(
-        password, asker=throttle.network_of(address), site=throttle.site_of(address)
-    )
+    password_hash = await passwords.hash(password, asker=asker)
     organization_id = new_id()
     async with database.transaction(organization_id=organization_id, email=email) as session:
         account = await create_account(
@@ -166,7 +166,7 @@ async def reset_password(database: Database, passwords: PasswordHasher, *, token
         owner = await links.owner_of(session, token, "reset")
     if owner is None:
         raise InvalidLink  # before the hash: made-up links must not cost 30 ms of a core each
-    password_hash = await passwords.hash(password, asker=owner.id)
+    password_hash = await passwords.hash(password, asker=(owner.id, owner.id, owner.id))
     async with database.transaction(user_id=owner.id) as session:
         if await links.spend(session, token, "reset") is None:
             raise InvalidLink
@@ -184,4 +184,4 @@ async def reset_password(database: Database, passwords: PasswordHasher, *, token
 
 async def _count_mail(session: AsyncSession, email: str, address: str | None) -> None:
     await throttle.count_attempt(session, throttle.MAILS, email)
-    await throttle.count_attempt(session, throttle.REQUESTS, throttle.network_of(address))
+    await throttle.count_request(session, address)

@@ -42,6 +42,12 @@ LINK = Backoff("link", free=5, longest_pause=300, forget_after=300)
 # Many people share an address behind a company's gateway.
 ADDRESS = Backoff("address", free=30, longest_pause=300, forget_after=60)
 REQUESTS = Backoff("requests", free=30, longest_pause=300, forget_after=60)
+# Who holds a site has as many networks as they like. So has a provider, but all its customers are put off
+# with it: its pauses stay short.
+SITE = Backoff("site", free=150, longest_pause=300, forget_after=12)
+SITE_REQUESTS = Backoff("site requests", free=150, longest_pause=300, forget_after=12)
+PROVIDER = Backoff("provider", free=1000, longest_pause=10, forget_after=1)
+PROVIDER_REQUESTS = Backoff("provider requests", free=1000, longest_pause=10, forget_after=1)
 MAILS = Backoff("mails", free=3, longest_pause=900, forget_after=600)
 
 # `clock_timestamp` and not `now`: a statement that waited for the row must compare with the time
@@ -94,6 +100,29 @@ async def count_attempt(session: AsyncSession, backoff: Backoff, value: str) -> 
         raise TooManyAttempts(max(1, seconds or 1))
 
 
+async def count_sign_in(session: AsyncSession, address: str | None) -> None:
+    """Count an attempt to sign in from an address, its site and its provider. Raises TooManyAttempts."""
+    await _count_all(session, (ADDRESS, SITE, PROVIDER), address)
+
+
+async def count_request(session: AsyncSession, address: str | None) -> None:
+    """Count a request for a mail in the same way."""
+    await _count_all(session, (REQUESTS, SITE_REQUESTS, PROVIDER_REQUESTS), address)
+
+
+async def uncount_sign_in(session: AsyncSession, address: str | None) -> None:
+    """Uncount an attempt to sign in that turned out right."""
+    for backoff, network in zip((ADDRESS, SITE, PROVIDER), _from_narrow_to_wide(address), strict=True):
+        await uncount_attempt(session, backoff, network)
+
+
+async def _count_all(
+    session: AsyncSession, backoffs: tuple[Backoff, Backoff, Backoff], address: str | None
+) -> None:
+    for backoff, network in zip(backoffs, _from_narrow_to_wide(address), strict=True):
+        await count_attempt(session, backoff, network)
+
+
 async def uncount_attempt(session: AsyncSession, backoff: Backoff, value: str) -> None:
     """Uncount one attempt that turned out right, and only that one.
 
@@ -107,24 +136,33 @@ async def clear(session: AsyncSession, backoff: Backoff, value: str) -> None:
     await session.execute(delete(SignInThrottle).where(SignInThrottle.subject == backoff.subject(value)))
 
 
-def network_of(address: str | None) -> str:
-    """What an address counts as: itself, or its /64 for IPv6, of which everybody has one."""
-    return _network(address, 64)
+def networks_of(address: str | None) -> tuple[str, str, str]:
+    """Whose an address is, from wide to narrow: a provider's, a site's, and what it counts as itself.
 
-
-def site_of(address: str | None) -> str:
-    """Who may have many networks: the /48 of an IPv6 address (RFC 6177), else what `network_of` says."""
-    return _network(address, 48)
-
-
-def _network(address: str | None, length: int) -> str:
-    """`length` in bits, of IPv6 alone."""
+    Of IPv6 the /32 that a provider is given, the /48 that a site may have (RFC 6177), and the /64 of which
+    everybody has one. Of IPv4 the /16, the /24 and the address.
+    """
     try:
         parsed = ipaddress.ip_address(address or "")
     except ValueError:
-        return "unknown"
+        return "unknown", "unknown", "unknown"
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped:
+        parsed = parsed.ipv4_mapped
     if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped:
-            return str(parsed.ipv4_mapped)
-        return str(ipaddress.ip_network((parsed, length), strict=False))
-    return str(parsed)
+        return _network(parsed, 32), _network(parsed, 48), _network(parsed, 64)
+    return _network(parsed, 16), _network(parsed, 24), str(parsed)
+
+
+def network_of(address: str | None) -> str:
+    """What an address counts as: itself, or its /64 for IPv6."""
+    return networks_of(address)[-1]
+
+
+def _from_narrow_to_wide(address: str | None) -> tuple[str, ...]:
+    # In this order they are counted, so that none waits in a ring, and the most shared is locked last.
+    return networks_of(address)[::-1]
+
+
+def _network(address: ipaddress.IPv4Address | ipaddress.IPv6Address, length: int) -> str:
+    """`length` in bits."""
+    return str(ipaddress.ip_network((address, length), strict=False))

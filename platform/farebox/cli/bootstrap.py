@@ -114,7 +114,7 @@ async def _make_key(session: AsyncSession, keyring: Keyring, home: _Home, name: 
 async def _ensure_home(database: Database, password: str) -> _Home:
     """The demo user's organization and project, with this password; founded at the first start."""
     hasher = PasswordHasher()
-    password_hash = await hasher.hash(password, asker="operator")
+    password_hash = await hasher.hash(password, asker=("operator",) * 3)
     hasher.close()
     organization_id = new_id()
     async with database.transaction(organization_id=organization_id, email=EMAIL) as session:

@@ -116,6 +116,6 @@ def head(path: str, key: str, length: int, method: str = "POST") -> bytes:
 
 
 def an_address() -> str:
-    """An IPv6 address of a network of its own, as a load balancer would name it."""
+    """An IPv6 address of a provider of its own, as a load balancer would name it."""
     digits = secrets.token_hex(4)
-    return f"2001:db8:{digits[:4]}:{digits[4:]}::1"
+    return f"2{digits[1:4]}:{digits[4:]}:1:1::1"

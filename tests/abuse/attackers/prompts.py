@@ -52,6 +52,12 @@ def _sends(path: str, kind: str) -> Any:
     return send
 
 
+async def send_too_long(attack: Attack, place: int) -> None:
+    """What no context holds, by two accounts with money: a thread has to count the tokens first."""
+    scene = attack.scene
+    await attack.post(CHATS, _body("prompt"), (scene.paying_key, scene.grown_key)[place % 2])
+
+
 async def send_revoked(attack: Attack, _: int) -> None:
     await attack.post(CHATS, _body("prompt"), attack.scene.revoked_key)
 
@@ -84,6 +90,9 @@ async def send_forged_key(attack: Attack, _: int) -> None:
 ATTACKERS = [
     Attacker("rerank-bomb", "a rerank of 100 kB against 150 documents", 2, _sends("/v1/rerank", "rerank")),
     Attacker("long-prompts", "chats of 900 kB of text", 4, _sends(CHATS, "prompt")),
+    Attacker(
+        "too-long", "chats of 900 kB that no context holds, by two accounts with money", 8, send_too_long
+    ),
     Attacker("long-parts", "chats of one content part of 900 kB", 4, _sends(CHATS, "parts")),
     Attacker("many-messages", "chats of 25,000 empty messages", 4, _sends(CHATS, "messages")),
     Attacker("huge-tool", "chats with one tool of 840 kB", 2, _sends(CHATS, "tool")),

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -227,6 +229,24 @@ async def test_long_texts_of_every_shape_leave_the_loop_alone(
         async with unstalled(server):
             answer = await http.post(CHAT, json=body)
         assert answer.status_code in {200, 400}, answer.text
+
+
+async def test_long_bodies_leave_the_threads_to_others(
+    server: RunningServer, http: httpx.AsyncClient
+) -> None:
+    go = threading.Event()
+    held = server.gateway.long_readers.run(uuid4(), lambda: go.wait(WAIT_SECONDS))
+    holding = asyncio.run_coroutine_threadsafe(held, server.loop)
+    long = asyncio.create_task(http.post(CHAT, json=LONG))
+    # Too much for the loop, and no long one: its tokens are counted meanwhile, and are too many.
+    medium = GOOD | {"messages": [{"role": "user", "content": "ferry " * 5_000}]}
+    try:
+        told = (await http.post(CHAT, json=medium)).json()["error"]["code"]
+        assert (told, long.done()) == ("context_length_exceeded", False)
+    finally:
+        go.set()
+    assert (await long).status_code == 400
+    await asyncio.wrap_future(holding)
 
 
 async def test_refusals_are_counted_whatever_they_are_for(

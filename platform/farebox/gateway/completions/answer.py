@@ -45,7 +45,7 @@ async def _prepare(
     read = partial(read_prompts, backend, request)
     if visit.purse_first:
         await visit.require_payable(model.id)
-    found = read() if visit.small else await visit.run(gateway.readers, read)
+    found = read() if visit.small else await visit.run(gateway.readers_of(visit.body_bytes), read)
     grammar = None
     if found.spec is not None:
         # Compiling may take a second, however short the text.

@@ -29,4 +29,5 @@ async def _prepare(
 ) -> EncodingJob:
     if visit.purse_first or not visit.small:
         await visit.require_payable(model.id)
-    return await visit.run(gateway.readers, partial(make_encoding_job, request, model))
+    readers = gateway.readers_of(visit.body_bytes)
+    return await visit.run(readers, partial(make_encoding_job, request, model))

@@ -13,9 +13,11 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from farebox.billing.funds import top_up
+from farebox.billing.funds import grant_credit_line, top_up
 from farebox.billing.offers import add_model, remove_model
-from farebox.billing.prices import set_price
+from farebox.billing.prices import add_price, set_price
+from farebox.billing.terms import Terms, flat
+from farebox.billing.tiers import Tariff, Tier
 from farebox.core.database import Database
 from farebox.keys.service import revoke_key
 from farebox.keys.tokens import Keyring
@@ -201,6 +203,43 @@ async def test_a_model_that_costs_nothing_needs_no_money(
     async with database.meter_transaction() as session:
         await remove_model(session, "gratis")
     assert statuses == [200, 402, 402, 200]
+
+
+async def test_a_credit_line_is_money(server: RunningServer, database: Database, keyring: Keyring) -> None:
+    trusted = await make_tenant(database, keyring)
+    async with database.meter_transaction() as session:
+        await grant_credit_line(session, trusted.organization_id, amount=Decimal(1), currency="USD")
+    headers = {"authorization": f"Bearer {trusted.api_key}"}
+    padded = json.dumps(GOOD).encode() + b" " * 40_000
+    async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=WAIT_SECONDS) as client:
+        assert (await client.post(CHAT, content=padded, headers=JSON)).status_code == 200
+
+
+NOTHING = Decimal(0)
+FREE = flat(
+    input_per_million=NOTHING, cached_input_per_million=NOTHING, output_per_million=NOTHING, currency="USD"
+)
+FREE_AT_FIRST = Tariff(scheme="graduated", tiers=(Tier(0, NOTHING), Tier(1_000_000, Decimal(1))))
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [FREE, Terms(currency="USD", tariffs=dict.fromkeys(("input", "cached_input", "output"), FREE_AT_FIRST))],
+    ids=["free", "free at first"],
+)
+async def test_a_contract_may_ask_for_no_money(
+    terms: Terms, server: RunningServer, database: Database, keyring: Keyring
+) -> None:
+    favoured, other = [await make_tenant(database, keyring) for _ in range(2)]
+    async with database.meter_transaction() as session:
+        await add_price(session, "tiny", terms, organization_id=favoured.organization_id)
+    padded = json.dumps(GOOD).encode() + b" " * 40_000
+    statuses = []
+    for tenant in (favoured, other):
+        headers = JSON | {"authorization": f"Bearer {tenant.api_key}"}
+        async with httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS) as client:
+            statuses.append((await client.post(CHAT, content=padded, headers=headers)).status_code)
+    assert statuses == [200, 402]
 
 
 async def test_long_texts_of_every_shape_leave_the_loop_alone(

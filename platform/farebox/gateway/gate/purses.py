@@ -11,7 +11,9 @@ from farebox.metering.batcher import GroupCommit
 from farebox.metering.connection import MeterConnection
 
 # A row for each key that can pay for nothing, with the first scope that admission would name: all of its
-# balance or of its cap is spent or reserved. To be run as `farebox_meter`; locks nothing.
+# balance and credit line, or of its cap, is spent or reserved. And the models whose price for it may let a
+# prompt cost nothing: its contract's, its plan's, else everybody's. To be run as `farebox_meter`; locks
+# nothing.
 READ_EMPTY_PURSES = """
 SELECT
     k.id AS key_id, s.kind, s.id, s.failed_limit,
@@ -20,16 +22,28 @@ SELECT
         CROSS JOIN LATERAL (
             SELECT * FROM price
             WHERE price.model_id = m.id AND price.effective_from <= clock_timestamp()
-            ORDER BY price.effective_from DESC LIMIT 1
+                AND (price.effective_until IS NULL OR price.effective_until > clock_timestamp())
+                AND (price.organization_id IS NULL OR price.organization_id = k.organization_id)
+                AND (price.plan_id IS NULL OR price.plan_id = o.plan_id)
+            ORDER BY price.organization_id, price.plan_id, price.effective_from DESC LIMIT 1
         ) price
-        WHERE m.removed_at IS NULL AND price.input_per_million = 0 AND price.cached_input_per_million = 0
+        WHERE m.removed_at IS NULL AND (
+            greatest(price.input_per_million, price.cached_input_per_million) = 0
+            OR EXISTS (
+                SELECT FROM price_tier t
+                WHERE t.price_id = price.id AND t.token_class = 'input' AND t.per_million = 0
+            )
+        )
     ) AS free_models
 FROM api_key k
+JOIN meter_scope o ON o.id = k.organization_id
 CROSS JOIN LATERAL (
-    SELECT id, kind, CASE WHEN balance <= reserved THEN 'balance' ELSE 'monthly_cap' END AS failed_limit
+    SELECT
+        id, kind,
+        CASE WHEN balance + credit_line <= reserved THEN 'balance' ELSE 'monthly_cap' END AS failed_limit
     FROM meter_scope
     WHERE id IN (k.id, k.project_id, k.organization_id) AND (
-        balance <= reserved
+        balance + credit_line <= reserved
         OR monthly_cap <= reserved + CASE
             WHEN spend_month < date_trunc('month', clock_timestamp() AT TIME ZONE 'UTC') THEN 0
             ELSE spent

@@ -30,6 +30,9 @@ ALLOWED: dict[str, set[str]] = {
     "keys/service.py": {"membership", "organization", "project"},
     # The same question for many keys at once; the holder is left to admission.
     "keys/standing.py": {"organization", "project"},
+    # Whether there can be money for a request, asked before its body: what admission would say of any amount,
+    # in one statement. It only reads.
+    "gateway/gate/purses.py": {"api_key", "meter_scope", "model", "price", "price_tier"},
     # `usage` reads the books that `metering` writes, with the names of what they speak of. It only reads.
     "usage/queries.py": {
         "api_key",

@@ -1,7 +1,7 @@
 """Turns and places, shared among groups, and among the groups within them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -18,7 +18,6 @@ class Crowd:
         self.served: list[str] = []
         self.refused: list[str] = []
         self._go = asyncio.Event()
-        self._first = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def fill(self, *names: str) -> None:
@@ -49,13 +48,35 @@ class Crowd:
         except asyncio.CancelledError:
             self.refused.append("left")
 
+    async def go_home(self) -> None:
+        """Nobody waits any more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@pytest.fixture
+async def crowd_of() -> AsyncIterator[Callable[[int], Crowd]]:
+    """Makes the crowd of a room with so many places."""
+    crowds: list[Crowd] = []
+
+    def make(places: int) -> Crowd:
+        crowds.append(Crowd(places))
+        return crowds[-1]
+
+    yield make
+    for crowd in crowds:
+        await crowd.go_home()
+
 
 def _path(name: str) -> Path:
     return name[0], name[:2], name
 
 
-async def test_a_newcomer_takes_the_place_of_the_last_one_of_the_largest_group() -> None:
-    crowd = Crowd(places=6)
+async def test_a_newcomer_takes_the_place_of_the_last_one_of_the_largest_group(
+    crowd_of: Callable[[int], Crowd],
+) -> None:
+    crowd = crowd_of(6)
     # The first has the turn. Two holders of a site each fill the room with networks of theirs.
     await crowd.fill("zzz", "aa1", "aa2", "aa3", "bb1", "bb2", "bb3")
     await crowd.fill("ccc", "ddd")
@@ -63,8 +84,10 @@ async def test_a_newcomer_takes_the_place_of_the_last_one_of_the_largest_group()
     assert set(await crowd.empty()) == {"zzz", "aa1", "aa2", "bb1", "bb2", "ccc", "ddd"}
 
 
-async def test_a_site_of_a_provider_takes_from_the_larger_site_of_it() -> None:
-    crowd = Crowd(places=4)
+async def test_a_site_of_a_provider_takes_from_the_larger_site_of_it(
+    crowd_of: Callable[[int], Crowd],
+) -> None:
+    crowd = crowd_of(4)
     await crowd.fill("zzz", "aa1", "aa2", "aa2", "ab1")
     await crowd.fill("ac1")
     assert crowd.refused == ["aa2"]
@@ -72,22 +95,22 @@ async def test_a_site_of_a_provider_takes_from_the_larger_site_of_it() -> None:
     assert crowd.refused == ["aa2", "aa1"]
 
 
-async def test_who_would_have_as_many_is_refused_at_once() -> None:
-    crowd = Crowd(places=3)
+async def test_who_would_have_as_many_is_refused_at_once(crowd_of: Callable[[int], Crowd]) -> None:
+    crowd = crowd_of(3)
     await crowd.fill("zzz", "aaa", "bbb", "ccc")
     await crowd.fill("ddd", "aaa")
     assert crowd.refused == ["ddd", "aaa"]
     assert await crowd.empty() == ["zzz", "aaa", "bbb", "ccc"]
 
 
-async def test_turns_go_round_among_groups_on_every_level() -> None:
-    crowd = Crowd(places=9)
+async def test_turns_go_round_among_groups_on_every_level(crowd_of: Callable[[int], Crowd]) -> None:
+    crowd = crowd_of(9)
     await crowd.fill("zzz", "aa1", "aa1", "aa2", "ab1", "ab1", "bbb", "ccc", "zz1")
     assert await crowd.empty() == ["zzz", "aa1", "bbb", "ccc", "zz1", "ab1", "aa2", "ab1", "aa1"]
 
 
-async def test_who_gives_up_has_no_place_and_no_turn() -> None:
-    crowd = Crowd(places=2)
+async def test_who_gives_up_has_no_place_and_no_turn(crowd_of: Callable[[int], Crowd]) -> None:
+    crowd = crowd_of(2)
     await crowd.fill("zzz", "aaa", "bbb")
     crowd.leave(1)
     await crowd.fill("ccc")
@@ -95,8 +118,10 @@ async def test_who_gives_up_has_no_place_and_no_turn() -> None:
     assert await crowd.empty() == ["zzz", "bbb", "ccc"]
 
 
-async def test_a_turn_that_comes_as_its_guest_gives_up_goes_to_the_next() -> None:
-    crowd = Crowd(places=2)
+async def test_a_turn_that_comes_as_its_guest_gives_up_goes_to_the_next(
+    crowd_of: Callable[[int], Crowd],
+) -> None:
+    crowd = crowd_of(2)
     await crowd.fill("zzz", "aaa", "bbb")
     # The first ends and the second is called, and gives up before it has heard.
     asyncio.get_running_loop().call_soon(crowd.leave, 1)

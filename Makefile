@@ -7,9 +7,10 @@ PORT ?= 8000
 SECONDS ?= 5
 REQUESTS ?= 200000
 ABUSE ?=
+SIMULATE ?=
 KILLS ?= 40
 
-.PHONY: run test check slow bench bench-streams chaos abuse
+.PHONY: run test check slow bench bench-streams chaos abuse simulate
 
 run: $(VENV)/installed
 	FAREBOX_HOST=$(HOST) FAREBOX_PORT=$(PORT) $(BIN)/farebox up
@@ -38,6 +39,10 @@ bench-streams: $(VENV)/ready-for-tests
 # Ten minutes on two cores. `make chaos KILLS=500` takes an hour and a half.
 chaos: $(VENV)/ready-for-tests
 	$(BIN)/python -m pytest -s -m chaos --timeout 7200 tests/chaos --kills $(KILLS)
+
+# Hours for a million steps. `make simulate SIMULATE="--seed 7 --steps 20000"` lives through one seed again.
+simulate: $(VENV)/ready-for-tests
+	$(BIN)/python -m tests.billing.simulation $(SIMULATE)
 
 # A quarter of an hour. `make abuse ABUSE="--only rerank-bomb --replicas 1"` tries one attacker.
 abuse: $(VENV)/ready-for-tests

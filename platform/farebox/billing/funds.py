@@ -134,6 +134,35 @@ async def pay(
     return True
 
 
+async def repay(
+    session: AsyncSession,
+    organization_id: UUID,
+    *,
+    amount: Decimal,
+    currency: str,
+    account: str,
+    reference: str,
+) -> bool:
+    """Give back, of what was earned, by a transfer of its own, once per reference; False when it was before.
+
+    What was drawn on the credit line is paid off first.
+    """
+    purse = await lock_purse(session, organization_id, currency)
+    transfer = Transfer(
+        kind="adjustment",
+        debit_account=account,
+        credit_account="prepaid",
+        amount=amount,
+        currency=currency,
+        reference=reference,
+    )
+    if not await enter(session, organization_id, transfer):
+        return False
+    await pay_off(session, organization_id, min(amount, purse.receivable), currency, reference)
+    await add_to_balance(session, organization_id, amount=amount, currency=currency)
+    return True
+
+
 async def pay_off(
     session: AsyncSession, organization_id: UUID, amount: Decimal, currency: str, reference: str
 ) -> None:

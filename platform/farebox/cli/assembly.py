@@ -10,6 +10,7 @@ from farebox.auth.unverified import remove_unverified
 from farebox.billing import welcome
 from farebox.billing.plans import charge_plans
 from farebox.billing.promotions import expire_grants
+from farebox.billing.tier_debts import settle_tier_debts
 from farebox.core.database import Database
 from farebox.core.settings import Settings
 from farebox.limits.ceilings import hold_ceilings
@@ -22,7 +23,7 @@ def make_worker(database: Database, settings: Settings) -> Worker:
     # Development lets people in without a confirmed address: there, nobody is removed for lacking one.
     if settings.production:
         sweeps.append(partial(_in_one_transaction, remove_unverified))
-    sweeps += [expire_grants, charge_plans]
+    sweeps += [expire_grants, charge_plans, settle_tier_debts]
     # Last: it may have to wait for tenants' locks.
     sweeps.append(partial(hold_ceilings, settings=settings))
     return Worker(database, settings, auth.HANDLERS | welcome.HANDLERS, sweeps)

@@ -200,7 +200,7 @@ class UsageMinute(Model):
 class TierUsage(Model):
     """Tokens of a model that an organization used in a UTC month at tiered prices: its place in the tiers.
 
-    The amounts owed are zero or less: what a volume price has made cheaper after it was paid.
+    What is owed is carried to the next request (`farebox_take_tiers`); negative is owed to the customer.
     """
 
     __tablename__ = "tier_usage"

@@ -39,6 +39,7 @@ DECLARE
     v_promotional numeric;
     v_prepaid numeric;
     v_tiered boolean;
+    v_most numeric;
 BEGIN
     SELECT * INTO e FROM usage_event u WHERE u.request_id = p_request;
     IF NOT FOUND THEN
@@ -53,6 +54,12 @@ BEGIN
     v_cached := greatest(p_cached - e.cached_input_tokens, 0);
     v_output := greatest(p_output - e.output_tokens, 0);
 
+    SELECT greatest(0, least(
+        p_reserved - e.amount,
+        min(s.balance + s.credit_line - s.reserved),
+        min(s.monthly_cap - s.reserved - CASE WHEN s.spend_month < v_month THEN 0 ELSE s.spent END)
+    )) INTO v_most
+    FROM meter_scope s WHERE s.id IN (e.api_key_id, e.project_id, e.organization_id);
     SELECT p.scheme <> 'flat' INTO v_tiered FROM price p WHERE p.id = e.price_id;
     IF v_tiered AND e.status = 'interrupted'
         AND NOT EXISTS (SELECT FROM usage_amendment a WHERE a.request_id = p_request)
@@ -61,27 +68,25 @@ BEGIN
         INTO v_input_amount, v_cached_amount, v_amount
         FROM farebox_take_tiers(
             e.organization_id, e.model_id, e.price_id,
-            date_trunc('month', e.admitted_at AT TIME ZONE 'UTC')::date, v_input, v_cached, v_output
+            date_trunc('month', e.admitted_at AT TIME ZONE 'UTC')::date, v_input, v_cached, v_output, v_most
         ) AS t;
     ELSE
         v_input_amount := v_input * e.input_per_million * 0.000001;
         v_cached_amount := v_cached * e.cached_input_per_million * 0.000001;
         -- A class that shrank while another grew must not make the whole dearer than it is.
         v_amount := greatest(0, least(
-            v_input * e.input_per_million + v_cached * e.cached_input_per_million
-            + v_output * e.output_per_million,
-            (p_input - e.input_tokens) * e.input_per_million
-            + (p_cached - e.cached_input_tokens) * e.cached_input_per_million
-            + (p_output - e.output_tokens) * e.output_per_million
-        )) * 0.000001;
+            v_most,
+            (
+                v_input * e.input_per_million + v_cached * e.cached_input_per_million
+                + v_output * e.output_per_million
+            ) * 0.000001,
+            (
+                (p_input - e.input_tokens) * e.input_per_million
+                + (p_cached - e.cached_input_tokens) * e.cached_input_per_million
+                + (p_output - e.output_tokens) * e.output_per_million
+            ) * 0.000001
+        ));
     END IF;
-    SELECT greatest(0, least(
-        v_amount,
-        p_reserved - e.amount,
-        min(s.balance + s.credit_line - s.reserved),
-        min(s.monthly_cap - s.reserved - CASE WHEN s.spend_month < v_month THEN 0 ELSE s.spent END)
-    )) INTO v_amount
-    FROM meter_scope s WHERE s.id IN (e.api_key_id, e.project_id, e.organization_id);
     -- As in `farebox_settle`: what was capped pays for the input first, then for the cached input.
     v_input_amount := least(v_input_amount, v_amount);
     v_cached_amount := least(v_cached_amount, v_amount - v_input_amount);

@@ -97,7 +97,7 @@ BEGIN
     taken AS MATERIALIZED (
         SELECT *, CASE WHEN tiered AND status <> 'void' THEN farebox_take_tiers(
             organization_id, model_id, price_id, date_trunc('month', admitted_at AT TIME ZONE 'UTC')::date,
-            input, cached, output
+            input, cached, output, held_amount - items * item_per_million * 0.000001
         ) END AS tier
         FROM resolved
     ),

@@ -3,7 +3,7 @@
 import json
 
 from tests.stripe_server.api import Api
-from tests.stripe_server.control import Control
+from tests.stripe_server.control.control import Control
 from tests.stripe_server.families import FAMILIES, PAGES
 from tests.stripe_server.webhooks.dispatch import dispatch
 from tests.stripe_server.webhooks.outbox import Outbox

@@ -1,6 +1,6 @@
 """All that the stand-in serves."""
 
-from tests.stripe_server.billing import catalogue, credit_grants, meters, portal, test_clocks
+from tests.stripe_server.billing import catalogue, clocks, credit_grants, meters, portal
 from tests.stripe_server.checkout import pages as checkout_pages
 from tests.stripe_server.checkout import paying, sessions
 from tests.stripe_server.invoicing import advancing, invoices, items, life
@@ -37,7 +37,7 @@ FAMILIES: list[Family] = [
     credit_notes.family,
     subscriptions.family,
     subscription_life.family,
-    test_clocks.family,
+    clocks.family,
     portal.family,
     meters.family,
     credit_grants.family,

@@ -14,7 +14,7 @@ from stripe import RequestsClient, StripeClient
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tests.stripe_server.app import StripeApp
-from tests.stripe_server.control import Control
+from tests.stripe_server.control.control import Control
 from tests.stripe_server.world.world import Settings
 
 _CLIENT_SECONDS = 30.0
@@ -54,7 +54,7 @@ class StripeServer:
             timeout_keep_alive=60,
         )
         self._server = _AnnouncedServer(config)
-        self._thread = threading.Thread(target=self._run, name="stripe")
+        self._thread = threading.Thread(target=self._run, name="stripe", daemon=True)
         self._clients: list[RequestsClient] = []
 
     @property

@@ -11,6 +11,40 @@ import typing_extensions as te
 from stripe import RequestsClient, StripeObject
 from stripe._object_classes import get_object_class
 
+# Source: the examples in Stripe's API reference.
+PREFIXES = {
+    "balance_transaction": "txn_",
+    "billing.credit_grant": "credgr_",
+    "billing.meter": "mtr_",
+    "billing_portal.configuration": "bpc_",
+    "billing_portal.session": "bps_",
+    "charge": "ch_",
+    "checkout.session": "cs_test_",
+    "credit_note": "cn_",
+    "credit_note_line_item": "cnli_",
+    "customer": "cus_",
+    "dispute": "du_",
+    "event": "evt_",
+    "invoice": "in_",
+    "invoice_payment": "inpay_",
+    "invoiceitem": "ii_",
+    "item": "li_",
+    "line_item": "il_",
+    "payment_intent": "pi_",
+    "payment_method": "pm_",
+    "plan": "price_",
+    "price": "price_",
+    "product": "prod_",
+    "refund": "re_",
+    "setup_intent": "seti_",
+    "subscription": "sub_",
+    "subscription_item": "si_",
+    "tax_id": "txi_",
+    "test_helpers.test_clock": "clock_",
+    "v2.core.event": "evt_test_",
+    "v2.core.event_destination": "ed_test_",
+    "webhook_endpoint": "we_",
+}
 _NOT_FIELDS = frozenset({"OBJECT_NAME", "deleted"})
 
 
@@ -46,6 +80,7 @@ def check_object(thing: dict[str, Any], mode: Any) -> None:
         for entry in thing["data"]:
             check_object(entry, mode)
     elif not (mode == "V2" and thing.keys() == {"id", "object"}):
+        assert thing.get("id", "").startswith(PREFIXES.get(thing["object"], ""))
         klass = get_object_class(mode, thing["object"])
         assert klass is not StripeObject, thing["object"]
         check_fields(klass, thing, mode)

@@ -22,6 +22,7 @@ def customer(client: StripeClient) -> dict[str, Any]:
         {"created": "yesterday"},
         {"created": 1.5},
         {"livemode": 0},
+        {"id": "pi_1"},
         {"object": "person_of_interest"},
         {"invoice_settings": {"default_payment_method": None, "colour": "blue"}},
         {"balance": "12"},

@@ -182,6 +182,13 @@ def test_a_detached_method_pays_nothing_more_and_is_no_default(client: StripeCli
     assert "payment_method.detached" in types_of(client)
 
 
+def test_a_bank_tells_of_a_new_card_by_itself(client: StripeClient, stripe_server: StripeServer) -> None:
+    method = cast(Any, payer(client).invoice_settings).default_payment_method
+    stripe_server.control.renew_card(method, last4="1881")
+    assert cast(Any, client.v1.payment_methods.retrieve(method).card).last4 == "1881"
+    assert types_of(client)[-1] == "payment_method.automatically_updated"
+
+
 def test_somebody_elses_method_is_not_to_be_used(client: StripeClient) -> None:
     theirs, other = payer(client), client.v1.customers.create({})
     method = cast(Any, theirs.invoice_settings).default_payment_method

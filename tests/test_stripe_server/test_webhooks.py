@@ -190,6 +190,28 @@ async def test_what_stripe_never_sent_can_be_forged(stripe_server: StripeServer,
             client.parse_event_notification(arrival.body, arrival.signature, secret(destination))
 
 
+def test_all_events_can_be_sent_to_a_place(
+    client: StripeClient, stripe_server: StripeServer, hooks: Hooks
+) -> None:
+    made = stripe_server.control.send_events_to(hooks.url, secret="whsec_ours")
+    whole = stripe_server.control.send_events_to(hooks.url, payload="snapshot")
+    client.v1.customers.create({})
+    stripe_server.control.wait_until_settled()
+    notice, snapshot = hooks.arrivals
+    assert made["secret"] == "whsec_ours"
+    client.parse_event_notification(notice.body, notice.signature, "whsec_ours")
+    client.construct_event(snapshot.body, snapshot.signature, whole["secret"])
+
+
+async def test_a_notice_about_no_object_can_be_sent(stripe_server: StripeServer, hooks: Hooks) -> None:
+    made = stripe_server.control.send_events_to(hooks.url)
+    assert await stripe_server.control.forge_event("billing.meter.no_meter_found", {}, made["id"]) == 200
+    (arrival,) = hooks.arrivals
+    client = stripe_server.client()
+    notice = client.parse_event_notification(arrival.body, arrival.signature, made["secret"])
+    assert notice.type == "v1.billing.meter.no_meter_found"
+
+
 async def test_deliveries_can_be_awaited_from_another_loop(stripe_server: StripeServer, hooks: Hooks) -> None:
     client = stripe_server.client()
     thin(client, hooks)

@@ -161,6 +161,12 @@ def detach(world: World, method: Json) -> None:
     world.change(method, "payment_method.detached", customer=None)
 
 
+def renew(world: World, method: Json, *, last4: str, exp_year: int) -> None:
+    """The bank has sent its customer another card for the same account, and told Stripe."""
+    card = {**method["card"], "last4": last4, "exp_year": exp_year}
+    world.change(method, "payment_method.automatically_updated", card=card)
+
+
 def method_of(world: World, customer: str | None, identifier: str, param: str = "payment_method") -> Json:
     """A method to pay with. Raises StripeError if it belongs to somebody else."""
     method = usable_method(world, identifier, param)

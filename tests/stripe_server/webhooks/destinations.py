@@ -37,8 +37,12 @@ _PATH = "/v2/core/event_destinations"
 
 @family.post(_PATH, EventDestinationCreateParams)
 def create_destination(world: World, call: Call) -> Json:
-    params = call.params
-    _refuse_bad_destination(params)
+    _refuse_bad_destination(call.params)
+    return _with_included(world, new_destination(world, call.params), call.params)
+
+
+def new_destination(world: World, params: Json, secret: str | None = None) -> Json:
+    """`secret` signs what is sent there; one is made otherwise."""
     now = instant(world.now())
     destination = world.books.add(
         _DESTINATION,
@@ -51,13 +55,13 @@ def create_destination(world: World, call: Call) -> Json:
         events_from=params.get("events_from", ["@self"]),
         metadata=params.get("metadata", {}),
         status="enabled",
-        type=params["type"],
+        type="webhook_endpoint",
         webhook_endpoint={},
         **{name: params[name] for name in ("snapshot_api_version",) if name in params},
     )
-    facts = {"url": params["webhook_endpoint"]["url"], "signing_secret": f"whsec_{new_token(32)}"}
+    facts = {"url": params["webhook_endpoint"]["url"], "signing_secret": secret or f"whsec_{new_token(32)}"}
     world.books.facts[destination["id"]].update(facts)
-    return _with_included(world, destination, params)
+    return destination
 
 
 def _refuse_bad_destination(params: Json) -> None:

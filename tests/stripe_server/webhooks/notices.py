@@ -20,6 +20,7 @@ def instant(seconds: int) -> str:
 
 def thin(event: Json) -> Json:
     """The notice that is delivered, and what the Events v2 API answers."""
+    thing = event["data"]["object"]
     return {
         "id": thin_id(event),
         "object": "v2.core.event",
@@ -28,7 +29,7 @@ def thin(event: Json) -> Json:
         "livemode": event["livemode"],
         "context": event.get("account"),
         "reason": _reason(event["request"]),
-        "related_object": related(event["data"]["object"]),
+        **({"related_object": related(thing)} if thing else {}),
     }
 
 

@@ -66,7 +66,12 @@ class Api:
             if fault is not None and not fault.after_the_work:
                 raise_fault(fault)
             call = _judged(route, args, request, given, request_id)
-            return await self._once(route, call, given, fault, gone)
+            response = await self._once(route, call, given, fault, gone)
+            if fault is not None and fault.kind == "lost_answer":
+                raise Dropped
+            if fault is not None and fault.kind == "hang_after":
+                await self.faults.hang(fault, gone)
+            return response
         finally:
             gone.cancel()
 
@@ -76,11 +81,20 @@ class Api:
             raise StripeError(401, "You did not provide an API key.")
         if key != self.world.settings.api_key:
             raise StripeError(401, f"Invalid API Key provided: {key[:8]}{'*' * 8}{key[-4:]}")
+        self._refuse_other_accounts(request)
         version = request.headers.get("stripe-version")
         if version is None and request.path.startswith("/v2/"):
             raise refused("Stripe-Version header is required.")
         if version not in (None, self.world.settings.api_version):
             raise refused(f"Invalid Stripe API version: {version}")
+
+    def _refuse_other_accounts(self, request: Request) -> None:
+        """The key opens its own account only, whatever a forged event says."""
+        for header in ("stripe-account", "stripe-context"):
+            account = request.headers.get(header, self.world.settings.account)
+            if account != self.world.settings.account:
+                message = f"The provided key does not have access to account '{account}'"
+                raise StripeError(403, message, code="account_invalid")
 
     def _route(self, request: Request) -> tuple[Route, dict[str, str]]:
         found = self.router.find(request.method, request.path)
@@ -99,28 +113,22 @@ class Api:
         if kept is not None:
             return _again(kept)
         try:
-            return await self._work(route, call, fault, gone)
+            response = await self._work(route, call, fault, gone)
         except BaseException:
-            self._forget_undone(key)
-            raise
-
-    def _forget_undone(self, key: str) -> None:
-        if self.keys.in_progress(key):
             self.keys.forget(key)
+            raise
+        if response.status == UNFAITHFUL:
+            self.keys.forget(key)
+        else:
+            self.keys.finish(key, response.status, response.body, call.request_id)
+        return response
 
     async def _work(
         self, route: Route, call: Call, fault: Fault | None, gone: asyncio.Future[None]
     ) -> Response:
         if fault is not None and fault.kind == "hang":
             await self.faults.hang(fault, gone)
-        response = self._handled(route, call, fault)
-        if call.idempotency_key is not None and response.status != UNFAITHFUL:
-            self.keys.finish(call.idempotency_key, response.status, response.body, call.request_id)
-        if fault is not None and fault.kind == "lost_answer":
-            raise Dropped
-        if fault is not None and fault.kind == "hang_after":
-            await self.faults.hang(fault, gone)
-        return response
+        return self._handled(route, call, fault)
 
     def _handled(self, route: Route, call: Call, fault: Fault | None) -> Response:
         world = self.world
@@ -168,8 +176,9 @@ def _json(body: bytes) -> Json:
 
 def _judged(route: Route, args: dict[str, str], request: Request, given: Json, request_id: str) -> Call:
     key = request.headers.get("idempotency-key") if request.method == "POST" else None
-    in_json = request.method == "POST" and request.path.startswith("/v2/")
-    params = judge(route.params, given, json=in_json)
+    v2 = request.path.startswith("/v2/")
+    place = {"page": given.pop("page")} if v2 and "page" in given else {}
+    params = judge(route.params, given, json=v2 and request.method == "POST") | place
     expand = params.pop("expand", [])
     return Call(request.method, request.path, args, Params(params), request_id, key, expand)
 

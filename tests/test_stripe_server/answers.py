@@ -23,6 +23,7 @@ PREFIXES = {
     "credit_note": "cn_",
     "credit_note_line_item": "cnli_",
     "customer": "cus_",
+    "customer_balance_transaction": "cbtxn_",
     "dispute": "du_",
     "event": "evt_",
     "invoice": "in_",

@@ -8,6 +8,7 @@ import stripe
 from stripe import StripeClient
 
 from tests.stripe_server.server import StripeServer
+from tests.stripe_server.wire.errors import StripeError
 from tests.test_stripe_server.orders import CANCEL, line, payer, top_up, types_of
 
 
@@ -202,6 +203,29 @@ def test_a_method_can_be_kept_without_a_payment(client: StripeClient) -> None:
     assert types_of(client)[-1] == "checkout.session.completed"
 
 
+def test_an_expired_session_gives_up_its_payment(client: StripeClient) -> None:
+    session = top_up(client)
+    press(str(session.url), action="decline")
+    client.v1.checkout.sessions.expire(session.id)
+    expired = session_of(client, session.id, "payment_intent")
+    assert expired.payment_intent.status == "canceled"
+    assert types_of(client)[-2:] == ["payment_intent.canceled", "checkout.session.expired"]
+
+
+def test_who_pays_in_their_own_currency_changes_no_amount(
+    client: StripeClient, stripe_server: StripeServer
+) -> None:
+    fixed = top_up(client, adaptive_pricing={"enabled": False})
+    with pytest.raises(StripeError):
+        stripe_server.control.pay_checkout(fixed.id, currency="eur")
+    session = top_up(client)
+    stripe_server.control.pay_checkout(session.id, currency="eur")
+    paid = session_of(client, session.id)
+    assert (paid.amount_total, paid.currency) == (5000, "usd")
+    shown = paid.presentment_details
+    assert (shown.presentment_amount, shown.presentment_currency) == (4600, "eur")
+
+
 MISFITS: list[tuple[dict[str, Any], str]] = [
     ({"mode": "setup"}, "line_items"),
     ({"subscription_data": {"description": "x"}}, "subscription_data"),
@@ -212,6 +236,7 @@ MISFITS: list[tuple[dict[str, Any], str]] = [
     ({"customer": "cus_nobody"}, "customer"),
     ({"expires_at": 4_000_000_000}, "expires_at"),
     ({"expires_at": 1}, "expires_at"),
+    ({"line_items": [line(49)]}, "line_items"),
 ]
 
 

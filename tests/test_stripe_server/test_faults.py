@@ -31,6 +31,15 @@ def test_the_work_is_done_though_its_answer_is_lost(
     assert client.v1.customers.create({}, {"idempotency_key": "a"}).id == made.id
 
 
+def test_an_answer_can_be_lost_again_and_again(client: StripeClient, stripe_server: StripeServer) -> None:
+    stripe_server.control.fail("lost_answer", method="post", times=2)
+    for _ in range(2):
+        with pytest.raises(stripe.APIConnectionError):
+            client.v1.customers.create({}, {"idempotency_key": "a"})
+    assert client.v1.customers.create({}, {"idempotency_key": "a"}).id.startswith("cus_")
+    assert len(client.v1.customers.list().data) == 1
+
+
 def test_a_lost_answer_is_asked_for_again_by_the_client_itself(stripe_server: StripeServer) -> None:
     client = stripe_server.client(max_network_retries=1)
     stripe_server.control.fail("lost_answer", method="post", path="/v1/customers")

@@ -160,6 +160,18 @@ def test_nothing_due_is_paid_at_once_and_too_little_waits(client: StripeClient) 
     assert opened(client, customer, 1000).amount_due == 1030
 
 
+def test_credit_on_a_customers_balance_lowers_the_next_invoice(client: StripeClient) -> None:
+    customer = payer(client)
+    client.v1.customers.balance_transactions.create(customer.id, {"amount": -1500, "currency": "usd"})
+    invoice = opened(client, customer, 1000)
+    assert (invoice.status, invoice.amount_due, invoice.ending_balance) == ("paid", 0, -500)
+    listed = client.v1.customers.balance_transactions.list(customer.id).data
+    assert [(line.type, line.amount) for line in listed] == [
+        ("applied_to_invoice", 1000),
+        ("adjustment", -1500),
+    ]
+
+
 def test_tax_is_put_on_each_line(client: StripeClient, stripe_server: StripeServer) -> None:
     stripe_server.control.set_tax_rate("0.2")
     customer = payer(client, address={"country": "GB"})

@@ -23,6 +23,14 @@ def test_a_list_is_read_page_by_page_the_newest_first(client: StripeClient) -> N
     assert [one.id for one in backwards.auto_paging_iter()] == made[:-1][::-1]
 
 
+def test_lists_of_v2_know_their_neighbours(client: StripeClient) -> None:
+    made = [client.v1.customers.create({}).id for _ in range(7)][::-1]
+    first = client.v2.core.events.list({"limit": 3, "types": ["v1.customer.created"]})
+    assert len(first.data) == 3
+    every: list[Any] = list(first.auto_paging_iter())
+    assert [event.related_object.id for event in every] == made
+
+
 @pytest.mark.parametrize("params", [{"limit": 0}, {"limit": 101}, {"starting_after": "cus_nobody"}])
 def test_a_page_that_cannot_be_is_refused(client: StripeClient, params: Any) -> None:
     with pytest.raises(stripe.InvalidRequestError):

@@ -142,6 +142,8 @@ def test_a_credit_note_after_payment_says_where_the_money_goes(client: StripeCli
     refund = client.v1.refunds.retrieve(cast(str, part.refund))
     assert (note.type, part.amount_refunded, refund.amount) == ("post_payment", 400, 400)
     assert client.v1.customers.retrieve(customer.id).balance == -350
+    (credit,) = client.v1.customers.balance_transactions.list(customer.id).data
+    assert (credit.amount, credit.ending_balance, credit.credit_note) == (-350, -350, note.id)
     assert client.v1.invoices.retrieve(invoice.id).post_payment_credit_notes_amount == 1000
     assert opened(client, customer, 1000).amount_due == 650
     with pytest.raises(stripe.InvalidRequestError):

@@ -127,6 +127,13 @@ def test_another_version_of_the_api_is_not_spoken(stripe_server: StripeServer) -
         stripe_server.client(stripe_version="2020-08-27").v1.customers.list()
 
 
+def test_another_account_is_not_to_be_read(stripe_server: StripeServer) -> None:
+    for other in ({"stripe_account": "acct_other"}, {"stripe_context": "acct_other"}):
+        with pytest.raises(stripe.PermissionError) as refusal:
+            stripe_server.client(**other).v1.customers.list()
+        assert refusal.value.http_status == 403
+
+
 def test_an_unknown_address_and_an_unknown_id_are_404(client: StripeClient) -> None:
     with pytest.raises(stripe.InvalidRequestError) as unknown:
         client.v1.customers.retrieve("cus_nobody")

@@ -3,6 +3,7 @@
 import stripe
 
 from tests.stripe_server.billing.catalogue import price_in, total
+from tests.stripe_server.payments.collecting import smallest
 from tests.stripe_server.wire.errors import Json, refused
 from tests.stripe_server.world.books import new_token
 from tests.stripe_server.world.shapes import complete
@@ -50,6 +51,14 @@ def _refuse_mixture(mode: str, lines: list[Json], currency: str | None) -> None:
     if mode == "subscription" and not any(recurring):
         message = "You must provide at least one recurring price in `subscription` mode when using prices."
         raise refused(message, param="line_items")
+
+
+def refuse_too_little(lines: list[Json]) -> None:
+    """Raises StripeError for a sum that no card can carry."""
+    least = smallest(lines[0]["currency"])
+    if sum(line["amount_total"] for line in lines) < least:
+        message = f"The Checkout Session's total amount due must add up to at least {least}."
+        raise refused(message, param="line_items", code="amount_too_small")
 
 
 def put_tax(world: World, lines: list[Json]) -> None:

@@ -14,7 +14,7 @@ from tests.stripe_server.payments.setup_intents import try_setup
 from tests.stripe_server.subscriptions.starting import start
 from tests.stripe_server.wire.errors import Json, StripeError, refused
 from tests.stripe_server.wire.routing import Family
-from tests.stripe_server.world.world import World
+from tests.stripe_server.world.world import World, minor
 
 family = Family()
 
@@ -23,18 +23,24 @@ _ADDRESS = {"country": "US", "line1": "354 Oyster Point Blvd", "city": "South Sa
 
 @dataclass(frozen=True)
 class Payer:
-    """What is typed in: `method` is a payment method's type, `card` a number if it is a card."""
+    """What is typed in: `method` is a payment method's type, `card` a number if it is a card.
+
+    `currency` is the payer's own, where adaptive pricing offers it.
+    """
 
     method: str = "card"
     card: str = GOOD.number
     email: str = "payer@example.com"
     name: str = "Pat Payer"
+    currency: str | None = None
 
 
 def submit(world: World, session: Json, payer: Payer) -> StripeError | None:
     """The page's button: the error that it shows, if any. Raises StripeError if the session is not open."""
     if session["status"] != "open":
         raise refused(f"This Checkout Session is {session['status']}.")
+    if payer.currency is not None:
+        _present(world, session, payer.currency)
     _fill_in(world, session, payer)
     method = _method(world, payer)
     match session["mode"]:
@@ -46,6 +52,15 @@ def submit(world: World, session: Json, payer: Payer) -> StripeError | None:
             return try_setup(world, setup, method, return_url=_here(world, session))
         case _:
             return _subscribe(world, session, method)
+
+
+def _present(world: World, session: Json, currency: str) -> None:
+    """Let the payer pay in their own currency: what the session comes to stays as it is."""
+    if not session["adaptive_pricing"]["enabled"]:
+        raise refused("This Checkout Session has no adaptive pricing.")
+    amount = minor(session["amount_total"] * world.settings.exchange_rate)
+    details = {"presentment_amount": amount, "presentment_currency": currency}
+    world.change(session, presentment_details=details)
 
 
 def _fill_in(world: World, session: Json, payer: Payer) -> None:

@@ -11,8 +11,9 @@ from stripe.params.checkout import (
     SessionUpdateParams,
 )
 
-from tests.stripe_server.checkout.amounts import lines_of, put_tax, totals
+from tests.stripe_server.checkout.amounts import lines_of, put_tax, refuse_too_little, totals
 from tests.stripe_server.checkout.rules import refuse_misfit
+from tests.stripe_server.payments.collecting import cancel
 from tests.stripe_server.payments.setup_intents import new_setup
 from tests.stripe_server.wire.answers import listed, page_of, paged
 from tests.stripe_server.wire.errors import Json, refused
@@ -55,6 +56,8 @@ def create_session(world: World, call: Call) -> Json:
     refuse_misfit(world, params)
     customer = world.books.referred("customer", params, "customer") if "customer" in params else None
     lines = lines_of(world, params, params.get("currency")) if params["mode"] != "setup" else []
+    if params["mode"] == "payment":
+        refuse_too_little(lines)
     taxed = params.get("automatic_tax", {"enabled": False})["enabled"]
     located = taxed and customer is not None and customer["address"] is not None
     if located:
@@ -197,4 +200,7 @@ def expire_what_is_due(world: World) -> None:
 
 def _expire(world: World, session: Json) -> None:
     world.change(session, status="expired", url=None)
+    intent = world.books.find(session["payment_intent"] or "")
+    if intent is not None:
+        cancel(world, intent)
     world.emit("checkout.session.expired", session)

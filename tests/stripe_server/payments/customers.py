@@ -3,6 +3,8 @@
 from typing import Any
 
 from stripe.params import (
+    CustomerBalanceTransactionCreateParams,
+    CustomerBalanceTransactionListParams,
     CustomerCreateParams,
     CustomerDeleteParams,
     CustomerListParams,
@@ -154,6 +156,30 @@ def _tax_id_of(world: World, call: Call) -> Json:
     if tax_id["customer"] != call["customer"]:
         raise missing("tax id", call["id"])
     return tax_id
+
+
+@family.post("/v1/customers/{customer}/balance_transactions", CustomerBalanceTransactionCreateParams)
+def adjust_balance(world: World, call: Call) -> Json:
+    params, customer = call.params, world.books.get("customer", call["customer"], "customer")
+    balance = customer["balance"] + params["amount"]
+    line = world.add(
+        "customer_balance_transaction",
+        customer=customer["id"],
+        amount=params["amount"],
+        currency=params["currency"].lower(),
+        description=params.get("description"),
+        ending_balance=balance,
+        metadata=params.get("metadata") or {},
+        type="adjustment",
+    )
+    world.change(customer, "customer.updated", balance=balance)
+    return line
+
+
+@family.get("/v1/customers/{customer}/balance_transactions", CustomerBalanceTransactionListParams)
+def list_balance(world: World, call: Call) -> Json:
+    world.books.get("customer", call["customer"], "customer")
+    return page_of(world, call, "customer_balance_transaction", "invoice", customer=call["customer"])
 
 
 @family.included("customer", "tax_ids")

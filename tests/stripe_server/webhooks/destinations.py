@@ -21,7 +21,7 @@ from stripe.params.v2.core import (
 )
 
 from tests.stripe_server.webhooks.notices import instant
-from tests.stripe_server.wire.answers import deleted, page_of
+from tests.stripe_server.wire.answers import deleted, page_of, paged_v2
 from tests.stripe_server.wire.errors import Json, refused
 from tests.stripe_server.wire.routing import Call, Family
 from tests.stripe_server.wire.updates import changes
@@ -89,9 +89,8 @@ def _with_included(world: World, destination: Json, params: Json) -> Json:
 
 @family.get(_PATH, EventDestinationListParams)
 def list_destinations(world: World, call: Call) -> Json:
-    rows = list(world.books.newest_first(_DESTINATION))[: call.params.get("limit", 20)]
-    shown = [_with_included(world, row, call.params) for row in rows]
-    return {"data": shown, "next_page_url": None, "previous_page_url": None}
+    rows = world.books.newest_first(_DESTINATION)
+    return paged_v2(call, [_with_included(world, row, call.params) for row in rows])
 
 
 @family.get(_PATH + "/{id}", EventDestinationRetrieveParams)

@@ -5,7 +5,7 @@ from stripe.params.v2.core import EventListParams as ThinEventListParams
 from stripe.params.v2.core import EventRetrieveParams as ThinEventRetrieveParams
 
 from tests.stripe_server.webhooks.notices import thin_id, thin_retrieved
-from tests.stripe_server.wire.answers import page_of
+from tests.stripe_server.wire.answers import page_of, paged_v2
 from tests.stripe_server.wire.errors import Json, missing
 from tests.stripe_server.wire.routing import Call, Family
 from tests.stripe_server.world.event_types import SNAPSHOTS, THIN_PREFIX, has_thin_form
@@ -35,7 +35,7 @@ def list_thin_events(world: World, call: Call) -> Json:
         and (wanted is None or THIN_PREFIX + event["type"] in wanted)
         and (about is None or event["data"]["object"]["id"] == about)
     ]
-    return {"data": shown[: call.params.get("limit", 20)], "next_page_url": None, "previous_page_url": None}
+    return paged_v2(call, shown)
 
 
 @family.get("/v2/core/events/{id}", ThinEventRetrieveParams)

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import urlencode
 
 from tests.stripe_server.wire.errors import Json, refused
 from tests.stripe_server.wire.routing import Call
@@ -10,6 +11,7 @@ from tests.stripe_server.world.kinds import KINDS
 from tests.stripe_server.world.world import World
 
 _DEFAULT_LIMIT, _MOST = 10, 100
+_DEFAULT_LIMIT_V2 = 20
 _DEEPEST = 4
 _COMPARISONS: dict[str, Callable[[int, int], bool]] = {
     "gt": lambda value, bound: value > bound,
@@ -59,6 +61,27 @@ def paged(call: Call, things: Iterable[Json]) -> Json:
     if "starting_after" in params:
         rows = rows[_place(rows, params["starting_after"], "starting_after") + 1 :]
     return listed(rows[:limit], call.path, has_more=len(rows) > limit)
+
+
+def paged_v2(call: Call, rows: list[Json]) -> Json:
+    """One page of a list of v2, which knows the way to its neighbours."""
+    limit, start = call.params.get("limit", _DEFAULT_LIMIT_V2), int(call.params.get("page", 0))
+    return {
+        "data": rows[start : start + limit],
+        "next_page_url": _page_url(call, start + limit) if start + limit < len(rows) else None,
+        "previous_page_url": _page_url(call, max(start - limit, 0)) if start else None,
+    }
+
+
+def _page_url(call: Call, start: int) -> str:
+    """The same list, from another row on."""
+    kept = [(name, value) for name, value in call.params.items() if name != "page"]
+    pairs = [
+        (f"{name}[{index}]", entry) if isinstance(value, list) else (name, entry)
+        for name, value in kept
+        for index, entry in enumerate(value if isinstance(value, list) else [value])
+    ]
+    return f"{call.path}?{urlencode([*pairs, ('page', start)])}"
 
 
 def _place(rows: list[Json], identifier: str, param: str) -> int:

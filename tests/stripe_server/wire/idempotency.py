@@ -44,9 +44,6 @@ class IdempotencyKeys:
         kept = self._kept[key]
         kept.status, kept.body, kept.request_id = status, body, request_id
 
-    def in_progress(self, key: str) -> bool:
-        return self._kept[key].in_progress
-
     def forget(self, key: str) -> None:
         del self._kept[key]
 

@@ -36,6 +36,7 @@ class Settings:
     tax_rate: Decimal = Decimal("0.10")
     fee_rate: Decimal = Decimal("0.029")
     fee_fixed: int = 30
+    exchange_rate: Decimal = Decimal("0.92")
     url: str = ""
 
 

@@ -219,6 +219,17 @@ def test_an_invoice_that_advances_is_paid_after_an_hour_and_tried_again(
     assert client.v1.invoices.retrieve(bad.id).attempt_count == 2
 
 
+def test_nothing_is_collected_from_who_is_gone(client: StripeClient, stripe_server: StripeServer) -> None:
+    customer = payer(client, "pm_card_chargeCustomerFail")
+    tried = draft(client, customer, 1000, auto_advance=True)
+    stripe_server.control.advance(3601)
+    waiting = draft(client, customer, 1000, auto_advance=True)
+    client.v1.customers.delete(customer.id)
+    stripe_server.control.advance(10 * DAY)
+    assert client.v1.invoices.retrieve(tried.id).attempt_count == 1
+    assert client.v1.invoices.retrieve(waiting.id).status == "draft"
+
+
 def test_long_invoices_show_their_first_lines_and_list_the_others(client: StripeClient) -> None:
     invoice = draft(client, payer(client), *([100] * 12))
     assert (len(invoice.lines.data), invoice.lines.has_more, invoice.total) == (10, True, 1200)

@@ -310,6 +310,14 @@ def test_a_clock_goes_forward_only_and_takes_its_customers_along(client: StripeC
     assert cast(Any, client.v1.customers.retrieve(customer.id)).deleted
 
 
+def test_it_ends_with_its_customer(client: StripeClient, clock: Clock, plan: str) -> None:
+    made = subscribed(client, clock, plan)
+    client.v1.customers.delete(cast(str, made.customer))
+    assert client.v1.subscriptions.retrieve(made.id).status == "canceled"
+    clock.to(START + 90 * DAY)
+    assert len(bills(client, made)) == 1
+
+
 def test_without_a_clock_the_servers_own_time_renews(
     client: StripeClient, stripe_server: StripeServer, plan: str
 ) -> None:

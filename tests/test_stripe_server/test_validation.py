@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 import pytest
 import stripe
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from stripe import StripeClient
 from stripe._encode import _api_encode
@@ -43,6 +43,7 @@ TREES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(NAMES, TREES, max_size=5))
 def test_forms_are_read_as_the_package_writes_them(params: dict[str, Any]) -> None:
     form = urlencode(list(_api_encode(params))).replace("%5B", "[").replace("%5D", "]")

@@ -62,8 +62,9 @@ def delete_clock(world: World, call: Call) -> Json:
     """Its customers go with it."""
     clock = world.books.get(_KIND, call["id"])
     for customer in world.books.oldest_first("customer", test_clock=clock["id"]):
-        for subscription in world.books.oldest_first("subscription", customer=customer["id"]):
-            world.books.remove("subscription", subscription["id"])
+        for kind in ("subscription", "invoice"):
+            for thing in world.books.oldest_first(kind, customer=customer["id"]):
+                world.books.remove(kind, thing["id"])
         world.books.remove("customer", customer["id"])
         world.books.facts[customer["id"]]["deleted"] = deleted(customer)
     world.books.remove(_KIND, clock["id"])

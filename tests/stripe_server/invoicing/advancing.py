@@ -58,6 +58,13 @@ def try_again(world: World) -> None:
             try_to_collect(world, invoice)
 
 
+@family.listens("customer.deleted")
+def leave_alone(world: World, customer: Json) -> None:
+    """Nobody is left to collect from."""
+    for invoice in world.books.oldest_first("invoice", customer=customer["id"]):
+        world.change(invoice, auto_advance=False, next_payment_attempt=None)
+
+
 @family.due
 def tell_overdue(world: World) -> None:
     for invoice in world.books.oldest_first("invoice", status="open"):

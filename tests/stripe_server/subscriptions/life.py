@@ -49,6 +49,13 @@ def note_failure(world: World, invoice: Json) -> None:
         world.change(subscription, "customer.subscription.updated", status="past_due")
 
 
+@family.listens("customer.deleted")
+def end_with_customer(world: World, customer: Json) -> None:
+    for subscription in world.books.oldest_first("subscription", customer=customer["id"]):
+        if subscription["status"] not in ("canceled", "incomplete_expired"):
+            end(world, subscription, world.now(customer["id"]))
+
+
 def _of(world: World, invoice: Json) -> Json | None:
     identifier = subscription_of(invoice)
     return world.books.find(identifier) if identifier else None

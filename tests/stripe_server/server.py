@@ -1,7 +1,11 @@
 """Stripe's stand-in on a port of this machine.
 
-async with StripeServer() as stripe_server:
-    client = stripe_server.client()
+    async with StripeServer() as stripe_server:
+        client = stripe_server.client()
+        stripe_server.control.fail("lost_answer", path="/v1/checkout/sessions")
+
+The end of the block raises if the stand-in was asked for what it does not serve as Stripe would. Requests
+with a parameter that it takes and does not act on are among these: they are answered with status 599.
 """
 
 import asyncio

@@ -207,6 +207,30 @@ def test_somebody_elses_method_is_not_to_be_used(client: StripeClient) -> None:
         client.v1.customers.update(other.id, {"invoice_settings": {"default_payment_method": method}})
 
 
+def test_a_method_that_nobody_keeps_pays_once(client: StripeClient) -> None:
+    method = client.v1.payment_methods.create({"type": "card", "card": {"token": "tok_visa"}})
+    params: Any = {
+        "amount": 2000,
+        "currency": "usd",
+        "payment_method": method.id,
+        "confirm": True,
+        "return_url": "https://shop.example/",
+    }
+    assert client.v1.payment_intents.create(params).status == "succeeded"
+    with pytest.raises(stripe.InvalidRequestError, match="may not be used again"):
+        client.v1.payment_intents.create(params)
+
+
+def test_cards_have_numbers_that_tell_what_they_do(client: StripeClient) -> None:
+    card: Any = {"number": "4000000000000341", "exp_month": 12, "exp_year": 2099}
+    made: Any = client.v1.payment_methods.create({"type": "card", "card": card})
+    assert (made.card.last4, made.card.brand) == ("0341", "visa")
+    wrong: Any = {"type": "card", "card": {**card, "number": "4111"}}
+    with pytest.raises(stripe.CardError) as refusal:
+        client.v1.payment_methods.create(wrong)
+    assert refusal.value.code == "incorrect_number"
+
+
 def test_a_customer_can_be_changed_and_deleted(client: StripeClient) -> None:
     customer = client.v1.customers.create({"name": "Pat", "metadata": {"a": "1", "b": "2"}})
     changed: Any = client.v1.customers.update(customer.id, {"name": "", "metadata": {"a": "", "c": "3"}})

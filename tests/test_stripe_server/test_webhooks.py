@@ -55,6 +55,16 @@ def test_a_thin_notice_leads_to_its_object(
         client.construct_event(arrival.body, arrival.signature, secret(destination))
 
 
+def test_a_signature_has_schemes_to_pass_over(
+    client: StripeClient, stripe_server: StripeServer, hooks: Hooks
+) -> None:
+    thin(client, hooks)
+    client.v1.customers.create({})
+    stripe_server.control.wait_until_settled()
+    schemes = [part.partition("=")[0] for part in hooks.arrivals[0].signature.split(",")]
+    assert schemes == ["t", "v1", "v0"]
+
+
 def test_a_snapshot_carries_its_object_as_it_was(
     client: StripeClient, stripe_server: StripeServer, hooks: Hooks
 ) -> None:

@@ -85,6 +85,8 @@ def succeed(world: World, intent: Json, made: Json) -> None:
     if intent["setup_future_usage"] is not None and intent["customer"] is not None:
         attach(world, method, intent["customer"])
         world.books.facts[method["id"]]["set_up"] = True
+    elif method["customer"] is None:
+        world.books.facts[method["id"]]["detached"] = True
     world.change(
         intent,
         amount_received=intent["amount"],

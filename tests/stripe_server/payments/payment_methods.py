@@ -13,7 +13,7 @@ from stripe.params import (
 
 from tests.stripe_server.payments.banks import CARDS, GOOD, KnownCard, card_numbered
 from tests.stripe_server.wire.answers import page_of
-from tests.stripe_server.wire.errors import Json, card_error, missing, refused
+from tests.stripe_server.wire.errors import Json, card_error, refused
 from tests.stripe_server.wire.routing import Call, Family
 from tests.stripe_server.wire.updates import changes
 from tests.stripe_server.world.books import new_token
@@ -168,8 +168,19 @@ def renew(world: World, method: Json, *, last4: str, exp_year: int) -> None:
 
 
 def method_of(world: World, customer: str | None, identifier: str, param: str = "payment_method") -> Json:
-    """A method to pay with. Raises StripeError if it belongs to somebody else."""
+    """A method to pay with. Raises StripeError if it belongs to somebody else or was used up."""
     method = usable_method(world, identifier, param)
     if method["customer"] not in (None, customer):
-        raise missing("PaymentMethod", identifier, param)
+        raise refused(
+            f"The PaymentMethod {identifier} belongs to another Customer. Please include the Customer in the "
+            "`customer` parameter.",
+            param=param,
+        )
+    if world.books.facts[method["id"]].get("detached"):
+        raise refused(
+            "The provided PaymentMethod was previously used without being attached to a Customer or was "
+            "detached from a Customer, and may not be used again. To use a PaymentMethod multiple times, you "
+            "must attach it to a Customer first.",
+            param=param,
+        )
     return method

@@ -182,6 +182,22 @@ def test_tax_is_put_on_each_line(client: StripeClient, stripe_server: StripeServ
     assert [tax.amount for tax in invoice.total_taxes or []] == [300]
 
 
+def test_goods_have_tax_codes_and_one_rate(client: StripeClient) -> None:
+    customer = payer(client, address={"country": "GB"})
+    invoice = draft(client, customer, automatic_tax={"enabled": True})
+    client.v1.invoice_items.create(
+        {
+            "customer": customer.id,
+            "invoice": invoice.id,
+            "amount": 1000,
+            "currency": "usd",
+            "tax_behavior": "exclusive",
+            "tax_code": "txcd_10103001",
+        }
+    )
+    assert client.v1.invoices.retrieve(invoice.id).total == 1100
+
+
 def test_tax_without_a_place_lets_nothing_be_opened(client: StripeClient) -> None:
     invoice = draft(client, payer(client), 1000, automatic_tax={"enabled": True})
     with pytest.raises(stripe.InvalidRequestError) as refusal:

@@ -3,6 +3,7 @@
 import stripe
 
 from tests.stripe_server.billing.catalogue import price_in, total
+from tests.stripe_server.invoicing.tax import refuse_inclusive
 from tests.stripe_server.payments.collecting import smallest
 from tests.stripe_server.wire.errors import Json, refused
 from tests.stripe_server.world.books import new_token
@@ -63,6 +64,7 @@ def refuse_too_little(lines: list[Json]) -> None:
 
 def put_tax(world: World, lines: list[Json]) -> None:
     for line in lines:
+        refuse_inclusive(line["price"]["tax_behavior"])
         line["amount_tax"] = world.tax(line["amount_subtotal"])
         line["amount_total"] = line["amount_subtotal"] + line["amount_tax"]
 

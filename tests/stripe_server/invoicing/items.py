@@ -14,6 +14,7 @@ from stripe.params import (
 from tests.stripe_server.billing.catalogue import new_price
 from tests.stripe_server.invoicing.drafts import leave_out, take_in
 from tests.stripe_server.invoicing.lines import pricing_of
+from tests.stripe_server.invoicing.tax import refuse_inclusive
 from tests.stripe_server.wire.answers import deleted, page_of
 from tests.stripe_server.wire.errors import Json, StripeError, refused
 from tests.stripe_server.wire.routing import Call, Family, Params
@@ -75,6 +76,8 @@ def _customer(world: World, params: Params, invoice: Json | None) -> Json:
 def _plain(world: World, params: Params) -> Json:
     values: Json = {name: params[name] for name in (*_PLAIN, "period") if name in params}
     values["metadata"] = values.get("metadata") or {}
+    refuse_inclusive(params.get("tax_behavior"))
+    params.get("tax_code")  # All goods have the account's one rate.
     return values
 
 

@@ -36,6 +36,7 @@ from farebox.gateway.models.local import local_backends
 from farebox.gateway.operations import api_document, health, metrics
 from farebox.keys import routes as keys
 from farebox.keys.documentation import API_KEY
+from farebox.keys.receipt_keys import ReceiptKeys
 from farebox.keys.tokens import Keyring
 from farebox.metering.meter import Meter
 from farebox.usage import routes as usage
@@ -48,7 +49,16 @@ SWITCH_SECONDS = 0.0005
 # its usual 700, with nothing to collect, which took 6 % of the server's time.
 COLLECT_AFTER_OBJECTS = 20_000
 
-PROVIDED = ("settings", "database", "keyring", "meter", "passwords", "printers", "report_shares")
+PROVIDED = (
+    "settings",
+    "database",
+    "keyring",
+    "receipt_keys",
+    "meter",
+    "passwords",
+    "printers",
+    "report_shares",
+)
 
 ROUTERS: tuple[Router, ...] = (
     inference.router,
@@ -131,7 +141,10 @@ async def _opened(
         stack.push_async_callback(database.close)
         keyring = await Keyring.load(database, settings)
         await stack.enter_async_context(keyring.kept_fresh())
-        meter = await Meter.open(settings, database_url, settings.data_dir)
+        receipt_keys = await ReceiptKeys.load(database, settings)
+        await stack.enter_async_context(receipt_keys.kept_fresh())
+        sign = receipt_keys.sign_root if settings.receipts else None
+        meter = await Meter.open(settings, database_url, settings.data_dir, sign=sign)
         stack.push_async_callback(meter.close)
         gate = Gate(settings, database_url, clock=clock)
         stack.push_async_callback(gate.close)
@@ -148,6 +161,7 @@ async def _opened(
         app.state.printers = printers
         app.state.passwords = passwords
         app.state.keyring = keyring
+        app.state.receipt_keys = receipt_keys
         app.state.meter = meter
         app.state.gateway = Gateway(gate, meter, catalog, runs, settings.default_answer_tokens)
         # What lives now lives to the end: the collector need not look at it again and again.

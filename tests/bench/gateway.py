@@ -1,6 +1,7 @@
-"""`python -m tests.bench.gateway`: Farebox with everything on beside a bare Litestar handler.
+"""`python -m tests.bench.gateway`: Farebox with everything on beside a bare Litestar handler, and without
+receipts.
 
-Both answer the same bytes, under the same uvicorn, on the same cores, in turns of one run; the load
+All answer the same bytes, under the same uvicorn, on the same cores, in turns of one run; the load
 generator and Postgres (embedded, fsync on) share those cores. Only ratios within a run mean much.
 """
 
@@ -53,15 +54,27 @@ STREAMED = msgspec.json.encode(
     {"model": MODEL, "messages": MESSAGES, "stream": True, "max_tokens": STREAM_TOKENS}
 ).decode()
 ROUNDS = 3
+HEADINGS = (
+    "| load | connections | bare /s | Farebox /s | ratio | without receipts | median ms | added ms |",
+    "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+)
 
 
 class Comparison(msgspec.Struct):
-    """Farebox and the bare handler under the same load, round by round."""
+    """Farebox and the bare handler under the same load, round by round; and Farebox without receipts."""
 
     name: str
     connections: int
     bare: list[Figures]
     farebox: list[Figures]
+    silent: list[Figures]
+
+    @property
+    def silent_ratio(self) -> float:
+        """As `ratio`, without receipts."""
+        return statistics.median(
+            f.per_second / b.per_second for f, b in zip(self.silent, self.bare, strict=True)
+        )
 
     @property
     def ratio(self) -> float:
@@ -188,17 +201,19 @@ def put_under(load: Load) -> Figures:
 
 
 class Bench:
-    """Both servers, and the loads to put them under."""
+    """The servers, and the loads to put them under."""
 
-    def __init__(self, farebox_port: int, bare_port: int, key: str, seconds: float) -> None:
+    def __init__(self, farebox_port: int, silent_port: int, bare_port: int, key: str, seconds: float) -> None:
         self._farebox_port = farebox_port
+        self._silent_port = silent_port
         self._bare_port = bare_port
         self._key = key
         self._seconds = seconds
 
-    def farebox(self, body: str, connections: int, **limits: int) -> Figures:
+    def farebox(self, body: str, connections: int, *, silent: bool = False, **limits: int) -> Figures:
         request = http_request("/v1/chat/completions", self._key, body)
-        load = Load(self._farebox_port, request, body is STREAMED, connections, self._seconds)
+        port = self._silent_port if silent else self._farebox_port
+        load = Load(port, request, body is STREAMED, connections, self._seconds)
         if limits:
             load = msgspec.structs.replace(load, seconds=3600.0, **limits)
         return put_under(load)
@@ -208,13 +223,15 @@ class Bench:
         return put_under(Load(self._bare_port, request, body is STREAMED, connections, self._seconds))
 
     def compare(self, name: str, body: str, connections: int) -> Comparison:
-        """Both in turns, after a warm-up of each."""
+        """All in turns, after a warm-up of each."""
         self.bare(body, connections)
         self.farebox(body, connections)
-        comparison = Comparison(name, connections, [], [])
+        self.farebox(body, connections, silent=True)
+        comparison = Comparison(name, connections, [], [], [])
         for _ in range(ROUNDS):
             comparison.bare.append(self.bare(body, connections))
             comparison.farebox.append(self.farebox(body, connections))
+            comparison.silent.append(self.farebox(body, connections, silent=True))
         print(describe(comparison), flush=True)  # noqa: T201
         return comparison
 
@@ -226,7 +243,8 @@ def describe(comparison: Comparison) -> str:
     latency = statistics.median(f.median_ms for f in comparison.farebox)
     return (
         f"| {comparison.name} | {comparison.connections} | {bare:,.0f} | {ours:,.0f} "
-        f"| {comparison.ratio:.2f} | {latency:.1f} | {comparison.added_ms:+.1f} |"
+        f"| {comparison.ratio:.2f} | {comparison.silent_ratio:.2f} "
+        f"| {latency:.1f} | {comparison.added_ms:+.1f} |"
     )
 
 
@@ -259,9 +277,12 @@ def measure(seconds: float, memory_requests: int) -> Report:
         bare_port, _ = stack.enter_context(
             server(directory, "bare", str(directory / "whole"), str(directory / "stream"))
         )
-        bench = Bench(farebox_port, bare_port, key, seconds)
-        print("| load | connections | bare /s | Farebox /s | ratio | median ms | added ms |")  # noqa: T201
-        print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")  # noqa: T201
+        silent_port, _ = stack.enter_context(
+            server(directory, "silent", postgres.url, str(directory / "silent"))
+        )
+        bench = Bench(farebox_port, silent_port, bare_port, key, seconds)
+        for line in HEADINGS:
+            print(line)  # noqa: T201
         return Report(
             date=datetime.now(UTC).strftime("%Y-%m-%d"),
             machine=f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python "

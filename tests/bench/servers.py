@@ -1,4 +1,4 @@
-"""The servers that are compared: `python -m tests.bench.servers farebox|streams|bare ...`."""
+"""The servers that are compared: `python -m tests.bench.servers farebox|silent|streams|bare ...`."""
 
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -32,17 +32,25 @@ def farebox(url: str, data: str, port: str) -> uvicorn.Config:
     return _gateway(url, data, port, InstantBackend)
 
 
+def silent(url: str, data: str, port: str) -> uvicorn.Config:
+    """The same, without receipts."""
+    return _gateway(url, data, port, InstantBackend, receipts=False)
+
+
 def streams(url: str, data: str, case: str, number: str, threads: str, port: str) -> uvicorn.Config:
     """Farebox with everything on, and a real engine for `number` streams at once."""
     return _gateway(url, data, port, lambda _: LocalBackend(load_engine(case, int(number), int(threads))))
 
 
-def _gateway(url: str, data: str, port: str, backend_factory: BackendFactory) -> uvicorn.Config:
+def _gateway(
+    url: str, data: str, port: str, backend_factory: BackendFactory, *, receipts: bool = True
+) -> uvicorn.Config:
     """Farebox, logs included; limits so high that none refuses."""
     configure_logs("INFO", as_json=True)
     settings = Settings(
         data=data,
         port=int(port),
+        receipts=receipts,
         secret_key="development-" + "0" * 32,
         default_requests_per_minute=2_000_000_000,
         default_tokens_per_minute=1_000_000_000_000,
@@ -87,5 +95,10 @@ def encode_events(stream: bytes) -> list[str]:
 
 if __name__ == "__main__":
     kind, *arguments = sys.argv[1:]
-    kinds: dict[str, Callable[..., uvicorn.Config]] = {"farebox": farebox, "streams": streams, "bare": bare}
+    kinds: dict[str, Callable[..., uvicorn.Config]] = {
+        "farebox": farebox,
+        "silent": silent,
+        "streams": streams,
+        "bare": bare,
+    }
     uvicorn.Server(kinds[kind](*arguments)).run()

@@ -17,12 +17,13 @@ from farebox.core.errors import FareboxError
 from farebox.core.exchange import Application
 from farebox.core.ids import external
 from farebox.keys.dependencies import provide_principal, require_scope
+from farebox.keys.receipt_keys import ReceiptKeys
 from farebox.keys.routes import router
 from farebox.keys.service import Principal, revoke_key
 from farebox.keys.tokens import Keyring
 from tests.keys.forge import Forge
 from tests.keys.test_tokens import FORGERIES
-from tests.tenants.factories import make_key, make_tenant
+from tests.tenants.factories import SETTINGS, make_key, make_tenant
 
 
 @get("/mine", dependencies={"principal": Provide(provide_principal)})
@@ -43,13 +44,20 @@ def provide(name: str) -> Provide:
 
 
 @pytest.fixture
-async def client(database: Database, keyring: Keyring) -> AsyncIterator[httpx.AsyncClient]:
+async def receipt_keys(database: Database) -> ReceiptKeys:
+    return await ReceiptKeys.load(database, SETTINGS)
+
+
+@pytest.fixture
+async def client(
+    database: Database, keyring: Keyring, receipt_keys: ReceiptKeys
+) -> AsyncIterator[httpx.AsyncClient]:
     app: Any = Application(
         route_handlers=[router, mine, admin],
         request_class=StrictRequest,
         exception_handlers={FareboxError: error_response},
-        dependencies={"database": provide("database"), "keyring": provide("keyring")},
-        state=State({"database": database, "keyring": keyring}),
+        dependencies={name: provide(name) for name in ("database", "keyring", "receipt_keys")},
+        state=State({"database": database, "keyring": keyring, "receipt_keys": receipt_keys}),
         logging_config=None,
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://farebox") as client:
@@ -60,12 +68,16 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-async def test_the_key_set_is_what_other_libraries_read(client: httpx.AsyncClient, keyring: Keyring) -> None:
+async def test_the_key_set_is_what_other_libraries_read(
+    client: httpx.AsyncClient, keyring: Keyring, receipt_keys: ReceiptKeys
+) -> None:
     response = await client.get("/.well-known/jwks.json")
     assert response.headers["content-type"] == "application/jwk-set+json"
     assert response.headers["cache-control"] == "public, max-age=300"
     key_set = PyJWKSet.from_dict(response.json())
-    assert [key.key_id for key in key_set.keys] == [jwk["kid"] for jwk in keyring.jwks()["keys"]]
+    expected = [*keyring.jwks()["keys"], *receipt_keys.jwks()]
+    assert [key.key_id for key in key_set.keys] == [jwk["kid"] for jwk in expected]
+    assert receipt_keys.jwks()
 
 
 async def test_a_key_opens_its_own_organization(

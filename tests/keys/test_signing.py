@@ -4,6 +4,7 @@ import asyncio
 import base64
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from farebox.core.clock import utc_now
@@ -12,6 +13,8 @@ from farebox.core.errors import Conflict, NotFound
 from farebox.core.ids import new_id
 from farebox.core.settings import Settings, SettingsError
 from farebox.keys.errors import InvalidApiKey
+from farebox.keys.jws import InvalidSignedStatement, read_jwks, read_statement
+from farebox.keys.receipt_keys import ROOT_TYPE, SEAL_TYPE, ReceiptKeys
 from farebox.keys.sealing import SecretBox, load_secret_box
 from farebox.keys.signing import list_signing_keys, reseal, retire, rotate, thumbprint
 from farebox.keys.tokens import Keyring
@@ -140,3 +143,29 @@ async def test_a_changed_secret_stops_the_start_until_the_keys_are_resealed(own_
     (await Keyring.load(own_database, other)).verify(token)
     async with own_database.transaction() as session:
         await reseal(session, SecretBox(changed), BOX)
+
+
+async def test_receipts_have_pairs_of_their_own(own_database: Database) -> None:
+    keyring, receipts = (
+        await Keyring.load(own_database, SETTINGS),
+        await ReceiptKeys.load(own_database, SETTINGS),
+    )
+    api_keys, (first,) = kids(keyring), (jwk["kid"] for jwk in receipts.jwks())
+    assert first not in api_keys
+    before = receipts.sign_root(b"1")
+    async with own_database.transaction() as session:
+        second = (await rotate(session, BOX, "receipt")).kid
+    await receipts.refresh()
+    await keyring.refresh()
+    assert [jwk["kid"] for jwk in receipts.jwks()] == [second, first], "the former one stays published"
+    assert kids(keyring) == api_keys
+    published = read_jwks(msgspec.json.encode({"keys": receipts.jwks()}))
+    assert read_statement(before, published, typ=ROOT_TYPE) == b"1"
+    assert read_statement(receipts.sign_seal(b"2"), published, typ=SEAL_TYPE) == b"2"
+    with pytest.raises(InvalidSignedStatement, match="not as"):
+        read_statement(before, published, typ=SEAL_TYPE)
+    with pytest.raises(Conflict):
+        await retire_one(own_database, second)
+    await retire_one(own_database, first)
+    await receipts.refresh()
+    assert [jwk["kid"] for jwk in receipts.jwks()] == [second]

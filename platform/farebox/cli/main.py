@@ -31,7 +31,7 @@ COMMANDS = {
     ),
     "org": ("farebox.cli.organizations", "Organizations: the tenants."),
     "key": ("farebox.cli.api_keys", "API keys: what customers call with."),
-    "keys": ("farebox.cli.signing_keys", "Signing keys: what makes API keys Farebox's own."),
+    "keys": ("farebox.cli.signing_keys", "Signing keys: what makes API keys and receipts Farebox's own."),
     "model": ("farebox.cli.models", "Models for sale, and their prices."),
     "price": ("farebox.cli.prices", "The price book: tiers, contracts, prices of plans."),
     "plan": (

@@ -1,8 +1,8 @@
-"""`farebox keys`: the key pairs that sign API keys."""
+"""`farebox keys`: the key pairs that sign API keys and receipts."""
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import rich_click as click
 
@@ -15,36 +15,47 @@ from farebox.keys.sealing import SecretBox, development_secret_file, load_secret
 
 FORMER = "FAREBOX_FORMER_SECRET_KEY"
 
+_purpose_option = click.option(
+    "--purpose",
+    type=click.Choice(get_args(signing.Purpose)),
+    default="api_key",
+    show_default=True,
+    help="What the pair signs.",
+)
+
 
 @click.group()
 def keys() -> None:
-    """Signing keys: what makes API keys Farebox's own."""
+    """Signing keys: what makes API keys and receipts Farebox's own."""
 
 
 @keys.command()
+@_purpose_option
 @json_option
-def rotate(as_json: bool) -> None:
-    """Sign with a new pair from now on; keys signed by former ones go on working until `retire`."""
+def rotate(purpose: signing.Purpose, as_json: bool) -> None:
+    """Sign with a new pair from now on; what former ones signed stays good until `retire`."""
 
     async def work(operation: Operation) -> str:
         async with operation.database.transaction() as session:
-            return (await signing.rotate(session, load_secret_box(operation.settings))).kid
+            return (await signing.rotate(session, load_secret_box(operation.settings), purpose)).kid
 
     kid = operate(work)
     if as_json:
         answer_json({"kid": kid})
     else:
-        click.echo(f"New API keys are signed by {kid}; running servers take it up within seconds.")
+        signed = "API keys" if purpose == "api_key" else "receipts"
+        click.echo(f"New {signed} are signed by {kid}; running servers take it up within seconds.")
 
 
 @keys.command("list")
+@_purpose_option
 @json_option
-def list_(as_json: bool) -> None:
-    """All pairs, newest first; the newest signs."""
+def list_(purpose: signing.Purpose, as_json: bool) -> None:
+    """All pairs of a purpose, newest first; the newest signs."""
 
     async def work(operation: Operation) -> list[dict[str, Any]]:
         async with operation.database.transaction() as session:
-            rows = await signing.list_signing_keys(session)
+            rows = await signing.list_signing_keys(session, purpose)
         return [
             {
                 "kid": row.kid,
@@ -59,10 +70,10 @@ def list_(as_json: bool) -> None:
 
 @keys.command()
 @click.argument("kid")
-@click.confirmation_option(prompt="Every API key that this pair signed stops working. Go on?")
+@click.confirmation_option(prompt="Every API key and receipt that this pair signed is good no longer. Go on?")
 @json_option
 def retire(kid: str, as_json: bool) -> None:
-    """End a pair, and with it every API key it signed."""
+    """End a pair, and with it every API key and receipt it signed."""
 
     async def work(operation: Operation) -> None:
         async with operation.database.transaction() as session:

@@ -16,7 +16,7 @@ _RATE_LIMITS = {
     "x-ratelimit-reset-requests": "100ms",
     "x-ratelimit-reset-tokens": "628ms",
 }
-ANSWER_HEADERS = ("openai-processing-ms", *_RATE_LIMITS)
+ANSWER_HEADERS = ("openai-processing-ms", *_RATE_LIMITS, "Farebox-Receipt")
 
 
 def _limited(error: FareboxError) -> FareboxError:

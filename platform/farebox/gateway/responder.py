@@ -12,8 +12,10 @@ from farebox.core.fair_threads import FairThreads
 from farebox.gateway.rate_limit_headers import rate_limit_headers
 from farebox.gateway.transport.wire import Headers, Wire
 from farebox.metering.quotas import Quotas
+from farebox.metering.receipts.batch import Receipt
 
 JSON: Headers = [(b"content-type", b"application/json")]
+RECEIPT_HEADER = b"farebox-receipt"
 
 # Below this, writing an answer takes less time than the way to a thread and back.
 INLINE_PIECES = 2_000
@@ -44,9 +46,10 @@ class Responder:
         finally:
             self._wire.watch(None)
 
-    async def send(self, body: bytes) -> None:
-        """A whole JSON document."""
-        await self._wire.answer([*JSON, *self.headers()], body)
+    async def send(self, body: bytes, receipt: Receipt | None) -> None:
+        """A whole JSON document, with the receipt for it."""
+        told = [] if receipt is None else [(RECEIPT_HEADER, receipt.text.encode())]
+        await self._wire.answer([*JSON, *self.headers(), *told], body)
 
     async def report(self, error: Exception) -> None:
         """Tell the client of an error, in mid-stream or instead of an answer; raises nothing."""

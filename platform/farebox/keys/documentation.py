@@ -46,7 +46,8 @@ _SAMPLE = PublicKey(
 PUBLIC_KEYS = Documentation(
     replies=[
         Reply(
-            description="The JWK set, the signing key first. It may be cached for five minutes.",
+            description="The JWK set: keys of API keys, then of receipts, of both the signing one first. "
+            "It may be cached for five minutes.",
             contents=[
                 Content(
                     kind=PublicKeySet,

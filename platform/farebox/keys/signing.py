@@ -1,11 +1,12 @@
-"""The Ed25519 key pairs that sign API keys: made, rotated, retired, resealed.
+"""The Ed25519 key pairs that sign API keys and receipts: made, rotated, retired, resealed.
 
-A pair signs from its creation until a newer one exists, verifies until it is retired, and stays in
-the table for the record. Operators call these under `Database.transaction()`.
+A pair has one purpose. It signs from its creation until a newer one exists, verifies until it is
+retired, and stays in the table for the record. Operators call these under `Database.transaction()`.
 """
 
 import hashlib
 from dataclasses import dataclass
+from typing import Literal
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -18,7 +19,7 @@ from farebox.core.settings import SettingsError
 from farebox.keys.models import SigningKey
 from farebox.keys.sealing import SecretBox
 
-PURPOSE = "api_key"
+Purpose = Literal["api_key", "receipt"]
 
 _log = structlog.get_logger(__name__)
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('farebox.signing_key', 0))")
@@ -41,20 +42,22 @@ class Resealed:
     lost: int
 
 
-async def signing_pair(session: AsyncSession) -> SigningKey | None:
+async def signing_pair(session: AsyncSession, purpose: Purpose = "api_key") -> SigningKey | None:
     """The pair that signs now; None before the first start made one."""
-    return next(iter(await _active(session)), None)
+    return next(iter(await _active(session, purpose)), None)
 
 
-async def load_key_pairs(session: AsyncSession, box: SecretBox) -> list[KeyPair]:
+async def load_key_pairs(
+    session: AsyncSession, box: SecretBox, purpose: Purpose = "api_key"
+) -> list[KeyPair]:
     """Every pair that verifies, the signing one first; makes the first pair if there is none.
 
     Raises SettingsError when the signing pair was sealed under another secret.
     """
-    rows = await _active(session)
+    rows = await _active(session, purpose)
     if not rows:
         await session.execute(_LOCK)  # replicas that start together must agree on one first pair
-        rows = await _active(session) or [await _add(session, box)]
+        rows = await _active(session, purpose) or [await _add(session, box, purpose)]
     return [
         KeyPair(
             kid=row.kid,
@@ -65,26 +68,27 @@ async def load_key_pairs(session: AsyncSession, box: SecretBox) -> list[KeyPair]
     ]
 
 
-async def rotate(session: AsyncSession, box: SecretBox) -> SigningKey:
+async def rotate(session: AsyncSession, box: SecretBox, purpose: Purpose = "api_key") -> SigningKey:
     """Add a pair, which signs from now on; the former ones verify until retired."""
     await session.execute(_LOCK)
-    row = await _add(session, box)
-    _log.info("signing_key.rotated", kid=row.kid)
+    row = await _add(session, box, purpose)
+    _log.info("signing_key.rotated", kid=row.kid, purpose=purpose)
     return row
 
 
 async def retire(session: AsyncSession, kid: str) -> None:
-    """Let a pair verify no longer; every API key it signed dies on each replica within seconds.
+    """Let a pair verify no longer; every API key it signed dies on each replica within seconds, and what
+    receipts it signed cannot be checked any more.
 
     Raises NotFound for an unknown kid and Conflict for the pair that signs (rotate first).
     Retiring twice changes nothing.
     """
     await session.execute(_LOCK)
     row = await session.get(SigningKey, kid)
-    if row is None or row.purpose != PURPOSE:
+    if row is None:
         raise NotFound("No such signing key.", code="not_found")
     if row.retired_at is None:
-        if (await _active(session))[0].kid == kid:
+        if (await _active(session, row.purpose))[0].kid == kid:
             raise Conflict(
                 "This signing key is in use; rotate before retiring it.", code="signing_key_in_use"
             )
@@ -117,27 +121,27 @@ async def reseal(session: AsyncSession, former: SecretBox, present: SecretBox) -
     return Resealed(len(openable), len(lost))
 
 
-async def list_signing_keys(session: AsyncSession) -> list[SigningKey]:
-    """All pairs, retired ones too, newest first."""
-    return list(await session.scalars(_newest_first()))
+async def list_signing_keys(session: AsyncSession, purpose: Purpose = "api_key") -> list[SigningKey]:
+    """All pairs of a purpose, retired ones too, newest first."""
+    return list(await session.scalars(_newest_first(purpose)))
 
 
-async def _active(session: AsyncSession) -> list[SigningKey]:
-    return list(await session.scalars(_newest_first().where(SigningKey.retired_at.is_(None))))
+async def _active(session: AsyncSession, purpose: str) -> list[SigningKey]:
+    return list(await session.scalars(_newest_first(purpose).where(SigningKey.retired_at.is_(None))))
 
 
-def _newest_first() -> Select[SigningKey]:
+def _newest_first(purpose: str) -> Select[SigningKey]:
     by_age = (SigningKey.created_at.desc(), SigningKey.kid)
-    return select(SigningKey).where(SigningKey.purpose == PURPOSE).order_by(*by_age)
+    return select(SigningKey).where(SigningKey.purpose == purpose).order_by(*by_age)
 
 
-async def _add(session: AsyncSession, box: SecretBox) -> SigningKey:
+async def _add(session: AsyncSession, box: SecretBox, purpose: Purpose) -> SigningKey:
     private = Ed25519PrivateKey.generate()
     public = private.public_key().public_bytes_raw()
     kid = thumbprint(public)
     row = SigningKey(
         kid=kid,
-        purpose=PURPOSE,
+        purpose=purpose,
         public_key=public,
         private_key_sealed=box.seal(private.private_bytes_raw(), kid),
     )

@@ -5,31 +5,29 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from jwt.algorithms import OKPAlgorithm
 
 from farebox.core.database import Database
 from farebox.core.errors import Unavailable
-from farebox.core.settings import Settings, SettingsError
+from farebox.core.settings import Settings
 from farebox.keys.errors import InvalidApiKey
+from farebox.keys.jws import public_jwk
+from farebox.keys.polling import repeated
 from farebox.keys.sealing import SecretBox, load_secret_box
 from farebox.keys.signing import KeyPair, load_key_pairs
-from farebox.keys.token_format import ALGORITHM, MAX_BYTES, compose, read_claims, read_header
+from farebox.keys.token_format import MAX_BYTES, compose, read_claims, read_header
 
 CACHED_TOKENS = 16_384
 REFRESH_SECONDS = 5.0
 # A replica may meet a key that another one signed with a pair of this very second. Asking Postgres
 # for each unknown kid would let forged ones buy a query apiece, so they share one per second.
 FORCED_REFRESH_SECONDS = 1.0
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +163,8 @@ class Keyring:
     @asynccontextmanager
     async def kept_fresh(self, every_seconds: float = REFRESH_SECONDS) -> AsyncIterator["Keyring"]:
         """Refresh in the background while the context is open; the server's lifespan holds it."""
-        task = asyncio.create_task(self._poll(every_seconds), name="keyring-refresh")
-        try:
+        async with repeated(self.refresh, every_seconds, name="keyring-refresh"):
             yield self
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     @property
     def cached_tokens(self) -> int:
@@ -180,12 +173,7 @@ class Keyring:
 
     def jwks(self) -> dict[str, Any]:
         """The public keys as a JWK set (RFC 7517, RFC 8037), the signing one first."""
-        return {
-            "keys": [
-                OKPAlgorithm.to_jwk(public, as_dict=True) | {"kid": kid, "use": "sig", "alg": ALGORITHM}
-                for kid, public in self._public.items()
-            ]
-        }
+        return {"keys": [public_jwk(kid, public) for kid, public in self._public.items()]}
 
     def _judge(self, token: str, digest: bytes) -> _Verified:
         kid = read_header(token).kid
@@ -214,12 +202,3 @@ class Keyring:
             self._refreshing = asyncio.create_task(self.refresh(), name="keyring-unknown-kid")
         # Shielded: one caller who leaves must not cancel what the others wait for.
         await asyncio.shield(self._refreshing)
-
-    async def _poll(self, every_seconds: float) -> None:
-        while True:
-            await asyncio.sleep(every_seconds)
-            try:
-                await self.refresh()
-            except (Unavailable, SettingsError) as error:
-                # The pairs known so far go on verifying: without Postgres no row authorises anyway.
-                _log.warning("keyring.refresh_failed", reason=str(error))

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -29,6 +29,13 @@ REPLAY_BATCH = 500
 REPLAYED_AT_ONCE = 2_000
 
 log = structlog.get_logger(__name__)
+
+
+class Booked(NamedTuple):
+    """What a posting came to. `as_asked`: this very statement booked it, with the counts that it has."""
+
+    amount: Decimal
+    as_asked: bool
 
 
 class Backlog:
@@ -172,9 +179,9 @@ class Backlog:
         posted: list[UUID] = []
         contended: list[Posting] = []
 
-        def take(part: Sequence[Posting], amounts: Sequence[Decimal | None]) -> None:
-            for posting, amount in zip(part, amounts, strict=True):
-                if amount is None:
+        def take(part: Sequence[Posting], booked: Sequence[Booked | None]) -> None:
+            for posting, was in zip(part, booked, strict=True):
+                if was is None:
                     contended.append(posting)
                 else:
                     posted.append(posting.request_id)
@@ -201,22 +208,22 @@ def _log_refusal(posting: Posting, error: Exception) -> None:
 
 async def post(
     connection: MeterConnection, patience: LockPatience, postings: Sequence[Posting]
-) -> list[Decimal | None]:
+) -> list[Booked | None]:
     """Settle in Postgres, with or without a hold; what each posting came to, None for one that somebody keeps
     locked, of which nothing is booked. Raises Unavailable."""
     rows = await patience.fetch(connection, SETTLE, postings, settle_arguments)
-    amounts = {p.request_id: _amount(p, row) for p, row in zip(postings, rows, strict=True)}
+    booked = {p.request_id: _booked(p, row) for p, row in zip(postings, rows, strict=True)}
     absent = [
         posting
         for posting, row in zip(postings, rows, strict=True)
         if row is not None and row["outcome"] == "absent" and posting.status != "void"
     ]
     if absent:
-        amounts |= await _post_late(connection, absent)
-    return [amounts[posting.request_id] for posting in postings]
+        booked |= await _post_late(connection, absent)
+    return [booked[posting.request_id] for posting in postings]
 
 
-async def _post_late(connection: MeterConnection, absent: Sequence[Posting]) -> dict[UUID, Decimal | None]:
+async def _post_late(connection: MeterConnection, absent: Sequence[Posting]) -> dict[UUID, Booked | None]:
     """Settle what had no hold.
 
     Mostly it was settled before, by a try whose answer got lost, and all is well. Or a sweep settled it at
@@ -225,20 +232,22 @@ async def _post_late(connection: MeterConnection, absent: Sequence[Posting]) -> 
     they no longer hold was not reserved.
     """
     rows = await connection.fetch(SETTLE_LATE, *settle_late_arguments(absent))
-    amounts = {}
+    found: dict[UUID, Booked | None] = {}
     for posting, row in zip(absent, rows, strict=True):
-        amount = amounts[posting.request_id] = _amount(posting, row)
+        booked = _booked(posting, row)
         if row["outcome"] == "absent":
             log.warning("metering.settled_before", request_id=str(posting.request_id))
-        elif amount is not None:
+        elif booked is not None:
             event = "metering.amended" if row["outcome"] == "amended" else "metering.settled_late"
-            log.warning(event, request_id=str(posting.request_id), unpaid=posting.charge - amount)
-    return amounts
+            log.warning(event, request_id=str(posting.request_id), unpaid=posting.charge - booked.amount)
+        # Of what is booked late nobody here knows whether it was with these counts.
+        found[posting.request_id] = booked and booked._replace(as_asked=False)
+    return found
 
 
-def _amount(posting: Posting, row: Mapping[str, Any] | None) -> Decimal | None:
+def _booked(posting: Posting, row: Mapping[str, Any] | None) -> Booked | None:
     if row is None or row["outcome"] == "contended":
         return None
     # What was voided before says no amount, and came to none.
     amount: Decimal | None = row["amount"]
-    return posting.charge if amount is None else amount
+    return Booked(posting.charge if amount is None else amount, row["outcome"] == "settled")

@@ -21,6 +21,8 @@ from farebox.metering.connection import MeterConnection
 from farebox.metering.handovers import Handovers
 from farebox.metering.leases import Leases
 from farebox.metering.patience import LockPatience
+from farebox.metering.receipts.batch import Receipt, Sign
+from farebox.metering.receipts.issuing import Submission, issue_receipts
 from farebox.metering.settlement import Posting, Settled, Settlement, delivered_posting, make_posting
 from farebox.metering.spool import Spool
 
@@ -47,7 +49,10 @@ class Meter:
         owner: UUID,
         *,
         sweep_grace: timedelta = LEASE,
+        sign: Sign | None = None,
     ) -> None:
+        """`sign` signs receipts; without it there are none."""
+        self._sign = sign
         self._grants: dict[UUID, Grant] = {}
         self._settling = MeterConnection(database_url)
         self._turning = MeterConnection(database_url)
@@ -55,7 +60,7 @@ class Meter:
         self._admissions = Admissions(
             settings, database_url, owner, self._patience, granted=self._keep, orphaned=self._void
         )
-        self._settlements = GroupCommit[Posting, Settled](self._flush_settlements)
+        self._settlements = GroupCommit[Submission, Settled](self._flush_settlements)
         self._leases = Leases(self._turning, self._grants, owner, sweep_grace)
         self._handovers = Handovers(self._turning, self._grants.keys(), sweep_grace)
         self._backlog = Backlog(spool, self._turning, self._patience)
@@ -70,6 +75,7 @@ class Meter:
         *,
         turn_seconds: float | None = TURN_SECONDS,
         sweep_grace: timedelta = LEASE,
+        sign: Sign | None = None,
     ) -> "Meter":
         """Start metering. Replays what earlier processes spooled before it sweeps what they held.
 
@@ -79,7 +85,7 @@ class Meter:
         """
         owner = new_id()
         spool = await asyncio.to_thread(Spool, data_dir / "spool", owner)
-        meter = cls(settings, database_url, spool, owner, sweep_grace=sweep_grace)
+        meter = cls(settings, database_url, spool, owner, sweep_grace=sweep_grace, sign=sign)
         await meter._backlog.adopt()
         if turn_seconds is not None:
             meter._turns = asyncio.create_task(meter._take_turns(turn_seconds))
@@ -105,6 +111,11 @@ class Meter:
         self._backlog.close()
 
     @property
+    def issues_receipts(self) -> bool:
+        """Whether what is settled gets a receipt."""
+        return self._sign is not None
+
+    @property
     def live_requests(self) -> int:
         """Requests admitted and not yet settled."""
         return len(self._grants)
@@ -125,21 +136,24 @@ class Meter:
             raise Unavailable("Metering can neither book nor keep what was used; please try again.")
         return await self._admissions.admit(admission)
 
-    async def settle(self, grant: Grant, settlement: Settlement) -> Settled:
+    async def settle(
+        self, grant: Grant, settlement: Settlement, *, model_sha256: str | None = None
+    ) -> Settled:
         """Resolve the grant's hold; the charge is durable when this returns.
 
         With Postgres away it is durable in the spool. If the disk does not take it either, it is kept in
         memory and tried again, and nothing new is admitted meanwhile. Once queued, it goes through even if
         the caller is cancelled.
 
-        What is to be handed over is credited again unless `hand_over` says that it was.
+        What is to be handed over is credited again unless `hand_over` says that it was. `model_sha256` is the
+        hash of the weights that answered, for the receipt.
         """
         grant.begin_settling()
         posting = make_posting(grant, settlement)
         if settlement.to_be_handed_over:
             self._handovers.expect(posting)
         # Shielded: the lease must be renewed until the settlement is through, cancelled caller or not.
-        return await asyncio.shield(self._submit(grant, posting))
+        return await asyncio.shield(self._submit(grant, posting, model_sha256))
 
     def hand_over(self, grant: Grant, *, reached: bool) -> bool:
         """Note that a whole answer has left for its client, or that nobody was there to take it.
@@ -214,25 +228,30 @@ class Meter:
             except Exception:
                 log.exception("metering.turn_failed")
 
-    async def _flush_settlements(self, batch: Sequence[Posting]) -> list[Settled]:
+    async def _flush_settlements(self, batch: Sequence[Submission]) -> list[Settled]:
+        postings = [each.posting for each in batch]
         try:
-            amounts = await post(self._settling, self._patience, batch)
+            booked = await post(self._settling, self._patience, postings)
         except (Unavailable, asyncpg.PostgresError) as error:
             if isinstance(error, asyncpg.PostgresError) and (len(batch) > 1 or not is_contended(error)):
                 raise
-            amounts = [None] * len(batch)
-        waiting = [posting for posting, amount in zip(batch, amounts, strict=True) if amount is None]
-        await self._backlog.add(waiting)
+            booked = [None] * len(batch)
+        await self._backlog.add([each for each, was in zip(postings, booked, strict=True) if was is None])
+        receipts: Sequence[Receipt | None] = [None] * len(batch)
+        if self._sign is not None:
+            receipts = issue_receipts(batch, booked, self._sign)
         return [
-            Settled(p.charge if amount is None else amount, p.price.currency, spooled=amount is None)
-            for p, amount in zip(batch, amounts, strict=True)
+            Settled(p.charge if was is None else was.amount, p.price.currency, was is None, receipt)
+            for p, was, receipt in zip(postings, booked, receipts, strict=True)
         ]
 
     def _keep(self, grant: Grant) -> None:
         self._grants[grant.request_id] = grant
 
-    def _submit(self, grant: Grant, posting: Posting) -> "asyncio.Future[Settled]":
-        future = self._settlements.submit(posting)
+    def _submit(
+        self, grant: Grant, posting: Posting, model_sha256: str | None = None
+    ) -> "asyncio.Future[Settled]":
+        future = self._settlements.submit(Submission(posting, model_sha256))
         # Whatever comes of it, this process no longer renews the lease, so that a sweep can settle
         # what could not be settled here. A spooled request is kept until it is replayed.
         future.add_done_callback(lambda done: self._release(grant, done))

@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 
 from farebox.metering.admission import LEASE, FrozenPrice, Grant
+from farebox.metering.receipts.batch import Receipt
 
 SETTLE = """
 SELECT * FROM farebox_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, false, $13)
@@ -44,11 +45,15 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settled(msgspec.Struct, frozen=True):
-    """What the request cost. `spooled` says that it is on disk but not yet in Postgres."""
+    """What the request cost. `spooled` says that it is on disk but not yet in Postgres.
+
+    `receipt` is None where there is none to be had: nothing was billed, or receipts are switched off.
+    """
 
     amount: Decimal
     currency: str
     spooled: bool = False
+    receipt: Receipt | None = None
 
 
 class Posting(msgspec.Struct, frozen=True):

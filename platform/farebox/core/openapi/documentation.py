@@ -35,6 +35,7 @@ HEADERS = {
     "x-ratelimit-remaining-tokens": "Tokens left of that limit.",
     "x-ratelimit-reset-requests": "When that limit is whole again, as a duration: `20ms`, `1.5s`, `6m0s`.",
     "x-ratelimit-reset-tokens": "When that limit is whole again, as a duration.",
+    "Farebox-Receipt": "Of a whole answer: what it came to, signed. `pending` if it is to be had later.",
     "Retry-After": "Seconds after which another try can help.",
     "retry-after-ms": "The same in milliseconds.",
     "x-should-retry": "`true` or `false`: whether another try can help at all.",

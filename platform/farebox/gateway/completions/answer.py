@@ -33,7 +33,8 @@ async def admit_completion(
     prepare = partial(_prepare, gateway, visit)
     job, grant = await admit_request(gateway, request, visit, wire, prepare, check_request)
     job = job.within(grant.max_output_tokens)
-    written_by = writer(_head(writer.id_prefix, job, wire))
+    receipts = gateway.meter.issues_receipts
+    written_by = writer(_head(writer.id_prefix, job, wire, receipts=receipts))
     return CompletionRun(job, grant, gateway.meter, wire, written_by, gateway.writers)
 
 
@@ -54,7 +55,7 @@ async def _prepare(
     return make_job(request, model, found, grammar, default_tokens=gateway.default_tokens)
 
 
-def _head(id_prefix: str, job: CompletionJob, wire: Wire) -> AnswerHead:
+def _head(id_prefix: str, job: CompletionJob, wire: Wire, *, receipts: bool) -> AnswerHead:
     return AnswerHead(
         id=id_prefix + wire.exchange.request_id.hex,
         created=int(time.time()),
@@ -63,4 +64,7 @@ def _head(id_prefix: str, job: CompletionJob, wire: Wire) -> AnswerHead:
         include_usage=job.include_usage,
         with_logprobs=job.params.logprobs is not None,
         new_parser=job.new_parser,
+        choices=job.choices,
+        # With the usage comes an event that is written after the settlement in any case.
+        closes_with_receipt=receipts and not job.include_usage,
     )

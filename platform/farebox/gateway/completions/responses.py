@@ -124,7 +124,10 @@ class ChunkChoice(Struct, frozen=True):
 
 
 class ChatCompletionChunk(Struct, frozen=True):
-    """An event of a streamed chat completion. `usage` is there when it was asked for, set in the last."""
+    """An event of a streamed chat completion. `usage` is there when it was asked for, set in the last.
+
+    `receipt` is in the last event alone.
+    """
 
     id: str
     created: int
@@ -134,6 +137,7 @@ class ChatCompletionChunk(Struct, frozen=True):
     usage: CompletionUsage | None | UnsetType = UNSET
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
     service_tier: Literal["default"] = "default"
+    receipt: str | UnsetType = UNSET
 
 
 class LegacyLogprobs(Struct, frozen=True):
@@ -153,7 +157,7 @@ class CompletionChoice(Struct, frozen=True):
 
 
 class Completion(Struct, frozen=True):
-    """The answer of `POST /v1/completions`, whole or one event of it."""
+    """The answer of `POST /v1/completions`, whole or one event of it. `receipt` is in the last one."""
 
     id: str
     created: int
@@ -162,3 +166,4 @@ class Completion(Struct, frozen=True):
     system_fingerprint: str
     usage: CompletionUsage | None | UnsetType = UNSET
     object: Literal["text_completion"] = "text_completion"
+    receipt: str | UnsetType = UNSET

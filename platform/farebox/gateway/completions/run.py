@@ -23,6 +23,7 @@ from farebox.gateway.telemetry import record
 from farebox.gateway.transport.wire import Headers, Wire
 from farebox.metering.admission import Grant
 from farebox.metering.meter import Meter
+from farebox.metering.receipts.batch import Receipt
 from farebox.metering.settlement import Status
 
 EVENT_STREAM: Headers = [
@@ -62,6 +63,7 @@ class CompletionRun:
         self._buffers = [ChoiceBuffer() for _ in range(0 if job.stream else job.choices)]
         self._generations: list[Generation] = []
         self._ended_well = 0
+        self._receipt: Receipt | None = None
 
     async def execute(self) -> None:
         """The whole life of the request, errors told to the client included."""
@@ -168,13 +170,18 @@ class CompletionRun:
             return
         self._delivery.hold(index, chunk.delivered_tokens)
         data = self._writer.events(index, chunk)
-        if not data:
-            return
-        if not self._wire.started:
-            await self._wire.start_stream([*EVENT_STREAM, *self._responder.headers()])
-        self._note_write(index, await self._wire.write(data))
+        if data:
+            await self._begin()
+            self._note_write(index, await self._wire.write(data))
+        elif self._ended_well == self._job.choices:
+            # All text is out: what is held back is the word that it has ended.
+            self._note_write(index, not self._wire.gone)
         if self._grant.delivered:
             self._generations[index].mark_served()
+
+    async def _begin(self) -> None:
+        if not self._wire.started:
+            await self._wire.start_stream([*EVENT_STREAM, *self._responder.headers()])
 
     def _deliver_at_once(self, chunk: Chunk) -> bool:
         """Deliver a piece of plain text to a client that keeps up, which is most of what streams are made of.
@@ -207,8 +214,10 @@ class CompletionRun:
         self._delivery.end()
         whole = status == "completed" and not self._job.stream
         settlement = self._tally.settlement(status, self._delivery.tokens, to_be_handed_over=whole)
-        settled = await self._meter.settle(self._grant, settlement)
-        record(self._wire.exchange, self._job.model.id, self._job.choices, self._grant, settlement, settled)
+        model = self._job.model
+        settled = await self._meter.settle(self._grant, settlement, model_sha256=model.offered_sha256)
+        self._receipt = settled.receipt
+        record(self._wire.exchange, model.id, self._job.choices, self._grant, settlement, settled)
 
     async def _finish(self) -> None:
         if self._wire.gone:
@@ -216,10 +225,12 @@ class CompletionRun:
         if self._ended_well < self._job.choices:
             raise LeaseLost if self._grant.lease_lost else ShuttingDown
         if self._job.stream:
-            usage = self._writer.usage_event(self._tally.completion_usage())
-            await self._wire.write(usage + DONE, last=True)
+            await self._begin()
+            receipt = None if self._receipt is None else self._receipt.text
+            closing = self._writer.closing_events(self._tally.completion_usage(), receipt)
+            await self._wire.write(closing + DONE, last=True)
             return
-        await self._responder.send(self._document)
+        await self._responder.send(self._document, self._receipt)
         if self._wire.complete:
             for generation in self._generations:
                 generation.mark_served()

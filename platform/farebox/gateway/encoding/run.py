@@ -15,6 +15,7 @@ from farebox.gateway.telemetry import record
 from farebox.gateway.transport.wire import Wire
 from farebox.metering.admission import Grant
 from farebox.metering.meter import Meter
+from farebox.metering.receipts.batch import Receipt
 from farebox.metering.settlement import Settlement, Status
 
 
@@ -31,6 +32,7 @@ class EncodingRun:
         self._writers = writers
         self._responder = Responder(wire, grant.quotas)
         self._computing: asyncio.Task[Any] | None = None
+        self._receipt: Receipt | None = None
         self._stopped = False
 
     async def execute(self) -> None:
@@ -54,7 +56,7 @@ class EncodingRun:
             with self._job.model.in_use():
                 body = await self._compute_and_settle()
             if body is not None:
-                await self._responder.send(body)
+                await self._responder.send(body, self._receipt)
         finally:
             hand_over(self._meter, self._grant, self._wire)
 
@@ -105,5 +107,8 @@ class EncodingRun:
             device_seconds=usage.device_seconds if usage else None,
             to_be_handed_over=status == "completed",
         )
-        settled = await self._meter.settle(self._grant, settlement)
+        settled = await self._meter.settle(
+            self._grant, settlement, model_sha256=self._job.model.offered_sha256
+        )
+        self._receipt = settled.receipt
         record(self._wire.exchange, self._job.model.id, 1, self._grant, settlement, settled)

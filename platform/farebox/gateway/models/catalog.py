@@ -55,6 +55,11 @@ class ServedModel:
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
+    def offered_sha256(self) -> str:
+        """The weights' hash as the operator offered them."""
+        return self.version[1]
+
+    @property
     def fingerprint(self) -> str:
         """What clients see of the weights' hash."""
         return f"fp_{self.backend.model_hash[:12]}"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from farebox.gateway.completions.responses import (
     AssistantAnswer,
@@ -45,6 +45,8 @@ class ChatWriter:
         self._opened: set[int] = set()
         self._templates: dict[int, EventTemplate] = {}
         self._readings: dict[int, Reading] = {}
+        self._ended = 0
+        self._held_back: ChunkChoice | None = None
 
     def events(self, index: int, chunk: Chunk) -> bytes:
         plain = self.plain_event(index, chunk)
@@ -63,18 +65,25 @@ class ChatWriter:
             choices.append(ChunkChoice(index, first, chat_logprobs(chunk.logprobs)))
         choices += [ChunkChoice(index, delta) for delta in deltas]
         if chunk.finish_reason is not None:
+            self._ended += 1
             reason = self._reason(index, chunk.finish_reason.value)
-            choices.append(ChunkChoice(index, _CLOSING, None, reason))
+            closing = ChunkChoice(index, _CLOSING, None, reason)
+            if self._head.closes_with_receipt and self._ended == self._head.choices:
+                self._held_back = closing
+            else:
+                choices.append(closing)
         return b"".join([event(self._chunk([choice])) for choice in choices])
 
     def plain_event(self, index: int, chunk: Chunk) -> bytes | None:
         return plain_text_event(self._templates.get(index), chunk)
 
-    def usage_event(self, usage: CompletionUsage) -> bytes:
-        if not self._head.include_usage:
+    def closing_events(self, usage: CompletionUsage, receipt: str | None) -> bytes:
+        told: str | UnsetType = receipt or UNSET
+        if self._head.include_usage:
+            return event(msgspec.structs.replace(self._chunk([]), usage=usage, receipt=told))
+        if self._held_back is None:
             return b""
-        chunk = self._chunk([])
-        return event(msgspec.structs.replace(chunk, usage=usage))
+        return event(msgspec.structs.replace(self._chunk([self._held_back]), receipt=told))
 
     def document(self, choices: Sequence[ChoiceBuffer], usage: CompletionUsage) -> bytes:
         head = self._head

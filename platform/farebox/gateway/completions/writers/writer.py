@@ -15,6 +15,9 @@ class AnswerHead:
     """What every event of an answer repeats, and what was asked for. `created` is in Unix seconds.
 
     `new_parser` makes what tells reasoning and calls of tools from content, where there may be any.
+
+    `choices` is how many answers there are. With `closes_with_receipt` the event that ends the last of them
+    is held back until the receipt is there.
     """
 
     id: str
@@ -24,6 +27,8 @@ class AnswerHead:
     include_usage: bool
     with_logprobs: bool
     new_parser: Callable[[], AnswerParser] | None = None
+    choices: int = 1
+    closes_with_receipt: bool = False
 
 
 class Writer(Protocol):
@@ -32,7 +37,8 @@ class Writer(Protocol):
     id_prefix: ClassVar[str]
 
     def events(self, index: int, chunk: Chunk) -> bytes:
-        """The server-sent events of a chunk of choice `index`; empty if there is nothing to show yet."""
+        """The server-sent events of a chunk of choice `index`; empty if there is nothing to show yet, or all
+        there was to show is held back."""
         ...
 
     def plain_event(self, index: int, chunk: Chunk) -> bytes | None:
@@ -42,8 +48,9 @@ class Writer(Protocol):
         """
         ...
 
-    def usage_event(self, usage: CompletionUsage) -> bytes:
-        """The event after the last choice's end, if usage was asked for; else empty."""
+    def closing_events(self, usage: CompletionUsage, receipt: str | None) -> bytes:
+        """What comes when the request is settled: the end of the last choice if it was held back, and the
+        usage if it was asked for; the receipt in the last of these. Empty where none of them is to come."""
         ...
 
     def document(self, choices: Sequence[ChoiceBuffer], usage: CompletionUsage) -> bytes:

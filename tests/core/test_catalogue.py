@@ -59,8 +59,11 @@ SELECT c.relname FROM pg_class c
 WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
   AND has_table_privilege('farebox_app', c.oid, 'SELECT')
 """
-# What is no tenant's and no person's: the revision, models and prices, sealed keys, counts under hashes.
-OF_NOBODY = {"alembic_version", "model", "price", "signing_key", "sign_in_throttle"}
+# What is no tenant's and no person's: the revision, models and prices, sealed keys, counts under hashes, and
+# hashes over all tenants' hours.
+OF_NOBODY = {"alembic_version", "model", "model_weights", "price", "signing_key", "sign_in_throttle"} | {
+    "usage_seal"
+}
 
 
 @pytest.fixture

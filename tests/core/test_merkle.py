@@ -46,8 +46,9 @@ def test_nothing_has_the_hash_of_nothing() -> None:
 def test_every_leaf_s_path_leads_to_the_root(count: int, data: st.DataObject) -> None:
     leaves = [leaf_hash(b"%d" % each) for each in range(count)]
     index = data.draw(st.integers(0, count - 1))
-    tree, stream = MerkleTree(leaves), MerkleStream(follow=index)
-    stream.extend(leaves)
+    tree, stream = MerkleTree(leaves), MerkleStream()
+    for place, leaf in enumerate(leaves):
+        stream.add(leaf, follow=place == index)
     assert tree.root == stream.finish() == defined_root(leaves)
     assert tree.path(index) == stream.path
     assert climb(leaves[index], tree.path(index)) == tree.root

@@ -1,6 +1,6 @@
 """The price book and the ledger."""
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -34,6 +34,18 @@ class ModelOffer(Model):
     context_length: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
     removed_at: Mapped[datetime | None] = mapped_column(MOMENT)
+
+
+class ModelWeights(Model):
+    """Which weights a model had from a moment on: one row for each time that it was offered."""
+
+    __tablename__ = "model_weights"
+
+    model_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    offered_at: Mapped[datetime] = mapped_column(
+        MOMENT, primary_key=True, server_default=func.clock_timestamp()
+    )
+    sha256: Mapped[str] = mapped_column(Text)
 
 
 class Price(Model):
@@ -164,6 +176,17 @@ class LedgerTransfer(Model):
     reference: Mapped[str | None] = mapped_column(Text)
     reason: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
+
+
+class Reconciliation(Model):
+    """A day on which the books were compared, and how many differences were found the last time."""
+
+    __tablename__ = "reconciliation"
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    finished_at: Mapped[datetime] = mapped_column(MOMENT)
+    seconds: Mapped[float]
+    differences: Mapped[int] = mapped_column(BigInteger)
 
 
 class PromotionalGrant(Model):

@@ -1,11 +1,13 @@
 """The models for sale. Sessions come from `Database.meter_transaction`."""
 
+from datetime import datetime
+
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.billing.errors import UnknownModel
-from farebox.billing.models import ModelOffer
+from farebox.billing.models import ModelOffer, ModelWeights
 
 
 async def add_model(
@@ -24,6 +26,7 @@ async def add_model(
         .values(id=model_id, **row)
         .on_conflict_do_update(index_elements=["id"], set_=row | {"removed_at": None})
     )
+    await session.execute(insert(ModelWeights).values(model_id=model_id, sha256=sha256))
 
 
 async def remove_model(session: AsyncSession, model_id: str) -> None:
@@ -42,6 +45,22 @@ async def active_models(session: AsyncSession) -> list[ModelOffer]:
     """The models on offer, by name."""
     query = select(ModelOffer).where(ModelOffer.removed_at.is_(None)).order_by(ModelOffer.id)
     return list(await session.scalars(query))
+
+
+async def weights_between(session: AsyncSession, model_id: str, start: datetime, end: datetime) -> str | None:
+    """The hash of a model's weights, if it was the only one on offer in a span of time."""
+    column = ModelWeights.sha256
+    earlier = (
+        select(column)
+        .where(ModelWeights.model_id == model_id, ModelWeights.offered_at <= start)
+        .order_by(ModelWeights.offered_at.desc())
+        .limit(1)
+    )
+    within = select(column).where(
+        ModelWeights.model_id == model_id, ModelWeights.offered_at > start, ModelWeights.offered_at <= end
+    )
+    found = {*await session.scalars(earlier), *await session.scalars(within)}
+    return found.pop() if len(found) == 1 else None
 
 
 async def find_model(session: AsyncSession, model_id: str) -> ModelOffer | None:

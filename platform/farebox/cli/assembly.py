@@ -14,6 +14,7 @@ from farebox.billing.tier_debts import settle_tier_debts
 from farebox.core.database import Database
 from farebox.core.settings import Settings
 from farebox.limits.ceilings import hold_ceilings
+from farebox.metering.seals.sealing import seal_hours
 from farebox.worker import Sweep, Worker
 
 
@@ -24,6 +25,7 @@ def make_worker(database: Database, settings: Settings) -> Worker:
     if settings.production:
         sweeps.append(partial(_in_one_transaction, remove_unverified))
     sweeps += [expire_grants, charge_plans, settle_tier_debts]
+    sweeps.append(seal_hours)
     # Last: it may have to wait for tenants' locks.
     sweeps.append(partial(hold_ceilings, settings=settings))
     return Worker(database, settings, auth.HANDLERS | welcome.HANDLERS, sweeps)

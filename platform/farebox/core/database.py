@@ -34,6 +34,9 @@ COMMAND_TIMEOUT_SECONDS = 3.0
 CONNECT_TIMEOUT_SECONDS = 2.0
 POOL_TIMEOUT_SECONDS = 2.0
 KEY_CONNECTIONS = 4
+LONG_READING_SECONDS = 3600.0
+# What is added up and sorted is large; between two answers the reader may have much to compute.
+_LONG_READING = {"work_mem": "128MB", "idle_in_transaction_session_timeout": "600000"}
 _CLOCK = "farebox.clock"
 _CANCELLED = ("57014",)
 _AWAY = ("08", "25006", "53", "57", "58")
@@ -127,6 +130,32 @@ class Database:
         """One transaction as `farebox_meter`, for work that spans tenants (worker, operator commands)."""
         async with self._begin("meter") as session:
             yield session
+
+    @asynccontextmanager
+    async def long_reading(self, snapshot: str | None = None) -> AsyncIterator["asyncpg.Connection[Any]"]:
+        """A connection of its own as `farebox_meter`, for questions to the books that take minutes.
+
+        It is one transaction, which reads only, and sees one moment: that of another such connection, where
+        its `snapshot` is named (`pg_export_snapshot`). Raises Unavailable when Postgres is away.
+        """
+        try:
+            connection = await asyncpg.connect(
+                dsn=plain_dsn(self.url),
+                timeout=CONNECT_TIMEOUT_SECONDS,
+                command_timeout=LONG_READING_SECONDS,
+                server_settings=_server_settings("farebox_meter") | _LONG_READING,
+            )
+            try:
+                async with connection.transaction(isolation="repeatable_read", readonly=True):
+                    if snapshot is not None:
+                        await connection.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+                    yield connection
+            finally:
+                connection.terminate()
+        except Exception as error:
+            if is_away(error):
+                raise Unavailable("The database is not reachable; please try again.") from error
+            raise
 
     async def probe(self) -> None:
         """Ask Postgres for a sign of life, over a connection that nothing else uses; who asks meanwhile

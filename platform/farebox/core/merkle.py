@@ -75,14 +75,16 @@ class MerkleStream:
 
     __slots__ = ("_follows", "_path", "_subtrees", "count")
 
-    def __init__(self, follow: int | None = None) -> None:
-        """`follow` is the index of the leaf whose path is wanted."""
+    def __init__(self) -> None:
         self._subtrees: list[tuple[bytes, int]] = []
-        self._follows = follow
+        self._follows: int | None = None
         self._path = b""
         self.count = 0
 
-    def add(self, leaf: bytes) -> None:
+    def add(self, leaf: bytes, *, follow: bool = False) -> None:
+        """`follow` the one leaf whose path is wanted."""
+        if follow:
+            self._follows = self.count
         self._subtrees.append((leaf, 1))
         self.count += 1
         # As often as the count's binary notation ends in noughts.

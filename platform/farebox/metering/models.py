@@ -1,10 +1,23 @@
-"""Holds, usage events, their amendments and sums. Written by the functions in Postgres, read here."""
+"""Holds, usage events, their amendments, sums and seals. All but the seals are written by the functions in
+Postgres, and read here."""
 
 from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import ARRAY, CHAR, REAL, BigInteger, CheckConstraint, Index, Numeric, Text, func
+from sqlalchemy import (
+    ARRAY,
+    CHAR,
+    REAL,
+    BigInteger,
+    CheckConstraint,
+    Index,
+    Numeric,
+    Text,
+    UniqueConstraint,
+    func,
+)
+from sqlalchemy.dialects.postgresql import BYTEA
 from sqlalchemy.orm import Mapped, mapped_column
 
 from farebox.core.database import MOMENT, Model
@@ -66,6 +79,7 @@ class UsageEvent(Model):
         ),
         Index("ix_usage_event_organization_id", "organization_id", "created_at"),
         Index("ix_usage_event_project", "organization_id", "project_id", "created_at"),
+        Index("ix_usage_event_created_at", "created_at", postgresql_using="brin"),
         {"postgresql_partition_by": "RANGE (created_at)"},
     )
 
@@ -118,6 +132,7 @@ class UsageAmendment(Model):
             " ELSE least(input_tokens, cached_input_tokens, output_tokens, amount) >= 0 END",
             name="difference",
         ),
+        Index("ix_usage_amendment_created_at", "created_at"),
     )
 
     request_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -139,6 +154,52 @@ class UsageAmendment(Model):
     input_amount: Mapped[Decimal] = mapped_column(MONEY, server_default="0")
     cached_input_amount: Mapped[Decimal] = mapped_column(MONEY, server_default="0")
     item_amount: Mapped[Decimal] = mapped_column(MONEY, server_default="0")
+
+
+class UsageSeal(Model):
+    """An hour that is closed: the root over the organizations' roots, chained to the hour before.
+
+    `entries` counts its events and amendments. See `seals/chain.py` for what is hashed.
+    """
+
+    __tablename__ = "usage_seal"
+    __table_args__ = (
+        UniqueConstraint("previous"),
+        CheckConstraint("length(root) = 32 AND length(previous) = 32 AND length(seal) = 32", name="hashes"),
+    )
+
+    hour: Mapped[datetime] = mapped_column(MOMENT, primary_key=True)
+    entries: Mapped[int] = mapped_column(BigInteger)
+    root: Mapped[bytes] = mapped_column(BYTEA)
+    previous: Mapped[bytes] = mapped_column(BYTEA)
+    seal: Mapped[bytes] = mapped_column(BYTEA)
+    sealed_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
+
+
+class UsageOrganizationSeal(Model):
+    """The root over an organization's events and amendments of a closed hour, and its path to that of the
+    hour: so whoever may read this row needs no other organization's."""
+
+    __tablename__ = "usage_organization_seal"
+    __table_args__ = (
+        CheckConstraint("length(root) = 32", name="root"),
+        Index("ix_usage_organization_seal_hour", "hour"),
+    )
+
+    organization_id: Mapped[UUID] = mapped_column(primary_key=True)
+    hour: Mapped[datetime] = mapped_column(MOMENT, primary_key=True)
+    entries: Mapped[int] = mapped_column(BigInteger)
+    root: Mapped[bytes] = mapped_column(BYTEA)
+    path: Mapped[bytes] = mapped_column(BYTEA)
+
+
+class SealHorizon(Model):
+    """Hours before `until` are over; who may still write in them has a transaction id below this one."""
+
+    __tablename__ = "seal_horizon"
+
+    until: Mapped[datetime] = mapped_column(MOMENT, primary_key=True)
+    transaction_id: Mapped[int] = mapped_column(BigInteger)
 
 
 class Handover(Model):

@@ -39,6 +39,7 @@ COMMANDS = {
         "Plans: prices, limits, a monthly fee, included credit and a credit line, under a name.",
     ),
     "usage": ("farebox.cli.usage", "What was used, and what it cost."),
+    "verify": ("farebox.cli.verify", "Check a receipt, and its proof, offline."),
     "openapi": ("farebox.cli.openapi", "Print the OpenAPI document; no database is needed."),
 }
 

@@ -1,0 +1,222 @@
+"""A customer checks the books: receipts and proofs, by the command and by the manual's own example."""
+
+import asyncio
+import re
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+
+from farebox.billing.offers import add_model
+from farebox.billing.proofs.schemas import ProofAnswer
+from farebox.cli.main import farebox
+from farebox.core.clock import utc_now
+from farebox.core.database import Database
+from farebox.keys.jws import read_jwks
+from farebox.metering.receipts.verification import verify_receipt
+from farebox.metering.seals.proofs import sealed_period
+from farebox.metering.seals.sealing import hour_of
+from farebox.metering.seals.verification import InvalidProof, compare, verify_proof
+from tests.bench.instant import MODEL
+from tests.billing.proofs.conftest import WEIGHTS
+from tests.conftest import ROOT
+from tests.metering.seals.sealed_books import Customer, alter
+from tests.tenants.factories import Tenant
+
+CloseTheBooks = Callable[[], Awaitable[int]]
+EXAMPLE = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "receipts.md").read_text(), re.DOTALL)
+
+
+async def ask(http: httpx.AsyncClient) -> tuple[str, str]:
+    """The id and the receipt of an answer."""
+    answer = await http.post("/v1/completions", json={"model": MODEL, "prompt": "One", "max_tokens": 5})
+    assert answer.status_code == 200
+    return answer.headers["x-request-id"], answer.headers["farebox-receipt"]
+
+
+async def fetch(http: httpx.AsyncClient, kind: str, request_id: str) -> Any:
+    return (await http.get(f"/v1/organization/{kind}/{request_id}")).json()
+
+
+class Files:
+    """What a customer has kept: the receipt, the keys, the proof."""
+
+    def __init__(self, folder: Path) -> None:
+        self.receipt, self.jwks, self.proof = [folder / name for name in ("receipt", "jwks", "proof")]
+
+    async def keep(self, http: httpx.AsyncClient, request_id: str, receipt: str) -> None:
+        self.receipt.write_text(receipt)
+        self.jwks.write_bytes((await http.get("/.well-known/jwks.json")).content)
+        await self.fetch_proof(http, request_id)
+
+    async def fetch_proof(self, http: httpx.AsyncClient, request_id: str) -> None:
+        answer = await http.get(f"/v1/organization/proofs/{request_id}")
+        assert answer.status_code == 200
+        self.proof.write_bytes(answer.content)
+
+    def by_command(self) -> Result:
+        arguments = ["verify", str(self.receipt), "--jwks", str(self.jwks), "--proof", str(self.proof)]
+        return CliRunner().invoke(farebox, arguments)
+
+    async def by_example(self, folder: Path) -> "subprocess.CompletedProcess[str]":
+        """The manual's example, with no Farebox in reach."""
+        (script,) = EXAMPLE
+        (folder / "check.py").write_text(script)
+        arguments = [sys.executable, "-I", "check.py", self.receipt, self.jwks, self.proof]
+        return await asyncio.to_thread(
+            subprocess.run, arguments, cwd=folder, capture_output=True, text=True, check=False
+        )
+
+
+async def test_a_customer_checks_a_request_offline(
+    http: httpx.AsyncClient, close_the_books: CloseTheBooks, tmp_path: Path
+) -> None:
+    for _ in range(5):
+        request_id, receipt = await ask(http)
+    await close_the_books()
+    files = Files(tmp_path)
+    await files.keep(http, request_id, receipt)
+    told = files.by_command()
+    assert (told.exit_code, f"{request_id} came to 0.00003 USD" in told.output) == (0, True), told.output
+    example = await files.by_example(tmp_path)
+    assert example.stdout == f"{request_id} came to 0.00003 USD, and is sealed.\n", example.stderr
+    alone = CliRunner().invoke(farebox, ["verify", receipt, "--jwks", str(files.jwks), "--json"])
+    assert msgspec.json.decode(alone.output)["statement"]["model_sha256"] == WEIGHTS
+
+
+async def test_one_row_that_is_changed_after_sealing_fails_the_check(
+    http: httpx.AsyncClient, database: Database, close_the_books: CloseTheBooks, tmp_path: Path
+) -> None:
+    (first, first_receipt), (second, second_receipt) = await ask(http), await ask(http)
+    await close_the_books()
+    await alter(database, UUID(hex=first.removeprefix("req_")))
+    files = Files(tmp_path)
+    # Neither the request that was changed, nor any other of its hour.
+    for request_id, receipt in ((first, first_receipt), (second, second_receipt)):
+        await files.keep(http, request_id, receipt)
+        told = files.by_command()
+        assert (told.exit_code, "not under its organization's root" in told.output) == (1, True)
+        assert (await files.by_example(tmp_path)).returncode == 1
+
+
+@pytest.mark.parametrize("part", ["leaf", "path", "organization", "organization_path"])
+async def test_a_proof_with_any_other_part_is_none(
+    http: httpx.AsyncClient, close_the_books: CloseTheBooks, part: str
+) -> None:
+    (one, receipt), (other, _) = await ask(http), await ask(http)
+    await close_the_books()
+    keys = read_jwks((await http.get("/.well-known/jwks.json")).content)
+    proof = msgspec.convert(await fetch(http, "proofs", one), ProofAnswer)
+    leaves = verify_proof(proof, keys)
+    compare(verify_receipt(receipt, keys), leaves)
+    (entry,) = proof.entries
+    text = getattr(entry, part)
+    changed = text.replace("5", "6", 1) if part in ("leaf", "organization") else text + "AAAA"
+    with pytest.raises(InvalidProof):
+        verify_proof(
+            msgspec.structs.replace(proof, entries=[msgspec.structs.replace(entry, **{part: changed})]), keys
+        )
+    strange = msgspec.convert(await fetch(http, "proofs", other), ProofAnswer)
+    with pytest.raises(InvalidProof, match="request_id"):
+        compare(verify_receipt(receipt, keys), verify_proof(strange, keys))
+    short = msgspec.structs.replace(proof.chain, hours=proof.chain.hours[:-1])
+    with pytest.raises(InvalidProof, match="chain"):
+        verify_proof(msgspec.structs.replace(proof, chain=short), keys)
+
+
+async def test_before_its_hour_is_sealed_there_is_neither(http: httpx.AsyncClient) -> None:
+    request_id, _ = await ask(http)
+    for kind in ("proofs", "receipts"):
+        assert (await fetch(http, kind, request_id))["error"]["code"] == "not_sealed"
+
+
+async def test_a_foreign_request_looks_as_one_that_nobody_made(
+    http: httpx.AsyncClient, stranger: httpx.AsyncClient, close_the_books: CloseTheBooks
+) -> None:
+    request_id, _ = await ask(http)
+    await close_the_books()
+    for kind in ("proofs", "receipts"):
+        answers = []
+        for wanted in (request_id, f"req_{'0' * 32}", "req_1", "org_" + "0" * 32):
+            answer = await stranger.get(f"/v1/organization/{kind}/{wanted}")
+            error = answer.json()["error"]
+            error.pop("request_id")
+            answers.append((answer.status_code, error))
+        assert answers == [answers[0]] * 4
+        assert answers[0][0] == 404
+        assert (await http.get(f"/v1/organization/{kind}/{request_id}")).status_code == 200
+
+
+async def test_a_receipt_from_the_books_says_what_the_first_one_did(
+    http: httpx.AsyncClient, close_the_books: CloseTheBooks
+) -> None:
+    request_id, receipt = await ask(http)
+    await close_the_books()
+    keys = read_jwks((await http.get("/.well-known/jwks.json")).content)
+    first = verify_receipt(receipt, keys)
+    later = verify_receipt((await fetch(http, "receipts", request_id))["receipt"], keys)
+    assert msgspec.structs.replace(later, issued_at=first.issued_at) == first
+
+
+async def test_what_was_taken_back_is_in_the_receipt_and_in_the_proof(
+    http: httpx.AsyncClient, database: Database, tenant: Tenant, close_the_books: CloseTheBooks
+) -> None:
+    request_id, receipt = await ask(http)
+    customer = Customer(database, tenant.organization_id)
+    await customer.amend(UUID(hex=request_id.removeprefix("req_")), utc_now() + timedelta(hours=1))
+    await close_the_books()
+    keys = read_jwks((await http.get("/.well-known/jwks.json")).content)
+    proof = msgspec.convert(await fetch(http, "proofs", request_id), ProofAnswer)
+    leaves = verify_proof(proof, keys)
+    later = verify_receipt((await fetch(http, "receipts", request_id))["receipt"], keys)
+    assert (later.output_tokens, Decimal(later.amount)) == (0, 0)
+    compare(later, leaves)
+    with pytest.raises(InvalidProof, match="input_tokens"):
+        compare(verify_receipt(receipt, keys), leaves)
+    with pytest.raises(InvalidProof):
+        verify_proof(msgspec.structs.replace(proof, entries=proof.entries[1:]), keys)
+
+
+async def test_weights_that_changed_are_not_guessed(
+    http: httpx.AsyncClient, database: Database, close_the_books: CloseTheBooks
+) -> None:
+    request_id, _ = await ask(http)
+    await close_the_books()
+    async with database.meter_transaction() as session:
+        for sha256 in ("6b" * 32, WEIGHTS):
+            await add_model(
+                session, model_id=MODEL, path="/", sha256=sha256, context_length=4096, owned_by="tests"
+            )
+    later, _ = await ask(http)
+    await close_the_books()
+    keys = read_jwks((await http.get("/.well-known/jwks.json")).content)
+    told = [
+        verify_receipt((await fetch(http, "receipts", each))["receipt"], keys).model_sha256
+        for each in (request_id, later)
+    ]
+    assert told == [WEIGHTS, None]
+
+
+async def test_a_period_has_the_roots_that_its_invoice_is_counted_from(
+    http: httpx.AsyncClient, database: Database, tenant: Tenant, close_the_books: CloseTheBooks
+) -> None:
+    request_id, _ = await ask(http)
+    await close_the_books()
+    proof = msgspec.convert(await fetch(http, "proofs", request_id), ProofAnswer)
+    start = hour_of(utc_now()) - timedelta(hours=1)
+    async with database.transaction(organization_id=tenant.organization_id) as session:
+        period = await sealed_period(session, tenant.organization_id, start, start + timedelta(hours=8))
+        empty = await sealed_period(session, tenant.organization_id, start - timedelta(days=9), start)
+    assert [each.organization for each in period.organizations] == [proof.entries[0].organization]
+    assert proof.chain.hours[0] in period.chain.hours
+    assert period.newest is not None
+    assert (empty.organizations, empty.newest) == ([], None)

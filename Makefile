@@ -9,8 +9,9 @@ REQUESTS ?= 200000
 ABUSE ?=
 SIMULATE ?=
 KILLS ?= 40
+EVENTS ?= 10000000
 
-.PHONY: run test check slow bench bench-streams chaos abuse simulate
+.PHONY: run test check slow bench bench-streams bench-reconcile chaos abuse simulate
 
 run: $(VENV)/installed
 	FAREBOX_HOST=$(HOST) FAREBOX_PORT=$(PORT) $(BIN)/farebox up
@@ -35,6 +36,9 @@ bench: $(VENV)/ready-for-tests
 
 bench-streams: $(VENV)/ready-for-tests
 	$(BIN)/python -m tests.bench.batch_streams
+
+bench-reconcile: $(VENV)/ready-for-tests
+	$(BIN)/python -m tests.bench.reconcile --events $(EVENTS)
 
 # Ten minutes on two cores. `make chaos KILLS=500` takes an hour and a half.
 chaos: $(VENV)/ready-for-tests

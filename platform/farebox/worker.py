@@ -33,7 +33,8 @@ log = structlog.get_logger(__name__)
 class Worker:
     """Any number of these may run, in any process: each item is claimed by one at a time.
 
-    `handlers` do the items, by topic; `sweeps` run one after the other.
+    `handlers` do the items, by topic; `sweeps` run one after the other. `long_sweeps`, which may take
+    minutes, run beside all that.
 
     An item is done at least once. One that fails is tried again after a pause that doubles, up to
     MAX_ATTEMPTS times; then it stays in the table with its last error.
@@ -45,21 +46,27 @@ class Worker:
         settings: Settings,
         handlers: Mapping[str, Handler],
         sweeps: Sequence[Sweep] = (),
+        *,
+        long_sweeps: Sequence[Sweep] = (),
     ) -> None:
         self._database = database
         self._settings = settings
         self._handlers = handlers
         self._sweeps = sweeps
+        self._long_sweeps = long_sweeps
         self._stopping = asyncio.Event()
         self._sweep_at = time.monotonic()
 
     async def run(self) -> None:
-        """Work until `stop`; what is under way then is finished."""
-        while not self._stopping.is_set():
-            if not await self._turn():
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_SECONDS):
-                        await self._stopping.wait()
+        """Work until `stop`; what is under way then is finished, but for long sweeps."""
+        beside = asyncio.create_task(self._sweep_beside(), name="long-sweeps")
+        try:
+            while not self._stopping.is_set():
+                if not await self._turn():
+                    await self._pause(POLL_SECONDS)
+        finally:
+            beside.cancel()
+            await asyncio.gather(beside, return_exceptions=True)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -84,16 +91,34 @@ class Worker:
             await outbox.retry_given_up(session)
 
     async def sweep(self) -> None:
-        """Run all sweeps. Raises Unavailable when Postgres is away."""
-        for sweep in self._sweeps:
+        """Run all sweeps, the long ones too. Raises Unavailable when Postgres is away."""
+        for sweep in (*self._sweeps, *self._long_sweeps):
             await sweep(self._database)
+
+    async def _sweep_beside(self) -> None:
+        while not self._stopping.is_set():
+            for sweep in self._long_sweeps:
+                try:
+                    await sweep(self._database)
+                except Unavailable:
+                    log.warning("worker.database_away")
+                except Exception:
+                    log.exception("worker.sweep_failed")
+            await self._pause(SWEEP_SECONDS)
+
+    async def _pause(self, seconds: float) -> None:
+        """Until somebody says `stop`, or so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
     async def _turn(self) -> bool:
         """Whether there was something to do."""
         try:
             if time.monotonic() >= self._sweep_at:
                 self._sweep_at = time.monotonic() + SWEEP_SECONDS
-                await self.sweep()
+                for sweep in self._sweeps:
+                    await sweep(self._database)
             return await self.work_off() > 0
         except Unavailable:
             log.warning("worker.database_away")

@@ -275,3 +275,23 @@ async def test_it_sends_a_mail_once_the_mail_server_is_back(own_database: Databa
         assert await make_worker(own_database, Settings(smtp_url=mailbox.url)).work_off() == 1
         assert [mail["Subject"] for mail in mailbox.of(address)] == ["Choose a new password"]
     assert await items(own_database) == []
+
+
+async def test_a_long_sweep_holds_up_no_mail(own_database: Database) -> None:
+    doer, begun, ended = Doer(), asyncio.Event(), asyncio.Event()
+
+    async def reconcile(_: Database) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    await put(own_database, {"n": 1})
+    one = Worker(own_database, SETTINGS, {TOPIC: doer}, long_sweeps=[reconcile])
+    running = asyncio.create_task(one.run())
+    await begun.wait()
+    await doer.entered.wait()
+    one.stop()
+    await running
+    assert ended.is_set(), "it is not left behind"

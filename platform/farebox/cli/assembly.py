@@ -10,6 +10,7 @@ from farebox.auth.unverified import remove_unverified
 from farebox.billing import welcome
 from farebox.billing.plans import charge_plans
 from farebox.billing.promotions import expire_grants
+from farebox.billing.reconciliation.nightly import reconcile_nightly
 from farebox.billing.tier_debts import settle_tier_debts
 from farebox.core.database import Database
 from farebox.core.settings import Settings
@@ -25,10 +26,10 @@ def make_worker(database: Database, settings: Settings) -> Worker:
     if settings.production:
         sweeps.append(partial(_in_one_transaction, remove_unverified))
     sweeps += [expire_grants, charge_plans, settle_tier_debts]
-    sweeps.append(seal_hours)
     # Last: it may have to wait for tenants' locks.
     sweeps.append(partial(hold_ceilings, settings=settings))
-    return Worker(database, settings, auth.HANDLERS | welcome.HANDLERS, sweeps)
+    handlers = auth.HANDLERS | welcome.HANDLERS
+    return Worker(database, settings, handlers, sweeps, long_sweeps=(seal_hours, reconcile_nightly))
 
 
 async def _in_one_transaction(sweep: Callable[[AsyncSession], Awaitable[object]], database: Database) -> None:

@@ -39,6 +39,10 @@ COMMANDS = {
         "Plans: prices, limits, a monthly fee, included credit and a credit line, under a name.",
     ),
     "usage": ("farebox.cli.usage", "What was used, and what it cost."),
+    "reconcile": (
+        "farebox.cli.reconcile",
+        "Compare usage, sums, ledger, balances and seals: one number everywhere, or the difference by name.",
+    ),
     "verify": ("farebox.cli.verify", "Check a receipt, and its proof, offline."),
     "openapi": ("farebox.cli.openapi", "Print the OpenAPI document; no database is needed."),
 }

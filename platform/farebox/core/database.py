@@ -150,8 +150,10 @@ class Database:
                     if snapshot is not None:
                         await connection.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
                     yield connection
-            finally:
+            except BaseException:
                 connection.terminate()
+                raise
+            await connection.close(timeout=CONNECT_TIMEOUT_SECONDS)
         except Exception as error:
             if is_away(error):
                 raise Unavailable("The database is not reachable; please try again.") from error

@@ -55,8 +55,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_concurrent_requests: Limit = 1_000
     max_projects: Limit = 100
     max_keys: Limit = 500
-    receipts: bool = True
     default_answer_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)] = 4096
+    receipts: bool = True
     sign_up: Literal["open", "closed"] = "open"
     sign_up_credit: Annotated[str, Meta(pattern=r"^[0-9]{1,7}(\.[0-9]{1,3})?$")] | None = None
     sign_up_credit_days: Annotated[int, Meta(ge=1, le=3660)] = 30

@@ -2,12 +2,15 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import delete
 
+from farebox.billing.models import Reconciliation
 from farebox.core.database import Database
 from farebox.core.postgres.embedded import EmbeddedPostgres
 from farebox.metering.meter import Meter
@@ -15,6 +18,7 @@ from tests.conftest import migrate
 from tests.gateway.conftest import MODEL
 from tests.gateway.servers import ServerThread, make_settings
 from tests.metering.factories import open_account, used
+from tests.owner import owner_transaction
 from tests.tenants.factories import Tenant
 from tests.waiting import WAIT_SECONDS
 
@@ -121,3 +125,15 @@ async def test_settlements_that_wait_for_postgres_are_counted(tmp_path: Path) ->
         await server.call(meter.turn)
         samples = await scrape(http)
         assert samples["farebox_spooled_settlements"] == samples["farebox_live_requests"] == 0
+
+
+async def test_the_last_reconciliation_is_told(http: httpx.AsyncClient, database: Database) -> None:
+    """Whichever worker compared the books."""
+    ended = datetime(2026, 3, 1, 3, 2, tzinfo=UTC)
+    async with database.meter_transaction() as session:
+        session.add(Reconciliation(day=date(9999, 1, 1), finished_at=ended, seconds=1.5, differences=3))
+    found = await scrape(http)
+    assert found["farebox_reconciliation_differences"] == 3
+    assert found["farebox_reconciliation_timestamp_seconds"] == ended.timestamp()
+    async with owner_transaction(database) as session:
+        await session.execute(delete(Reconciliation))

@@ -1,5 +1,6 @@
 """`/metrics`: what has been counted, and what the engines and the meter say at this moment."""
 
+import asyncio
 from collections.abc import Iterator
 
 from litestar import Response, Router, get
@@ -7,10 +8,15 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from farebox.billing.reconciliation.nightly import last_run
 from farebox.core.bodies import StrictRequest
+from farebox.core.database import Database
 from farebox.core.errors import Unavailable
 from farebox.core.metrics import REGISTRY
 from farebox.gateway.gateway import Gateway
+
+# Whoever scrapes must not wait for a Postgres that hangs.
+ASK_SECONDS = 1.0
 
 # Fields of EngineStats, with the names and words that Prometheus gets. Counters end in `_total` there.
 _GAUGES = {
@@ -82,6 +88,39 @@ def _add(family: GaugeMetricFamily | CounterMetricFamily, model: str, stats: obj
         family.add_metric([model], value)
 
 
+async def _reconciliation(database: Database) -> list[Metric]:
+    """What became of the last reconciliation, whichever worker did it; nothing while Postgres is away."""
+    try:
+        async with asyncio.timeout(ASK_SECONDS), database.transaction() as session:
+            last = await last_run(session)
+    except (Unavailable, TimeoutError):
+        return []
+    if last is None:
+        return []
+    return [
+        GaugeMetricFamily(
+            "farebox_reconciliation_differences",
+            "Differences between the books that the last reconciliation found.",
+            last.differences,
+        ),
+        GaugeMetricFamily(
+            "farebox_reconciliation_timestamp_seconds",
+            "When the last reconciliation ended, in Unix seconds.",
+            last.finished_at.timestamp(),
+        ),
+    ]
+
+
+class _Asked(Collector):
+    """What Postgres was asked for just now."""
+
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._metrics
+
+
 @get("/metrics", include_in_schema=False)
 async def metrics(request: StrictRequest) -> Response[bytes]:
     """Prometheus's text format. Raises Unavailable while the server starts."""
@@ -90,6 +129,7 @@ async def metrics(request: StrictRequest) -> Response[bytes]:
         raise Unavailable("The server is starting.")
     live = CollectorRegistry()
     live.register(GatewayCollector(gateway))
+    live.register(_Asked(await _reconciliation(request.app.state.database)))
     return Response(generate_latest(REGISTRY) + generate_latest(live), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -1,7 +1,7 @@
 """`python -m tests.bench.reconcile`: how long it takes to compare the books, and how much memory.
 
-Events of a month are written as settlement writes them, with their transfers and sums, in an embedded Postgres;
-its hours are sealed, and then all is compared. Events are spread over organizations, keys and models.
+Events of a month are written as settlement writes them, with their transfers and sums, in an embedded
+Postgres; its hours are sealed, and then all is compared. They are spread over organizations, keys and models.
 """
 
 import argparse

@@ -70,13 +70,13 @@ class MerkleStream:
     """The root of leaves that come one by one, in memory of their number's logarithm, and the path of one of
     them.
 
-    What is kept are the roots of whole subtrees, each at least twice as large as the next.
+    What is kept are the roots of whole subtrees, as large as the powers of two that the count consists of.
     """
 
     __slots__ = ("_follows", "_path", "_subtrees", "count")
 
     def __init__(self) -> None:
-        self._subtrees: list[tuple[bytes, int]] = []
+        self._subtrees: list[bytes] = []
         self._follows: int | None = None
         self._path = b""
         self.count = 0
@@ -85,11 +85,18 @@ class MerkleStream:
         """`follow` the one leaf whose path is wanted."""
         if follow:
             self._follows = self.count
-        self._subtrees.append((leaf, 1))
+        subtrees = self._subtrees
         self.count += 1
+        size, rest = 1, self.count
         # As often as the count's binary notation ends in noughts.
-        for _ in range((self.count & -self.count).bit_length() - 1):
-            self._join(self.count)
+        while not rest & 1:
+            left = subtrees.pop()
+            if self._follows is not None:
+                self._step(left, leaf, size, size)
+            leaf = sha256(b"\x01" + left + leaf).digest()
+            size <<= 1
+            rest >>= 1
+        subtrees.append(leaf)
 
     def extend(self, leaves: Iterable[bytes]) -> None:
         for leaf in leaves:
@@ -99,19 +106,22 @@ class MerkleStream:
         """The root; nothing may be added after it."""
         if not self._subtrees:
             return EMPTY
-        while len(self._subtrees) > 1:
-            self._join(self.count)
-        return self._subtrees[0][0]
+        root = self._subtrees.pop()
+        end = self.count & -self.count
+        for left in reversed(self._subtrees):
+            rest = self.count & ~(2 * end - 1)
+            size = rest & -rest
+            self._step(left, root, size, self.count & (size - 1))
+            root, end = node_hash(left, root), size
+        return root
 
     @property
     def path(self) -> bytes:
         """From the leaf that is followed to the root, once that is known."""
         return self._path
 
-    def _join(self, end: int) -> None:
-        """Join the last two subtrees, which end with leaf `end` - 1."""
-        right, right_size = self._subtrees.pop()
-        left, left_size = self._subtrees.pop()
-        if self._follows is not None and end - right_size - left_size <= self._follows < end:
-            self._path += LEFT + left if self._follows >= end - right_size else RIGHT + right
-        self._subtrees.append((node_hash(left, right), left_size + right_size))
+    def _step(self, left: bytes, right: bytes, left_size: int, right_size: int) -> None:
+        """Note the neighbour of the leaf's subtree, if these two are joined, which come last."""
+        middle = self.count - right_size
+        if self._follows is not None and middle - left_size <= self._follows:
+            self._path += LEFT + left if self._follows >= middle else RIGHT + right

@@ -2,20 +2,17 @@
 CREATE FUNCTION farebox_amendment_leaf(a usage_amendment) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
 AS $$
-    SELECT '{"kind":"amendment","request_id":"req_' || replace(a.request_id::text, '-', '')
-        || '","organization_id":"org_' || replace(a.organization_id::text, '-', '')
-        || '","project_id":"proj_' || replace(a.project_id::text, '-', '')
-        || '","api_key_id":"key_' || replace(a.api_key_id::text, '-', '')
-        || '","model":' || to_json(a.model_id)::text
-        || ',"status":"' || a.status
-        || '","input_tokens":' || a.input_tokens::text
-        || ',"cached_input_tokens":' || a.cached_input_tokens::text
-        || ',"output_tokens":' || a.output_tokens::text
-        || ',"input_per_million":"' || a.input_per_million::text
-        || '","cached_input_per_million":"' || a.cached_input_per_million::text
-        || '","output_per_million":"' || a.output_per_million::text
-        || '","amount":"' || a.amount::text
-        || '","currency":"' || a.currency::text
-        || '","created_at":"' || to_char(a.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
-        || '"}'
+    SELECT format(
+        '{"kind":"amendment","request_id":"req_%s","organization_id":"org_%s",'
+        '"project_id":"proj_%s","api_key_id":"key_%s",'
+        '"model":%s,"status":"%s","input_tokens":%s,"cached_input_tokens":%s,"output_tokens":%s,'
+        '"input_per_million":"%s","cached_input_per_million":"%s",'
+        '"output_per_million":"%s","amount":"%s","currency":"%s","created_at":"%s"}',
+        encode(uuid_send(a.request_id), 'hex'), encode(uuid_send(a.organization_id), 'hex'),
+        encode(uuid_send(a.project_id), 'hex'), encode(uuid_send(a.api_key_id), 'hex'),
+        to_json(a.model_id), a.status, a.input_tokens, a.cached_input_tokens, a.output_tokens,
+        a.input_per_million, a.cached_input_per_million,
+        a.output_per_million, a.amount, a.currency,
+        to_char(a.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+    )
 $$;

@@ -3,21 +3,17 @@
 CREATE FUNCTION farebox_event_leaf(e usage_event) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
 AS $$
-    SELECT '{"kind":"event","request_id":"req_' || replace(e.request_id::text, '-', '')
-        || '","organization_id":"org_' || replace(e.organization_id::text, '-', '')
-        || '","project_id":"proj_' || replace(e.project_id::text, '-', '')
-        || '","api_key_id":"key_' || replace(e.api_key_id::text, '-', '')
-        || '","model":' || to_json(e.model_id)::text
-        || ',"status":"' || e.status
-        || '","input_tokens":' || e.input_tokens::text
-        || ',"cached_input_tokens":' || e.cached_input_tokens::text
-        || ',"output_tokens":' || e.output_tokens::text
-        || ',"price_id":"price_' || replace(e.price_id::text, '-', '')
-        || '","input_per_million":"' || e.input_per_million::text
-        || '","cached_input_per_million":"' || e.cached_input_per_million::text
-        || '","output_per_million":"' || e.output_per_million::text
-        || '","amount":"' || e.amount::text
-        || '","currency":"' || e.currency::text
-        || '","created_at":"' || to_char(e.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
-        || '"}'
+    SELECT format(
+        '{"kind":"event","request_id":"req_%s","organization_id":"org_%s",'
+        '"project_id":"proj_%s","api_key_id":"key_%s",'
+        '"model":%s,"status":"%s","input_tokens":%s,"cached_input_tokens":%s,"output_tokens":%s,'
+        '"price_id":"price_%s","input_per_million":"%s","cached_input_per_million":"%s",'
+        '"output_per_million":"%s","amount":"%s","currency":"%s","created_at":"%s"}',
+        encode(uuid_send(e.request_id), 'hex'), encode(uuid_send(e.organization_id), 'hex'),
+        encode(uuid_send(e.project_id), 'hex'), encode(uuid_send(e.api_key_id), 'hex'),
+        to_json(e.model_id), e.status, e.input_tokens, e.cached_input_tokens, e.output_tokens,
+        encode(uuid_send(e.price_id), 'hex'), e.input_per_million, e.cached_input_per_million,
+        e.output_per_million, e.amount, e.currency,
+        to_char(e.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+    )
 $$;

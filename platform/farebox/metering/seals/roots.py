@@ -3,6 +3,7 @@
 An hour may have millions of entries: they are streamed, and their texts are hashed in Postgres.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -57,7 +58,7 @@ async def organization_roots(
     cursor = await connection.cursor(_LEAVES, hour, hour + HOUR, organization_id)
     present: UUID | None = None
     tree = MerkleStream()
-    while rows := await cursor.fetch(fetched_at_once):
+    async for rows in _read_ahead(cursor, fetched_at_once):
         for owner, leaf in rows:
             if owner != present:
                 if present is not None:
@@ -66,6 +67,19 @@ async def organization_roots(
             tree.add(leaf)
     if present is not None:
         yield OrganizationRoot(present, tree.count, tree.finish())
+
+
+async def _read_ahead(cursor: Any, number: int) -> AsyncIterator[list[asyncpg.Record]]:
+    """So many rows at a time; while they are worked on, Postgres computes the next."""
+    reading = asyncio.ensure_future(cursor.fetch(number))
+    try:
+        while rows := await reading:
+            reading = asyncio.ensure_future(cursor.fetch(number))
+            # Let it be sent: the loop is not asked again before these rows are worked off.
+            await asyncio.sleep(0)
+            yield rows
+    finally:
+        reading.cancel()
 
 
 async def used_hours(connection: Connection, start: datetime, end: datetime) -> set[datetime]:

@@ -7,7 +7,7 @@ from alembic import op
 from farebox.core.sql import statements
 
 revision = "0011_seals"
-down_revision = "0009_ledger"
+down_revision = "0010_price_book"
 
 TABLES = """
 CREATE TABLE usage_seal (

@@ -55,7 +55,8 @@ class Customer:
                 text("""
                 INSERT INTO usage_amendment SELECT request_id, :at, organization_id, project_id, api_key_id,
                     model_id, 'undelivered', -input_tokens, -cached_input_tokens, -output_tokens,
-                    input_per_million, cached_input_per_million, output_per_million, -amount, currency
+                    input_per_million, cached_input_per_million, output_per_million, -amount, currency,
+                    -items, -input_amount, -cached_input_amount, -item_amount
                 FROM usage_event WHERE request_id = :id
                 """),
                 {"id": request_id, "at": at},
@@ -91,10 +92,18 @@ def leaf_of(entry: UsageEvent | UsageAmendment) -> bytes:
     }
     if isinstance(entry, UsageEvent):
         named["price_id"] = external("price", entry.price_id)
-    for name in ("input_per_million", "cached_input_per_million", "output_per_million", "amount"):
+    for name in ("input_per_million", "cached_input_per_million", "output_per_million"):
         named[name] = format(getattr(entry, name), "f")
+    named["items"] = entry.items
+    if isinstance(entry, UsageEvent):
+        named["item_per_million"] = format(entry.item_per_million, "f")
+    for name in ("input_amount", "cached_input_amount", "item_amount", "amount"):
+        named[name] = format(getattr(entry, name), "f")
+    named["currency"] = entry.currency
+    if isinstance(entry, UsageEvent) and entry.tiers_from is not None:
+        named["tiers_from"] = entry.tiers_from
     moment = entry.created_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return msgspec.json.encode(named | {"currency": entry.currency, "created_at": moment})
+    return msgspec.json.encode(named | {"created_at": moment})
 
 
 async def root_of(database: Database, organization_id: UUID, hour: datetime) -> tuple[int, bytes]:

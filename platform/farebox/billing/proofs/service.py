@@ -52,6 +52,7 @@ async def make_receipt(
         input_tokens=sum(each.input_tokens for each in entries),
         cached_input_tokens=sum(each.cached_input_tokens for each in entries),
         output_tokens=sum(each.output_tokens for each in entries),
+        items=sum(each.items for each in entries),
         price_id=external("price", event.price_id),
         amount=plain(sum((each.amount for each in entries), Decimal(0)), event.currency),
         currency=event.currency,

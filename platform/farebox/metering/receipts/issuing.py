@@ -64,6 +64,7 @@ def statement_of(
         input_tokens=posting.input_tokens,
         cached_input_tokens=posting.cached_input_tokens,
         output_tokens=posting.output_tokens,
+        items=posting.items if posting.status == "completed" else 0,
         price_id=external("price", posting.price.id),
         amount=plain(amount, posting.price.currency),
         currency=posting.price.currency,

@@ -11,8 +11,8 @@ PENDING = "pending"
 
 
 class Statement(msgspec.Struct, frozen=True, kw_only=True):
-    """What one request came to. Ids are in their external form; the token classes are disjoint; the amount is
-    a plain decimal.
+    """What one request came to. Ids are in their external form; the token classes are disjoint; `items` are
+    classified inputs or reranked documents; the amount is a plain decimal.
 
     `model_sha256` names the weights as they were offered; None where they are not known any more.
     """
@@ -24,6 +24,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     input_tokens: int
     cached_input_tokens: int
     output_tokens: int
+    items: int
     price_id: str
     amount: str
     currency: str

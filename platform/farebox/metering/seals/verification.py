@@ -62,7 +62,7 @@ def compare(statement: Statement, leaves: Sequence[Leaf]) -> None:
     for name in ("request_id", "organization_id", "model", "price_id", "currency"):
         if stated[name] != event[name]:
             raise InvalidProof(f"The receipt's {name} is {stated[name]}, the sealed one {event[name]}.")
-    for name in ("input_tokens", "cached_input_tokens", "output_tokens", "amount"):
+    for name in ("input_tokens", "cached_input_tokens", "output_tokens", "items", "amount"):
         sealed = sum((Decimal(each[name]) for each in leaves), Decimal(0))
         if Decimal(stated[name]) != sealed:
             raise InvalidProof(f"The receipt's {name} is {stated[name]}, the sealed one {sealed}.")

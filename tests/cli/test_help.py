@@ -13,7 +13,11 @@ from farebox.cli import farebox
 from farebox.cli.main import COMMANDS as LISTED
 from tests.cli.commands import shell
 
-TOP = ("up", "serve", "worker", "migrate", "doctor", "org", "key", "keys", "model", "usage", "openapi")
+TOP = (
+    *("up", "serve", "worker", "migrate", "doctor"),
+    *("org", "key", "keys", "model", "price", "plan", "usage"),
+    *("reconcile", "verify", "openapi"),
+)
 
 
 def walk(

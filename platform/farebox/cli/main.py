@@ -43,7 +43,10 @@ COMMANDS = {
         "farebox.cli.reconcile",
         "Compare usage, sums, ledger, balances and seals: one number everywhere, or the difference by name.",
     ),
-    "verify": ("farebox.cli.verify", "Check a receipt, and its proof, offline."),
+    "verify": (
+        "farebox.cli.verify",
+        "Check a receipt offline: its signature, and with a proof that the request is in a sealed hour.",
+    ),
     "openapi": ("farebox.cli.openapi", "Print the OpenAPI document; no database is needed."),
 }
 

@@ -24,7 +24,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--proof", type=_FILE, help="The answer of `/v1/organization/proofs/…`.")
 @json_option
 def verify(receipt: str, jwks: Path, proof: Path | None, as_json: bool) -> None:
-    """Check RECEIPT offline: its signature, and with a proof that the request is in a sealed hour.
+    """Check a receipt offline: its signature, and with a proof that the request is in a sealed hour.
 
     RECEIPT is the receipt's text, or a file that holds it.
     """

@@ -57,7 +57,8 @@ CREATE TABLE price_tier (
 );
 
 CREATE TABLE plan_membership (
-    organization_id uuid NOT NULL,
+    organization_id uuid NOT NULL
+        CONSTRAINT fk_plan_membership_organization_id REFERENCES organization ON DELETE CASCADE,
     effective_from timestamptz NOT NULL,
     plan_id uuid CONSTRAINT fk_plan_membership_plan_id REFERENCES plan,
     CONSTRAINT pk_plan_membership PRIMARY KEY (organization_id, effective_from)
@@ -91,13 +92,13 @@ CREATE TABLE tier_usage (
     organization_id uuid NOT NULL,
     model_id text NOT NULL,
     month date NOT NULL,
-    input_tokens bigint NOT NULL,
-    cached_input_tokens bigint NOT NULL,
-    output_tokens bigint NOT NULL,
-    input_owed numeric(30, 12) NOT NULL DEFAULT 0,
-    cached_input_owed numeric(30, 12) NOT NULL DEFAULT 0,
-    output_owed numeric(30, 12) NOT NULL DEFAULT 0,
-    CONSTRAINT pk_tier_usage PRIMARY KEY (organization_id, model_id, month)
+    price_id uuid NOT NULL,
+    input_tokens bigint NOT NULL DEFAULT 0,
+    cached_input_tokens bigint NOT NULL DEFAULT 0,
+    output_tokens bigint NOT NULL DEFAULT 0,
+    billed numeric(30, 12) NOT NULL DEFAULT 0,
+    settled_at timestamptz,
+    CONSTRAINT pk_tier_usage PRIMARY KEY (organization_id, model_id, month, price_id)
 );
 -- What tokens of each class cost, and how many of each the month had before.
 CREATE TYPE tier_charge AS (input numeric, cached_input numeric, output numeric, used bigint[]);
@@ -167,7 +168,7 @@ DROP FUNCTION farebox_rehold;
 DROP FUNCTION farebox_settle_late;
 """
 
-NEW = ("tier_cost", "tier_rates", "take_tiers")
+NEW = ("applicable_price", "tier_cost", "tier_rates", "take_tiers")
 CHANGED = ("admit", "settle", "rehold", "amend", "credit", "settle_late")
 BEFORE = {"settle_late": "0008"}
 FOLDER = Path(__file__).parent / "sql"
@@ -187,13 +188,26 @@ def upgrade() -> None:
         _create("0010", name)
 
 
+# What the version before would take for everybody's prices.
+REFUSAL = """
+DO $$ BEGIN
+    IF EXISTS (
+        SELECT FROM price WHERE organization_id IS NOT NULL OR plan_id IS NOT NULL OR scheme <> 'flat'
+    ) THEN
+        RAISE 'There are contracts, prices of plans or tiers, which the version before does not know.';
+    END IF;
+END $$;
+"""
+
+
 def downgrade() -> None:
+    op.execute(REFUSAL)
     for statement in statements(DROPS):
         op.execute(statement)
     for name in CHANGED:
         _create(BEFORE.get(name, "0009"), name)
     for name in NEW:
-        op.execute(f"DROP FUNCTION farebox_{name}")
+        op.execute(f"DROP FUNCTION {name}" if name == "applicable_price" else f"DROP FUNCTION farebox_{name}")
     op.execute("DROP TYPE tier_charge")
     op.execute("DROP TABLE tier_usage, plan_membership, price_tier")
     op.execute("DROP POLICY tenant ON price")

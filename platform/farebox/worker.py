@@ -97,14 +97,18 @@ class Worker:
 
     async def _sweep_beside(self) -> None:
         while not self._stopping.is_set():
-            for sweep in self._long_sweeps:
-                try:
-                    await sweep(self._database)
-                except Unavailable:
-                    log.warning("worker.database_away")
-                except Exception:
-                    log.exception("worker.sweep_failed")
+            await self._sweep_all(self._long_sweeps)
             await self._pause(SWEEP_SECONDS)
+
+    async def _sweep_all(self, sweeps: Sequence[Sweep]) -> None:
+        """Whatever one of them meets, the others are run."""
+        for sweep in sweeps:
+            try:
+                await sweep(self._database)
+            except Unavailable:
+                log.warning("worker.database_away")
+            except Exception:
+                log.exception("worker.sweep_failed")
 
     async def _pause(self, seconds: float) -> None:
         """Until somebody says `stop`, or so long."""
@@ -117,8 +121,7 @@ class Worker:
         try:
             if time.monotonic() >= self._sweep_at:
                 self._sweep_at = time.monotonic() + SWEEP_SECONDS
-                for sweep in self._sweeps:
-                    await sweep(self._database)
+                await self._sweep_all(self._sweeps)
             return await self.work_off() > 0
         except Unavailable:
             log.warning("worker.database_away")

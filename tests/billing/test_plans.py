@@ -7,9 +7,10 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import delete, select
 
 from farebox.billing.errors import InvalidAmount, InvalidPrice, UnknownPlan
-from farebox.billing.models import Plan
+from farebox.billing.models import Plan, PlanMembership
 from farebox.billing.months import Month, month_of, read_month
 from farebox.billing.plans import (
     PlanTerms,
@@ -26,8 +27,9 @@ from farebox.core.ids import new_id
 from farebox.core.settings import Settings
 from farebox.metering.errors import QuotaExceeded, RateLimitExceeded
 from farebox.metering.meter import Meter
+from farebox.tenants.models import Organization
 from tests.billing.clock import Clock
-from tests.billing.test_purses import accounts_of, balance_of, pay_in
+from tests.billing.test_purses import accounts_of, balance_of, give, pay_in
 from tests.billing.test_tiers import tariff, terms
 from tests.metering.factories import Account, open_account, read_books, used
 
@@ -112,6 +114,54 @@ async def test_a_fee_that_nothing_can_pay_is_not_drawn_and_gives_nothing(
     await pay_in(database, account, 1000, "transfer")
     assert await charge(database, account)
     assert await balance_of(database, account) > 100
+
+
+async def test_months_that_nothing_could_pay_are_drawn_when_there_is_money(
+    database: Database, settings: Settings, clock: Clock
+) -> None:
+    """The oldest first; credit is given for the month that is."""
+    account = await open_account(database, balance="5")
+    clock.now = datetime(2027, 4, 1, tzinfo=UTC)
+    name = await offer(database, monthly_fee=Decimal(30), included_credit=Decimal(40))
+    await move(database, account, name, settings)
+    for month in (4, 5, 6):
+        clock.now = datetime(2027, month, 20, tzinfo=UTC)
+        assert not await charge(database, account)
+    await move(database, account, name, settings)  # the same plan again begins nothing anew
+    await pay_in(database, account, 80, "transfer")
+    assert await charge(database, account)
+    held = await accounts_of(database, account)
+    assert (held[f"revenue:{name} plan"], held["prepaid"], held.get("promotional", 0)) == (60, 25, 0)
+    await pay_in(database, account, 10, "another")
+    assert await charge(database, account)
+    held = await accounts_of(database, account)
+    assert (held[f"revenue:{name} plan"], held["prepaid"], held["promotional"]) == (90, 5, 40)
+
+
+async def test_a_fee_may_take_what_promotional_credit_will_pay_for(
+    database: Database, meter: Meter, settings: Settings, clock: Clock
+) -> None:
+    account = await open_account(database, balance="10", price=("1000000", "1000000", "1000000"))
+    await give(database, account, 50, "welcome")
+    await meter.admit(account.admission(prompt=45, output=0))
+    clock.now = datetime(2027, 4, 1, tzinfo=UTC)
+    await move(database, account, await offer(database, monthly_fee=Decimal(9)), settings)
+    assert await charge(database, account)
+
+
+async def test_who_is_removed_has_no_plan_either(database: Database, settings: Settings) -> None:
+    organization_id = new_id()
+    async with database.transaction(organization_id=organization_id) as session:
+        session.add(Organization(id=organization_id, name="Gone"))
+    async with database.meter_transaction() as session:
+        await move_to_plan(session, organization_id, await offer(database), settings)
+    async with database.meter_transaction() as session:
+        await session.execute(delete(Organization).where(Organization.id == organization_id))
+    async with database.meter_transaction() as session:
+        left = await session.scalar(
+            select(PlanMembership.plan_id).where(PlanMembership.organization_id == organization_id)
+        )
+    assert left is None
 
 
 async def test_a_fee_takes_nothing_that_is_reserved(

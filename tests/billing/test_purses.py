@@ -16,6 +16,7 @@ from farebox.billing.ledger import account_balances, ledger_balance
 from farebox.billing.promotions import expire, expire_grants, grant
 from farebox.core.database import Database
 from farebox.core.settings import Settings
+from farebox.metering.admission import Grant
 from farebox.metering.errors import QuotaExceeded
 from farebox.metering.meter import Meter
 from tests.billing.clock import Clock
@@ -65,6 +66,14 @@ async def run_out(database: Database, account: Account) -> Decimal:
 async def spend(meter: Meter, account: Account, tokens: int) -> None:
     granted = await meter.admit(account.admission(prompt=tokens, output=0))
     await meter.settle(granted, used(tokens, 0))
+
+
+async def credit(database: Database, meter: Meter, answer: Grant) -> None:
+    """Its client had left."""
+    meter.hand_over(answer, reached=False)
+    await meter.turn()
+    await expire_handover(database, answer.request_id)
+    await meter.turn()
 
 
 async def accounts_of(database: Database, account: Account) -> dict[str, int]:
@@ -164,6 +173,34 @@ async def test_what_a_grant_had_left_expires_and_once(database: Database, meter:
     assert await balance_of(database, account) == 15
 
 
+async def test_credit_that_comes_back_to_no_grant_expires_but_for_what_is_reserved(
+    database: Database, meter: Meter, clock: Clock
+) -> None:
+    account = await open_account(database, balance="0", price=A_DOLLAR)
+    await give(database, account, 10, "soon", days=1)
+    answer = await meter.admit(account.admission(prompt=10, output=0))
+    await meter.settle(answer, used(10, 0, to_be_handed_over=True))
+    clock.advance(days=2)
+    await run_out(database, account)
+    await credit(database, meter, answer)
+    running = await meter.admit(account.admission(prompt=4, output=0))
+    await expire_grants(database)
+    await meter.settle(running, used(4, 0))
+    await expire_grants(database)
+    assert await accounts_of(database, account) == {"promotion": -4, "revenue": 4}
+
+
+async def test_what_is_drawn_stays_drawn_whatever_credit_is_given_beside(
+    database: Database, meter: Meter
+) -> None:
+    account = await open_account(database, balance="0", price=A_DOLLAR)
+    await lend(database, account, 10)
+    await spend(meter, account, 10)
+    await give(database, account, 10, "welcome")
+    with pytest.raises(InvalidAmount, match=r"10\.00 USD of the line"):
+        await lend(database, account, 0)
+
+
 async def test_expiry_leaves_what_requests_under_way_have_reserved(
     database: Database, meter: Meter, clock: Clock
 ) -> None:
@@ -184,12 +221,25 @@ async def test_a_credited_answer_goes_back_to_the_purses_that_paid(database: Dat
     before = await accounts_of(database, account)
     granted = await meter.admit(account.admission(prompt=8, output=0))
     await meter.settle(granted, used(8, 0, to_be_handed_over=True))
-    meter.hand_over(granted, reached=False)
-    await meter.turn()
-    await expire_handover(database, granted.request_id)
-    await meter.turn()
+    await credit(database, meter, granted)
     assert await accounts_of(database, account) == before
     assert (await read_books(database, account.organization_id)).ledger_balance == 5
+
+
+async def test_what_comes_back_settles_the_line_and_after_it_is_money(
+    database: Database, meter: Meter
+) -> None:
+    """Of two answers that nobody got one was paid with money and the other drawn on the line."""
+    account = await open_account(database, balance="10", price=A_DOLLAR)
+    await lend(database, account, 50)
+    answers = []
+    for _ in range(2):
+        answers.append(await meter.admit(account.admission(prompt=10, output=0)))
+        await meter.settle(answers[-1], used(10, 0, to_be_handed_over=True))
+    await credit(database, meter, answers[0])
+    assert await accounts_of(database, account) == {"cash": -10, "revenue": 10}
+    await credit(database, meter, answers[1])
+    assert await accounts_of(database, account) == {"cash": -10, "prepaid": 10}
 
 
 @pytest.mark.parametrize("amount", ["0", "-1", "0.001", "NaN", "Infinity", "1000001"])
@@ -288,7 +338,7 @@ async def test_purses_are_those_of_a_slow_reference(
                 await give(database, account, amount, f"step {step}", days=days)
                 reference.grants.append([float("inf") if days is None else day + days + step / 1e6, amount])
             case "lend":
-                line = max(amount, reference.owed - reference.paid - reference.promotional)
+                line = max(amount, reference.owed)
                 await lend(database, account, line)
                 reference.line = line
             case "wait":

@@ -13,14 +13,17 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from farebox.billing.errors import InvalidPrice
+from farebox.billing.months import month_of
 from farebox.billing.prices import add_price
 from farebox.billing.terms import Terms
+from farebox.billing.tier_rebates import settle_tiers_of
 from farebox.billing.tiers import Scheme, Tariff, Tier, TokenClass, check_tariff
-from farebox.core.database import Database
+from farebox.core.database import Database, present
+from farebox.core.money import charge
 from farebox.core.settings import Settings
 from farebox.metering.errors import QuotaExceeded
 from farebox.metering.meter import Meter
-from tests.billing.test_purses import balance_of
+from tests.billing.test_purses import accounts_of, balance_of, give
 from tests.metering.factories import Account, assert_books_close, open_account, used
 from tests.metering.outages import expire_handover, expire_leases
 
@@ -93,7 +96,19 @@ async def test_postgres_charges_the_difference(database: Database, seed: int) ->
                 text("SELECT farebox_tier_cost(:price, 'output', :scheme, :package, :before, :tokens)"),
                 {"price": price_id, "scheme": scheme, "package": package, "before": before, "tokens": tokens},
             )
-            assert charged == each.cost(before + tokens) - each.cost(before)
+            reached = [tier for tier in each.tiers if tier.starts_at < max(before + tokens, 1)][-1]
+            assert charged == (
+                charge(tokens, reached.per_million)
+                if scheme == "volume"
+                else each.cost(before + tokens) - each.cost(before)
+            )
+
+
+async def settle(database: Database, account: Account) -> int:
+    """As when the month has ended."""
+    async with database.meter_transaction() as session:
+        month = month_of(await present(session)).next
+        return await settle_tiers_of(session, account.organization_id, month)
 
 
 async def sell(database: Database, account: Account, each: Tariff) -> None:
@@ -129,16 +144,11 @@ async def test_a_month_of_requests_comes_to_its_tariff(
         await asyncio.gather(*settling)
     books = await assert_books_close(database, account, funded=Decimal(5000))
     billed = sum(event.amount for event in books.events)
-    async with database.meter_transaction() as session:
-        owed = await session.scalar(
-            text(
-                "SELECT input_owed + cached_input_owed + output_owed FROM tier_usage"
-                " WHERE organization_id = :id"
-            ),
-            {"id": account.organization_id},
-        )
-    assert billed + owed == sum(each.cost(count) for count in counts.values())
-    assert owed == 0 or each.scheme == "volume"
+    cost = sum(each.cost(count) for count in counts.values())
+    assert billed == cost or (billed > cost and each.scheme == "volume")
+    assert await settle(database, account) == (billed > cost)
+    assert await balance_of(database, account) == 5000 - cost
+    assert await settle(database, account) == 0
 
 
 async def test_a_free_allowance_needs_no_balance_and_ends_where_it_ends(
@@ -218,17 +228,50 @@ async def test_a_credited_answer_gives_back_what_it_cost(database: Database, met
     assert await balance_of(database, account) == 1000
 
 
-async def test_a_volume_price_that_has_become_cheaper_gives_back_in_tokens(
-    database: Database, meter: Meter
-) -> None:
+async def test_a_volume_price_pays_back_when_the_month_has_ended(database: Database, meter: Meter) -> None:
     account = await open_account(database, balance="1000")
     await sell(database, account, tariff("volume", (0, "1000000"), (10, "500000")))
     amounts = []
-    for output in (10, 1, 8, 5):
+    for output in (8, 4, 8):
         grant = await meter.admit(account.admission(prompt=0, output=output))
         amounts.append((await meter.settle(grant, used(0, output))).amount)
-    # 10 were paid for 10; 11 cost 5.50: 4.50 are owed, of which the next 8 use 4, and the last 5 the rest.
-    assert amounts == [10, 0, 0, 2]
+    assert amounts == [8, 2, 4]  # the second reaches the cheaper tier with its last token
+    assert await settle(database, account) == 1
+    assert await balance_of(database, account) == 1000 - 10
+
+
+async def test_what_credit_has_paid_comes_back_as_credit(database: Database, meter: Meter) -> None:
+    account = await open_account(database, balance="3")
+    await give(database, account, 10, "welcome")
+    await sell(database, account, tariff("volume", (0, "1000000"), (12, "500000")))
+    grant = await meter.admit(account.admission(prompt=0, output=12))
+    await meter.settle(grant, used(0, 12))
+    grant = await meter.admit(account.admission(prompt=0, output=2))
+    await meter.settle(grant, used(0, 2))
+    # 13 were billed for 7: 10 by credit, 3 by money. The 3 come back first, as money.
+    assert await settle(database, account) == 1
+    held = await accounts_of(database, account)
+    assert (held["prepaid"], held["promotional"], held["cash"]) == (3, 3, -3)
+
+
+async def test_a_price_that_follows_begins_with_its_first_tier(database: Database, meter: Meter) -> None:
+    """What was paid at another price is not made cheaper by it."""
+    account = await open_account(database, balance="1000")
+    await sell(database, account, tariff("graduated", (0, "100000"), (10**6, "1")))
+    grant = await meter.admit(account.admission(prompt=0, output=100))
+    await meter.settle(grant, used(0, 100))
+    async with database.meter_transaction() as session:
+        each = terms(tariff("volume", (0, "1000000"), (100, "50000")))
+        await add_price(
+            session,
+            account.model_id,
+            each,
+            organization_id=account.organization_id,
+            effective_from=await present(session) + timedelta(microseconds=1),
+        )
+    grant = await meter.admit(account.admission(prompt=0, output=1))
+    assert (await meter.settle(grant, used(0, 1))).amount == 1
+    assert await settle(database, account) == 0
 
 
 async def test_the_customers_own_price_applies_then_the_plans_then_everybodys(
@@ -250,6 +293,36 @@ async def test_the_customers_own_price_applies_then_the_plans_then_everybodys(
     for grant in (own, others):
         await meter.settle(grant, used(0, 2))
     await assert_books_close(database, account, funded=Decimal(100))
+
+
+async def test_a_contract_that_has_ended_leaves_the_price_of_everybody(
+    database: Database, clock: Any
+) -> None:
+    """And not the contract before it, which had no end of its own."""
+    account = await open_account(database)
+    async with database.meter_transaction() as session:
+        begins = [clock() + timedelta(seconds=n) for n in (1, 2)]
+        for each, begin, end in zip(("7", "8"), begins, (None, clock() + timedelta(seconds=3)), strict=True):
+            await add_price(
+                session,
+                account.model_id,
+                terms(tariff("flat", (0, each))),
+                organization_id=account.organization_id,
+                effective_from=begin,
+                effective_until=end,
+            )
+        told = []
+        for seconds in (0, 1, 2, 3):
+            row = await session.execute(
+                text("SELECT output_per_million FROM applicable_price(:model, :id, NULL, :at)"),
+                {
+                    "model": account.model_id,
+                    "id": account.organization_id,
+                    "at": clock() + timedelta(seconds=seconds),
+                },
+            )
+            told.append(row.scalar_one())
+    assert told == [2, 7, 8, 2]
 
 
 async def test_a_contract_is_seen_by_its_customer_alone(database: Database) -> None:

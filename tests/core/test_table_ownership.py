@@ -16,7 +16,7 @@ PLATFORM = Path(__file__).resolve().parents[2] / "platform" / "farebox"
 ALLOWED: dict[str, set[str]] = {
     # Money: what decides about a request and what books it is one transaction, in one round trip, under locks
     # that no service call between domains could hold as shortly. See ADR 7.
-    "metering/sql/admit.sql": {"api_key", "meter_scope", "model", "organization", "price", "project"},
+    "metering/sql/admit.sql": {"api_key", "meter_scope", "model", "organization", "project"},
     "metering/sql/settle.sql": {"api_key", "ledger_transfer", "meter_scope"},
     "metering/sql/rehold.sql": {"meter_scope", "price"},
     "metering/sql/amend.sql": {"ledger_transfer", "meter_scope", "price"},
@@ -47,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "keys/standing.py": {"organization", "project"},
     # Whether there can be money for a request, asked before its body: what admission would say of any amount,
     # in one statement. It only reads.
-    "gateway/gate/purses.py": {"api_key", "meter_scope", "model", "price", "price_tier"},
+    "gateway/gate/purses.py": {"api_key", "meter_scope", "model", "price_tier"},
     # `usage` reads the books that `metering` writes, with the names of what they speak of. It only reads.
     "usage/queries.py": {
         "api_key",

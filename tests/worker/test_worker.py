@@ -295,3 +295,19 @@ async def test_a_long_sweep_holds_up_no_mail(own_database: Database) -> None:
     one.stop()
     await running
     assert ended.is_set(), "it is not left behind"
+
+
+async def test_a_sweep_that_fails_keeps_no_other_from_its_turn(own_database: Database) -> None:
+    swept = asyncio.Event()
+
+    async def fail(_: Database) -> None:
+        raise LookupError
+
+    async def sweep(_: Database) -> None:
+        swept.set()
+
+    worker = Worker(own_database, SETTINGS, {}, [fail, sweep])
+    running = asyncio.create_task(worker.run())
+    await asyncio.wait_for(swept.wait(), WAIT_SECONDS)
+    worker.stop()
+    await running

@@ -137,8 +137,8 @@ async def verify_email(
         opened = await open_session(session, proof, replaces=replaces, alone=True)
         if await links.spend(session, token, "verify") is None:
             raise InvalidLink
-        await mark_verified(session, owner.id)
-        await outbox.post(session, WELCOME, {"user_id": str(owner.id)})
+        if await mark_verified(session, owner.id):
+            await outbox.post(session, WELCOME, {"user_id": str(owner.id)})
     return opened
 
 
@@ -171,8 +171,8 @@ async def reset_password(database: Database, passwords: PasswordHasher, *, token
         if await links.spend(session, token, "reset") is None:
             raise InvalidLink
         email = await set_password(session, owner.id, password_hash)
-        await mark_verified(session, owner.id)
-        await outbox.post(session, WELCOME, {"user_id": str(owner.id)})
+        if await mark_verified(session, owner.id):
+            await outbox.post(session, WELCOME, {"user_id": str(owner.id)})
         await sessions.end_all(session, owner.id)
         await links.end_all(session, owner.id)
         await throttle.clear(session, throttle.ACCOUNT, email)

@@ -87,7 +87,7 @@ async def grant_credit_line(
     if amount:
         check_amount(amount, currency, "A credit line")
     purse = await lock_purse(session, organization_id, currency)
-    drawn = max(purse.reserved - purse.balance, Decimal(0))
+    drawn = max(purse.receivable, purse.reserved - purse.balance, Decimal(0))
     if amount < drawn:
         raise InvalidAmount(
             f"{plain(drawn, currency)} {currency} of the line is drawn or reserved: it cannot be lower."
@@ -111,9 +111,11 @@ async def pay(
     """
     purse = await lock_purse(session, organization_id, currency)
     prepaid = min(amount, purse.prepaid)
-    room = purse.available - purse.promotional
+    # What requests have reserved is paid with promotional credit first.
+    reserved = max(purse.reserved - purse.promotional, Decimal(0))
+    room = purse.prepaid - purse.receivable + purse.credit_line - reserved
     legs = {"prepaid": prepaid, "receivable": amount - prepaid}
-    if amount > room or await was_entered(session, organization_id, *(f"{reference}, {leg}" for leg in legs)):
+    if amount > room or await was_entered(session, organization_id, *fee_references(reference)):
         return False
     for leg, part in legs.items():
         if part:
@@ -132,6 +134,11 @@ async def pay(
     await add_to_balance(session, organization_id, amount=-amount, currency=currency)
     log.info("fee.charged", organization_id=str(organization_id), amount=amount, currency=currency)
     return True
+
+
+def fee_references(reference: str) -> tuple[str, str]:
+    """Those of the transfers by which `pay` draws a fee."""
+    return f"{reference}, prepaid", f"{reference}, receivable"
 
 
 async def repay(

@@ -141,7 +141,9 @@ class PlanMembership(Model):
 
     __tablename__ = "plan_membership"
 
-    organization_id: Mapped[UUID] = mapped_column(primary_key=True)
+    organization_id: Mapped[UUID] = mapped_column(
+        ForeignKey("organization.id", ondelete="CASCADE"), primary_key=True
+    )
     effective_from: Mapped[datetime] = mapped_column(MOMENT, primary_key=True)
     plan_id: Mapped[UUID | None] = mapped_column(ForeignKey("plan.id"))
 

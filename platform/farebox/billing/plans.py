@@ -18,7 +18,8 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.billing.errors import InvalidPrice, UnknownPlan
-from farebox.billing.funds import check_amount, grant_credit_line, lock_purse, pay
+from farebox.billing.funds import check_amount, fee_references, grant_credit_line, lock_purse, pay
+from farebox.billing.ledger import was_entered
 from farebox.billing.models import Plan, PlanMembership
 from farebox.billing.months import Month, month_of
 from farebox.billing.promotions import grant
@@ -26,7 +27,7 @@ from farebox.core.database import Database, present
 from farebox.core.ids import new_id
 from farebox.core.money import is_currency, round_to_minor_unit
 from farebox.core.settings import Settings
-from farebox.limits.balances import set_plan
+from farebox.limits.balances import plan_of, set_plan
 from farebox.limits.ceilings import set_ceilings
 from farebox.tenants.ceilings import CeilingChange
 
@@ -93,6 +94,8 @@ async def move_to_plan(
     if plan is not None and plan.retired_at is not None:
         raise InvalidPrice(f"The plan `{plan.name}` is retired.")
     purse = await lock_purse(session, organization_id, plan.currency if plan is not None else None)
+    if await plan_of(session, organization_id) == (plan.id if plan is not None else None):
+        return  # as it is: its months go on
     currency = plan.currency if plan is not None else purse.currency
     if currency is not None:
         line = plan.credit_line if plan is not None else Decimal(0)
@@ -136,14 +139,33 @@ def share_of(plan: Plan, month: Month, since: datetime) -> Share:
 
 
 async def charge_plan(session: AsyncSession, organization_id: UUID) -> bool:
-    """Draw this month's fee and give the credit that it includes, once a month; whether that was done now."""
+    """Draw the fees that are due, the oldest month first, and give this month's credit; whether anything was.
+
+    Once a month, whatever changed since. A month that nothing can pay holds up those after it.
+    """
+    await lock_purse(session, organization_id, None)  # so that nobody moves it to another plan meanwhile
     membership = await _membership(session, organization_id)
     if membership is None or membership.plan_id is None:
         return False
     plan = await session.get_one(Plan, membership.plan_id)
-    month = month_of(await present(session))
-    share = share_of(plan, month, membership.effective_from.astimezone(UTC))
-    reference = f"{plan.name} plan, {month}"
+    since = membership.effective_from.astimezone(UTC)
+    current, month, done = month_of(await present(session)), month_of(since), False
+    while month <= current:
+        paid = await _charge_month(session, organization_id, plan, month, since)
+        if paid is None:
+            break
+        done = done or paid
+        month = month.next
+    return done
+
+
+async def _charge_month(
+    session: AsyncSession, organization_id: UUID, plan: Plan, month: Month, since: datetime
+) -> bool | None:
+    """Whether anything was drawn or given; None where nothing can pay."""
+    share, reference = share_of(plan, month, since), f"{plan.name} plan, {month}"
+    if await was_entered(session, organization_id, *fee_references(reference), _credit_of(reference)):
+        return False
     if share.fee and not await pay(
         session,
         organization_id,
@@ -152,37 +174,41 @@ async def charge_plan(session: AsyncSession, organization_id: UUID) -> bool:
         account=f"revenue:{plan.name} plan",
         reference=reference,
     ):
-        return False
-    if share.credit:
-        return await grant(
+        return None
+    if share.credit and month.end > await present(session):
+        await grant(
             session,
             organization_id=organization_id,
             amount=share.credit,
             currency=plan.currency,
-            reference=f"{reference}, included credit",
+            reference=_credit_of(reference),
             expires_at=month.end,
         )
-    return bool(share.fee)
+    return bool(share.fee or share.credit)
+
+
+def _credit_of(reference: str) -> str:
+    return f"{reference}, included credit"
 
 
 async def charge_plans(database: Database) -> int:
-    """The worker's sweep: what is due this month, an organization in each transaction; how many paid."""
+    """The worker's sweep: what is due, an organization in each transaction; how many paid or were given."""
     async with database.meter_transaction() as session:
         organizations = list(await session.scalars(select(PlanMembership.organization_id).distinct()))
     charged = 0
     for organization_id in organizations:
-        async with database.meter_transaction() as session:
-            charged += await charge_plan(session, organization_id)
+        try:
+            async with database.meter_transaction() as session:
+                charged += await charge_plan(session, organization_id)
+        except Exception:  # one customer's trouble is nobody else's
+            log.exception("plan.failed", organization_id=str(organization_id))
     return charged
 
 
 async def _membership(session: AsyncSession, organization_id: UUID) -> PlanMembership | None:
     query = (
         select(PlanMembership)
-        .where(
-            PlanMembership.organization_id == organization_id,
-            PlanMembership.effective_from <= await present(session),
-        )
+        .where(PlanMembership.organization_id == organization_id)
         .order_by(PlanMembership.effective_from.desc())
         .limit(1)
     )

@@ -6,8 +6,7 @@ from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import func, or_, select
-from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy import or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.billing.errors import InvalidPrice, OverlappingPrice, UnknownModel, UnknownPlan
@@ -124,20 +123,16 @@ async def _refuse_overlaps(session: AsyncSession, price: Price) -> None:
         raise OverlappingPrice(other.effective_from, other.effective_until)
 
 
+_CURRENT = text("""
+SELECT price.* FROM model m
+CROSS JOIN LATERAL applicable_price(m.id, CAST(:organization AS uuid), CAST(:plan AS uuid), now()) AS price
+WHERE CAST(:model AS text) IS NULL OR m.id = :model
+""")
+
+
 async def current_price(session: AsyncSession, model_id: str) -> Price | None:
     """The price that applies now to everybody who has no other."""
-    query = (
-        select(Price)
-        .where(
-            Price.model_id == model_id,
-            Price.organization_id.is_(None),
-            Price.plan_id.is_(None),
-            Price.effective_from <= func.now(),
-        )
-        .order_by(Price.effective_from.desc())
-        .limit(1)
-    )
-    return await session.scalar(query)
+    return (await _current(session, model_id=model_id)).get(model_id)
 
 
 async def current_prices(
@@ -147,18 +142,19 @@ async def current_prices(
 
     A model without one cannot be called.
     """
-    query = (
-        select(Price)
-        .ext(distinct_on(Price.model_id))
-        .where(
-            Price.effective_from <= func.now(),
-            or_(Price.effective_until.is_(None), Price.effective_until > func.now()),
-            or_(Price.organization_id.is_(None), Price.organization_id == organization_id),
-            or_(Price.plan_id.is_(None), Price.plan_id == plan_id),
-        )
-        .order_by(Price.model_id, Price.organization_id, Price.plan_id, Price.effective_from.desc())
-    )
-    return {price.model_id: price for price in await session.scalars(query)}
+    return await _current(session, organization_id=organization_id, plan_id=plan_id)
+
+
+async def _current(
+    session: AsyncSession,
+    *,
+    organization_id: UUID | None = None,
+    plan_id: UUID | None = None,
+    model_id: str | None = None,
+) -> dict[str, Price]:
+    query = select(Price).from_statement(_CURRENT)
+    values = {"organization": organization_id, "plan": plan_id, "model": model_id}
+    return {price.model_id: price for price in await session.scalars(query, values)}
 
 
 async def prices_for(session: AsyncSession, organization_id: UUID) -> dict[str, Price]:

@@ -22,7 +22,12 @@ from farebox.billing.ledger import Transfer, enter
 from farebox.billing.models import PromotionalGrant
 from farebox.core.database import Database, present
 from farebox.core.ids import new_id
-from farebox.limits.balances import Purse, add_promotional_credit, lock_balance
+from farebox.limits.balances import (
+    Purse,
+    add_promotional_credit,
+    lock_balance,
+    with_promotional_credit,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -44,10 +49,32 @@ async def grant(
     now = await present(session)
     if expires_at is not None and expires_at <= now:
         raise InvalidAmount("A grant expires in the future, or never.")
+    return await grant_back(
+        session,
+        organization_id,
+        amount=amount,
+        currency=currency,
+        account="promotion",
+        reference=reference,
+        expires_at=expires_at,
+    )
+
+
+async def grant_back(
+    session: AsyncSession,
+    organization_id: UUID,
+    *,
+    amount: Decimal,
+    currency: str,
+    account: str,
+    reference: str,
+    expires_at: datetime | None,
+) -> bool:
+    """Give promotional credit at the cost of an account, of any amount; else as `grant`."""
     purse = await lock_purse(session, organization_id, currency)
     transfer = Transfer(
         kind="grant",
-        debit_account="promotion",
+        debit_account=account,
         credit_account="promotional",
         amount=amount,
         currency=currency,
@@ -95,11 +122,12 @@ async def expire(session: AsyncSession, organization_id: UUID) -> Decimal:
     grants = await _spread(session, organization_id, purse.promotional)
     # More than all grants hold: an answer was credited that a grant had paid which is gone.
     orphaned = purse.promotional - sum((each.remaining for each in grants), Decimal(0))
-    taken = await _take(session, purse, orphaned, "without a grant")
+    free = purse.prepaid + purse.promotional - purse.reserved
+    taken = await _take(session, purse, min(orphaned, free), "without a grant")
     for each in grants:
         if each.expires_at is None or each.expires_at > now:
             continue
-        part = min(each.remaining, purse.prepaid + purse.promotional - purse.reserved - taken)
+        part = min(each.remaining, free - taken)
         part = await _take(session, purse, part, f"grant {each.reference}")
         each.remaining -= part
         taken += part
@@ -117,10 +145,16 @@ async def expire_grants(database: Database) -> int:
         due = select(PromotionalGrant.organization_id).where(
             PromotionalGrant.closed_at.is_(None), PromotionalGrant.expires_at <= await present(session)
         )
-        organizations = list(await session.scalars(due.distinct()))
+        organizations = set(await session.scalars(due))
+        # What came back of credit whose grant is gone expires as well.
+        open_grants = select(PromotionalGrant.organization_id).where(PromotionalGrant.closed_at.is_(None))
+        organizations |= await with_promotional_credit(session) - set(await session.scalars(open_grants))
     for organization_id in organizations:
-        async with database.meter_transaction() as session:
-            await expire(session, organization_id)
+        try:
+            async with database.meter_transaction() as session:
+                await expire(session, organization_id)
+        except Exception:  # one customer's trouble is nobody else's
+            log.exception("promotion.failed", organization_id=str(organization_id))
     return len(organizations)
 
 

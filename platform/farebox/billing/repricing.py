@@ -70,4 +70,5 @@ async def _plan_names(session: AsyncSession, month: Month) -> dict[UUID, str]:
         .where(PlanMembership.effective_from < month.end)
         .order_by(PlanMembership.effective_from)
     )
-    return {row.organization_id: row.name for row in await session.execute(query) if row.name is not None}
+    last = {row.organization_id: row.name for row in await session.execute(query)}
+    return {organization_id: name for organization_id, name in last.items() if name is not None}

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from farebox.billing.ledger import was_entered
 from farebox.billing.promotions import grant
 from farebox.core.database import Database, present
 from farebox.core.outbox import Handler
@@ -24,6 +25,8 @@ async def give_welcome_credit(database: Database, settings: Settings, payload: d
         organizations = await organizations_of(session, UUID(payload["user_id"]))
     for organization_id in organizations:
         async with database.meter_transaction() as session:
+            if await was_entered(session, organization_id, _REFERENCE):
+                continue
             await grant(
                 session,
                 organization_id=organization_id,

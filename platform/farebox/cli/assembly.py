@@ -11,7 +11,7 @@ from farebox.billing import welcome
 from farebox.billing.plans import charge_plans
 from farebox.billing.promotions import expire_grants
 from farebox.billing.reconciliation.nightly import reconcile_nightly
-from farebox.billing.tier_debts import settle_tier_debts
+from farebox.billing.tier_rebates import settle_tiers
 from farebox.core.database import Database
 from farebox.core.settings import Settings
 from farebox.limits.ceilings import hold_ceilings
@@ -25,7 +25,7 @@ def make_worker(database: Database, settings: Settings) -> Worker:
     # Development lets people in without a confirmed address: there, nobody is removed for lacking one.
     if settings.production:
         sweeps.append(partial(_in_one_transaction, remove_unverified))
-    sweeps += [expire_grants, charge_plans, settle_tier_debts]
+    sweeps += [expire_grants, charge_plans, settle_tiers]
     # Last: it may have to wait for tenants' locks.
     sweeps.append(partial(hold_ceilings, settings=settings))
     handlers = auth.HANDLERS | welcome.HANDLERS

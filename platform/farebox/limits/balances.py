@@ -105,6 +105,12 @@ async def set_credit_line(
     await _change(session, organization_id, credit_line=amount, currency=currency)
 
 
+async def with_promotional_credit(session: AsyncSession) -> set[UUID]:
+    """The organizations that have any."""
+    query = select(MeterScope.id).where(MeterScope.kind == "organization", MeterScope.promotional > 0)
+    return set(await session.scalars(query))
+
+
 async def plan_of(session: AsyncSession, organization_id: UUID) -> UUID | None:
     """The plan whose prices apply to an organization."""
     return await session.scalar(select(MeterScope.plan_id).where(MeterScope.id == organization_id))

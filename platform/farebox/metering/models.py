@@ -259,19 +259,17 @@ class UsageMinute(Model):
 
 
 class TierUsage(Model):
-    """Tokens of a model that an organization used in a UTC month at tiered prices: its place in the tiers.
-
-    What is owed is carried to the next request (`farebox_take_tiers`); negative is owed to the customer.
-    """
+    """Tokens that an organization used in a UTC month at a tiered price, and what they were billed: its place
+    in the tiers. `settled_at` says when what was billed beyond the tariff was paid back."""
 
     __tablename__ = "tier_usage"
 
     organization_id: Mapped[UUID] = mapped_column(primary_key=True)
     model_id: Mapped[str] = mapped_column(Text, primary_key=True)
     month: Mapped[date] = mapped_column(primary_key=True)
-    input_tokens: Mapped[int] = mapped_column(BigInteger)
-    cached_input_tokens: Mapped[int] = mapped_column(BigInteger)
-    output_tokens: Mapped[int] = mapped_column(BigInteger)
-    input_owed: Mapped[Decimal] = mapped_column(MONEY, server_default="0")
-    cached_input_owed: Mapped[Decimal] = mapped_column(MONEY, server_default="0")
-    output_owed: Mapped[Decimal] = mapped_column(MONEY, server_default="0")
+    price_id: Mapped[UUID] = mapped_column(primary_key=True)
+    input_tokens: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    cached_input_tokens: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    output_tokens: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    billed: Mapped[Decimal] = mapped_column(MONEY, server_default="0")
+    settled_at: Mapped[datetime | None] = mapped_column(MOMENT)

@@ -102,10 +102,12 @@ async def set_password(session: AsyncSession, user_id: UUID, password_hash: str)
     return email
 
 
-async def mark_verified(session: AsyncSession, user_id: UUID) -> None:
-    """Note that the user's address was proved, unless it is noted already."""
-    await session.execute(
+async def mark_verified(session: AsyncSession, user_id: UUID) -> bool:
+    """Note that the user's address was proved; False where it is noted already."""
+    marked = await session.scalar(
         update(User)
         .where(User.id == user_id, User.email_verified_at.is_(None))
         .values(email_verified_at=func.now())
+        .returning(User.id)
     )
+    return marked is not None

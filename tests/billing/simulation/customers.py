@@ -1,6 +1,5 @@
 """Customers of the simulation: what they have, and what the reference says of them."""
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -10,7 +9,7 @@ from farebox.billing.plans import PlanTerms
 from farebox.billing.tiers import Tariff, TokenClass
 from farebox.metering.admission import Grant
 from farebox.metering.meter import Meter
-from tests.billing.simulation.reference import CLASSES, Purse, Tiers
+from tests.billing.simulation.reference import CLASSES, Contract, Purse
 from tests.metering.factories import Account
 
 Tariffs = dict[TokenClass, Tariff]
@@ -18,11 +17,11 @@ Tariffs = dict[TokenClass, Tariff]
 
 @dataclass
 class Running:
-    """A request under way: which meter holds it, and the tariffs it was admitted under."""
+    """A request under way: which meter holds it, and the price it was admitted under."""
 
     grant: Grant
     meter: Meter
-    tariffs: Tariffs
+    contract: Contract
     delivered: tuple[int, int, int] | None = None
     recorded: tuple[int, int, int] | None = None
 
@@ -33,9 +32,8 @@ class Customer:
 
     name: str
     account: Account
-    tariffs: Tariffs
+    contracts: list[Contract] = field(default_factory=list)
     purse: Purse = field(default_factory=Purse)
-    tiers: dict[Month, Tiers] = field(default_factory=lambda: defaultdict(Tiers))
     running: list[Running] = field(default_factory=list)
     paid_in: dict[str, int] = field(default_factory=dict)
     plan: PlanTerms | None = None

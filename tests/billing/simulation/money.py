@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.billing.errors import InvalidAmount, OtherTransfer
 from farebox.billing.funds import grant_credit_line, take_back, top_up
-from farebox.billing.months import month_of
-from farebox.billing.plans import charge_plan, move_to_plan
+from farebox.billing.months import Month, month_of
+from farebox.billing.plans import PlanTerms, charge_plan, move_to_plan
 from farebox.billing.promotions import expire, grant
-from farebox.billing.tier_debts import settle_debts
+from farebox.billing.tier_rebates import settle_tiers_of
 from farebox.limits.balances import lock_balance
 from tests.billing.simulation.crashes import Crash, crashing_after
 from tests.billing.simulation.customers import Customer
@@ -114,7 +114,7 @@ async def lend(world: World, customer: Customer) -> None:
             lambda session: grant_credit_line(session, customer.organization_id, amount=line, currency="USD"),
         )
     except InvalidAmount:
-        assert customer.purse.balance < 0 or customer.running
+        assert customer.purse.receivable or customer.running
 
 
 async def wait(world: World, _: Customer) -> None:
@@ -138,57 +138,63 @@ async def change_plan(world: World, customer: Customer) -> None:
             ),
         )
     except InvalidAmount:  # the line would be lower than what is drawn or reserved
-        assert customer.purse.balance < 0 or customer.running
+        assert customer.purse.receivable or customer.running
         return
-    customer.plan = plan
-    customer.plan_since = world.clock.now
+    if plan != customer.plan:
+        customer.plan, customer.plan_since = plan, world.clock.now
 
 
 async def charge(world: World, customer: Customer) -> None:
-    """The month's fee, and the credit that it includes; what of it is due is worked out by hand."""
-    month = month_of(world.clock.now)
-    async with world.database.meter_transaction() as session:
-        purse = await lock_balance(session, customer.organization_id)
+    """The fees that are due and the credit that this month includes, worked out by hand."""
+    current = month_of(world.clock.now)
     done = await do(world, lambda session: charge_plan(session, customer.organization_id))
     plan, since = customer.plan, customer.plan_since
-    if plan is None or since is None or (plan.name, month) in customer.charged:
-        assert not done
-        return
+    expected, month = False, month_of(since) if since else current.next
+    while plan is not None and since is not None and month <= current:
+        if (plan.name, month) not in customer.charged:
+            if not await _charge_month(world, customer, plan, since, month):
+                break
+            expected = expected or bool(plan.monthly_fee or plan.included_credit)
+        month = month.next
+    assert done == expected
+
+
+async def _charge_month(
+    world: World, customer: Customer, plan: PlanTerms, since: datetime, month: Month
+) -> bool:
     days = (month.end - month.start).days
     left = days if since <= month.start else days - (since - month.start).days
     fee, credit = (
         (amount * left / days).quantize(Decimal("0.01"))
         for amount in (plan.monthly_fee, plan.included_credit)
     )
-    if fee and fee > purse.available - purse.promotional:
-        assert not done
-        return
-    assert done == bool(fee or credit)
+    async with world.database.meter_transaction() as session:
+        purse = await lock_balance(session, customer.organization_id)
+    # The reference's own money: the books may have drawn this month's fee by now.
+    money = customer.purse.prepaid - customer.purse.receivable
+    if fee > money + purse.credit_line - max(purse.reserved - customer.purse.promotional, Decimal(0)) and fee:
+        return False
     customer.charged.add((plan.name, month))
     if fee:
         customer.purse.charge_fee(fee)
-    if credit:
+    if credit and month.end > world.clock.now:
         customer.purse.grants.append(Grant(credit, credit, month.end))
+    return True
 
 
 async def settle_tiers(world: World, customer: Customer) -> None:
-    """As if the month had ended: what is owed is paid out, or drawn if there is money for it."""
-    month = month_of(world.clock.now).next
-    async with world.database.meter_transaction() as session:
-        purse = await lock_balance(session, customer.organization_id)
-    settled = await do(world, lambda session: settle_debts(session, customer.organization_id, month))
+    """As if the month had ended: what was billed beyond the tariff is paid back."""
+    after = month_of(world.clock.now).next
+    paid = await do(world, lambda session: settle_tiers_of(session, customer.organization_id, after))
     expected = 0
-    for tiers in customer.tiers.values():
-        owed = sum(tiers.owed.values(), Decimal(0))
-        if owed < 0:
-            customer.purse.repay(-owed)
-        elif owed and owed <= purse.available - purse.promotional:
-            customer.purse.charge_fee(owed)
-        else:
-            continue
-        expected += 1
-        tiers.owed = dict.fromkeys(tiers.owed, Decimal(0))
-    assert settled == expected
+    for contract in customer.contracts:
+        for month, tiers in contract.months.items():
+            beyond = tiers.beyond(contract.tariffs)
+            if beyond > 0 and not tiers.settled:
+                customer.purse.repay(beyond, month.next.next.end)
+                expected += 1
+            tiers.settled = True
+    assert paid == expected
 
 
 async def change_price(world: World, customer: Customer) -> None:

@@ -1,9 +1,11 @@
 """The books of one customer, kept by an obvious bookkeeper: no batches, no locks, no sums by hour."""
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from farebox.billing.months import Month
 from farebox.billing.tiers import Tariff, TokenClass
 from farebox.core.money import charge
 
@@ -23,10 +25,11 @@ class Grant:
 
 @dataclass
 class Tiers:
-    """A month's place in the tiers, and what a volume price owes."""
+    """A month's place in the tiers of one price, and what it was billed."""
 
     used: dict[TokenClass, int] = field(default_factory=lambda: dict.fromkeys(CLASSES, 0))
-    owed: dict[TokenClass, Decimal] = field(default_factory=lambda: dict.fromkeys(CLASSES, NOTHING))
+    billed: Decimal = NOTHING
+    settled: bool = False
 
     def take(
         self, tariffs: dict[TokenClass, Tariff], counts: tuple[int, int, int], reserved: Decimal
@@ -35,15 +38,29 @@ class Tiers:
         total = NOTHING
         for name, count in zip(CLASSES, counts, strict=True):
             before, tariff = self.used[name], tariffs[name]
-            if tariff.scheme == "flat":
-                total += charge(count, tariff.tiers[0].per_million)
-                continue
             self.used[name] = before + count
-            due = tariff.cost(before + count) - tariff.cost(before) + self.owed[name]
-            paid = min(max(due, NOTHING), reserved - total)
-            self.owed[name] = due - paid
-            total += paid
+            if tariff.scheme == "volume":
+                rate = [tier for tier in tariff.tiers if tier.starts_at < max(before + count, 1)][-1]
+                due = charge(count, rate.per_million)
+            else:
+                due = tariff.cost(before + count) - tariff.cost(before)
+            total += min(due, reserved - total)
+        self.billed += total
         return total
+
+    def beyond(self, tariffs: dict[TokenClass, Tariff]) -> Decimal:
+        """What was billed beyond the tariff."""
+        if tariffs["input"].scheme == "flat":
+            return NOTHING
+        return self.billed - sum((tariffs[name].cost(self.used[name]) for name in CLASSES), NOTHING)
+
+
+@dataclass
+class Contract:
+    """A price, and the months at it."""
+
+    tariffs: dict[TokenClass, Tariff]
+    months: dict[Month, Tiers] = field(default_factory=lambda: defaultdict(Tiers))
 
 
 @dataclass
@@ -56,6 +73,7 @@ class Purse:
     revenue: Decimal = NOTHING
     fees: Decimal = NOTHING
     repaid: Decimal = NOTHING
+    used_money: Decimal = NOTHING
 
     @property
     def promotional(self) -> Decimal:
@@ -70,9 +88,13 @@ class Purse:
         self.receivable -= settled
         self.prepaid += amount - settled
 
-    def repay(self, amount: Decimal) -> None:
+    def repay(self, amount: Decimal, expires_at: datetime) -> None:
+        """Money as far as money has paid for usage; the rest as credit."""
+        money = min(amount, self.used_money)
         self.repaid += amount
-        self.pay_in(amount)
+        self.pay_in(money)
+        if amount > money:
+            self.grants.append(Grant(amount - money, amount - money, expires_at))
 
     def take_back(self, amount: Decimal) -> None:
         self.prepaid -= amount
@@ -84,6 +106,7 @@ class Purse:
             part = min(each.left, amount)
             each.left -= part
             amount -= part
+        self.used_money += amount
         self._pay(amount)
 
     def charge_fee(self, amount: Decimal) -> None:

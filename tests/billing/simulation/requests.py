@@ -21,7 +21,7 @@ async def start(world: World, customer: Customer) -> None:
         grant = await replica.meter.admit(admission)
     except QuotaExceeded:
         return
-    customer.running.append(Running(grant, replica.meter, customer.tariffs))
+    customer.running.append(Running(grant, replica.meter, customer.contracts[-1]))
 
 
 async def deliver(world: World, customer: Customer) -> None:
@@ -67,13 +67,12 @@ async def answer_nobody(world: World, customer: Customer) -> None:
         grant = await replica.meter.admit(customer.account.admission(prompt=20, output=20))
     except QuotaExceeded:
         return
-    running = Running(grant, replica.meter, customer.tariffs)
+    running = Running(grant, replica.meter, customer.contracts[-1])
     counts = _draw(world, running)
     await replica.meter.settle(grant, used(counts[0], counts[2], cached=counts[1], to_be_handed_over=True))
     replica.meter.hand_over(grant, reached=False)
     await expire_handover(world.present, grant.request_id)
     await world.rng.choice(world.replicas).meter.sweep()
-    _take(customer, running, counts)
 
 
 async def die(world: World, _: Customer) -> None:
@@ -99,12 +98,12 @@ async def die(world: World, _: Customer) -> None:
 def bill(customer: Customer, running: Running, counts: Counts | None) -> None:
     """In the reference; None for a request that delivered nothing, and is voided."""
     if counts is not None:
-        customer.purse.spend(_take(customer, running, counts))
+        customer.purse.spend(_take(running, counts))
 
 
-def _take(customer: Customer, running: Running, counts: Counts) -> Decimal:
-    tiers = customer.tiers[month_of(running.grant.admitted_at)]
-    return tiers.take(running.tariffs, counts, running.grant.reserved)
+def _take(running: Running, counts: Counts) -> Decimal:
+    tiers = running.contract.months[month_of(running.grant.admitted_at)]
+    return tiers.take(running.contract.tariffs, counts, running.grant.reserved)
 
 
 def _draw(world: World, running: Running) -> Counts:

@@ -18,6 +18,7 @@ from farebox.core.settings import Settings
 from farebox.metering.meter import Meter
 from tests.billing.clock import Clock
 from tests.billing.simulation.customers import Customer, Tariffs, one_tariff
+from tests.billing.simulation.reference import Contract
 from tests.metering.cut_wire import CutWire
 from tests.metering.factories import open_account
 
@@ -83,7 +84,7 @@ class World:
     async def _populate(self) -> None:
         for number in range(CUSTOMERS):
             account = await open_account(self.present, balance="0")
-            customer = Customer(f"customer {number}", account, {})
+            customer = Customer(f"customer {number}", account)
             self.customers.append(customer)
             await self.set_price(customer)
         for fee, credit, line in ((0, 0, 40), (12, 20, 0), (31, 0, 100)):
@@ -118,7 +119,7 @@ class World:
                 Terms(currency="USD", tariffs=tariffs),
                 organization_id=customer.organization_id,
             )
-        customer.tariffs = tariffs
+        customer.contracts.append(Contract(tariffs))
 
     def draw_tariffs(self) -> Tariffs:
         """About a cent to a dollar a token: amounts of all sizes."""

@@ -179,7 +179,8 @@ BEGIN
                 AND p.archived_at IS NULL AND o.status = 'active' AS live,
             k.models IS NULL OR n.model_id = ANY (k.models) AS allowed,
             price.id AS price_id, price.input_per_million, price.cached_input_per_million,
-            price.output_per_million, price.item_per_million, price.currency, price.scheme <> 'flat' AS tiered
+            price.output_per_million, price.item_per_million, price.currency, price.scheme <> 'flat' AS tiered,
+            price.package_tokens
         FROM unnest(p_request, p_key, p_digest, p_model, p_prompt, p_output, p_expected, p_least, p_items)
             WITH ORDINALITY
             AS n (request_id, key_id, digest, model_id, prompt, output, expected, least, items, place)
@@ -188,15 +189,7 @@ BEGIN
         LEFT JOIN organization o ON o.id = k.organization_id
         LEFT JOIN model m ON m.id = n.model_id AND m.removed_at IS NULL
         LEFT JOIN meter_scope s ON s.id = k.organization_id
-        -- The organization's contract, else its plan's, else everybody's.
-        LEFT JOIN LATERAL (
-            SELECT * FROM price
-            WHERE price.model_id = m.id AND price.effective_from <= v_now
-                AND (price.effective_until IS NULL OR price.effective_until > v_now)
-                AND (price.organization_id IS NULL OR price.organization_id = k.organization_id)
-                AND (price.plan_id IS NULL OR price.plan_id = s.plan_id)
-            ORDER BY price.organization_id, price.plan_id, price.effective_from DESC LIMIT 1
-        ) price ON true
+        LEFT JOIN LATERAL applicable_price(m.id, k.organization_id, s.plan_id, v_now) AS price ON true
         ORDER BY n.place
     LOOP
         -- The answer's columns are variables that live through the whole loop.
@@ -250,20 +243,32 @@ BEGIN
         item_per_million := r.item_per_million;
         currency := r.currency;
         tiered := r.tiered;
-        v_slack := 0;
+        v_slack := CASE WHEN r.package_tokens IS NULL THEN 0 ELSE r.package_tokens * (
+            r.input_per_million + r.cached_input_per_million + r.output_per_million
+        ) * 0.000001 END;
         IF r.tiered THEN
-            -- As far into the tiers as all that are under way can come.
-            SELECT r.prompt + r.output + coalesce(sum(h.worst_tokens), 0) INTO v_span
-            FROM (
-                SELECT worst_tokens FROM hold
-                WHERE organization_id = r.organization_id AND model_id = r.model_id AND tiered
-                UNION ALL
-                SELECT worst_tokens FROM unnest(v_holds)
-                WHERE organization_id = r.organization_id AND model_id = r.model_id AND tiered
-            ) h;
-            SELECT t.input, t.cached_input, t.output, t.slack
-            INTO input_per_million, cached_input_per_million, output_per_million, v_slack
-            FROM farebox_tier_rates(r.price_id, r.organization_id, r.model_id, v_month, v_span) AS t;
+            -- The dearest of all tiers, whatever others use up before it. Where there is no money for that, the
+            -- dearest that all that are under way can come to: so a free allowance needs none.
+            v_amount := v_slack + (
+                r.prompt * greatest(input_per_million, cached_input_per_million)
+                + r.output * output_per_million + r.items * item_per_million
+            ) * 0.000001;
+            FOREACH v_place IN ARRAY v_places LOOP
+                CONTINUE WHEN v_available[v_place] - v_reserved[v_place] >= v_amount IS NOT FALSE
+                    AND v_spent[v_place] + v_reserved[v_place] + v_amount > v_cap[v_place] IS NOT TRUE;
+                SELECT r.prompt + r.output + coalesce(sum(h.worst_tokens), 0) INTO v_span
+                FROM (
+                    SELECT worst_tokens FROM hold
+                    WHERE organization_id = r.organization_id AND model_id = r.model_id AND tiered
+                    UNION ALL
+                    SELECT worst_tokens FROM unnest(v_holds)
+                    WHERE organization_id = r.organization_id AND model_id = r.model_id AND tiered
+                ) h;
+                SELECT t.input, t.cached_input, t.output, t.slack
+                INTO input_per_million, cached_input_per_million, output_per_million, v_slack
+                FROM farebox_tier_rates(r.price_id, r.organization_id, r.model_id, v_month, v_span) AS t;
+                EXIT;
+            END LOOP;
         END IF;
         verdict := 'admitted';
         output_tokens := r.output;

@@ -39,6 +39,7 @@ DECLARE
     v_promotional numeric;
     v_prepaid numeric;
     v_tiered boolean;
+    v_amends boolean;
     v_most numeric;
 BEGIN
     SELECT * INTO e FROM usage_event u WHERE u.request_id = p_request;
@@ -60,9 +61,16 @@ BEGIN
         min(s.monthly_cap - s.reserved - CASE WHEN s.spend_month < v_month THEN 0 ELSE s.spent END)
     )) INTO v_most
     FROM meter_scope s WHERE s.id IN (e.api_key_id, e.project_id, e.organization_id);
-    SELECT p.scheme <> 'flat' INTO v_tiered FROM price p WHERE p.id = e.price_id;
-    IF v_tiered AND e.status = 'interrupted'
+    -- Also where nothing is lacking but how it ended.
+    v_amends := e.status = 'interrupted'
         AND NOT EXISTS (SELECT FROM usage_amendment a WHERE a.request_id = p_request)
+        AND (
+            v_input + v_cached + v_output > 0
+            OR p_status <> 'interrupted' AND p_input = e.input_tokens AND p_cached = e.cached_input_tokens
+                AND p_output = e.output_tokens
+        );
+    SELECT p.scheme <> 'flat' INTO v_tiered FROM price p WHERE p.id = e.price_id;
+    IF v_tiered AND v_amends
     THEN
         SELECT t.input, t.cached_input, t.input + t.cached_input + t.output
         INTO v_input_amount, v_cached_amount, v_amount
@@ -103,12 +111,7 @@ BEGIN
         v_input, v_cached, v_output,
         e.input_per_million, e.cached_input_per_million, e.output_per_million, v_amount, e.currency,
         v_input_amount, v_cached_amount
-    -- Also where nothing is lacking but how it ended.
-    WHERE e.status = 'interrupted' AND (
-        v_input + v_cached + v_output > 0
-        OR p_status <> 'interrupted' AND p_input = e.input_tokens AND p_cached = e.cached_input_tokens
-            AND p_output = e.output_tokens
-    )
+    WHERE v_amends
     ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
         RETURN QUERY SELECT 'absent', e.amount + coalesce(

@@ -19,6 +19,8 @@ DECLARE
     v_now timestamptz;
     v_scopes uuid[];
     v_promotional numeric;
+    v_prepaid numeric;
+    v_receivable numeric;
     e record;
 BEGIN
     v_scopes := ARRAY(
@@ -65,7 +67,38 @@ BEGIN
                 'adjustment', 'revenue:' || e.model_id, account, amount, e.currency, 'undelivered', v_now
             FROM paid
         )
-        SELECT coalesce(sum(amount), 0) INTO v_promotional FROM paid WHERE account = 'promotional';
+        SELECT
+            coalesce(sum(amount) FILTER (WHERE account = 'promotional'), 0),
+            coalesce(sum(amount) FILTER (WHERE account = 'prepaid'), 0),
+            coalesce(sum(amount) FILTER (WHERE account = 'receivable'), 0)
+        INTO v_promotional, v_prepaid, v_receivable FROM paid;
+        -- Paid money that comes back settles what was drawn on the credit line meanwhile; what comes back of the
+        -- line after it was paid off is paid money.
+        INSERT INTO ledger_transfer (
+            id, organization_id, request_id, kind, debit_account, credit_account, amount, currency, reason,
+            created_at
+        )
+        SELECT
+            farebox_leg(e.request_id, 'credit, application'), e.organization_id, e.request_id, 'application',
+            CASE WHEN p.open > 0 THEN 'prepaid' ELSE 'receivable' END,
+            CASE WHEN p.open > 0 THEN 'receivable' ELSE 'prepaid' END,
+            CASE WHEN p.open > 0 THEN least(v_prepaid, p.open) ELSE -p.open END,
+            e.currency, 'undelivered', v_now
+        FROM meter_scope s
+        CROSS JOIN LATERAL (SELECT greatest(s.promotional - s.balance, 0) - v_receivable AS open) p
+        WHERE s.id = e.organization_id AND (p.open < 0 OR p.open > 0 AND v_prepaid > 0);
+        -- Its tokens do not count for the month's tiers.
+        IF e.tiers_from IS NOT NULL THEN
+            UPDATE tier_usage u
+            SET
+                input_tokens = u.input_tokens - e.input_tokens,
+                cached_input_tokens = u.cached_input_tokens - e.cached_input_tokens,
+                output_tokens = u.output_tokens - e.output_tokens,
+                billed = u.billed - (e.amount - e.item_amount)
+            WHERE u.organization_id = e.organization_id AND u.model_id = e.model_id
+                AND u.month = date_trunc('month', e.admitted_at AT TIME ZONE 'UTC')::date
+                AND u.price_id = e.price_id;
+        END IF;
         INSERT INTO usage_hour AS u (
             organization_id, hour, project_id, api_key_id, model_id, currency,
             requests, input_tokens, cached_input_tokens, output_tokens,

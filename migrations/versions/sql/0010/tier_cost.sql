@@ -1,8 +1,8 @@
 -- What `p_tokens` of a class cost under a tiered price, when `p_from` of it were used in the month before.
 --
--- graduated: each token costs what its own tier says. volume: all tokens of the month cost what the tier of the
--- last one says; at an edge the whole month becomes cheaper, and the difference may be negative. package: tokens
--- are sold by the package, and one that is begun is paid.
+-- graduated: each token costs what its own tier says. volume: all of them cost what the tier of the last one
+-- says; those of before stay as they are until the month has ended. package: tokens are sold by the package, and
+-- one that is begun is paid.
 --
 -- A tier holds from its first token beyond `starts_at` to the next tier's `starts_at`.
 CREATE FUNCTION farebox_tier_cost(
@@ -25,14 +25,9 @@ AS $$
             ) * t.per_million)
             FROM tier t
         )
-        WHEN 'volume' THEN (
-            SELECT (p_from + p_tokens) * (
-                SELECT t.per_million FROM tier t
-                WHERE t.starts_at < greatest(p_from + p_tokens, 1) ORDER BY t.starts_at DESC LIMIT 1
-            ) - p_from * (
-                SELECT t.per_million FROM tier t
-                WHERE t.starts_at < greatest(p_from, 1) ORDER BY t.starts_at DESC LIMIT 1
-            )
+        WHEN 'volume' THEN p_tokens * (
+            SELECT t.per_million FROM tier t
+            WHERE t.starts_at < greatest(p_from + p_tokens, 1) ORDER BY t.starts_at DESC LIMIT 1
         )
         WHEN 'package' THEN (
             SELECT (ceil((p_from + p_tokens)::numeric / p_package) - ceil(p_from::numeric / p_package))

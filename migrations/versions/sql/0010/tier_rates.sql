@@ -1,6 +1,6 @@
 -- The dearest rate that a tiered price can charge for the next `p_span` tokens of each class, after what was used
--- in the month: what admission reserves at. `slack` is what can come to it: begun packages, and what is owed of
--- requests before.
+-- in the month: what admission reserves at where there is no money for the dearest of all its tiers. `slack` is
+-- what begun packages can cost beyond.
 CREATE FUNCTION farebox_tier_rates(
     p_price uuid,
     p_organization uuid,
@@ -18,11 +18,6 @@ AS $$
         coalesce(max(t.per_million) FILTER (WHERE t.token_class = 'cached_input'), 0),
         coalesce(max(t.per_million) FILTER (WHERE t.token_class = 'output'), 0),
         coalesce(sum(t.per_million) FILTER (WHERE t.scheme = 'package') * max(t.package_tokens), 0) * 0.000001
-            + coalesce((
-                SELECT greatest(u.input_owed, 0) + greatest(u.cached_input_owed, 0) + greatest(u.output_owed, 0)
-                FROM tier_usage u
-                WHERE u.organization_id = p_organization AND u.model_id = p_model AND u.month = p_month
-            ), 0)
     FROM (
         SELECT
             t.token_class, t.per_million, p.scheme, p.package_tokens, t.starts_at,
@@ -36,6 +31,7 @@ AS $$
         JOIN price p ON p.id = t.price_id
         LEFT JOIN tier_usage u
             ON u.organization_id = p_organization AND u.model_id = p_model AND u.month = p_month
+            AND u.price_id = p.id
         WHERE t.price_id = p_price
     ) t
     WHERE t.starts_at < t.used + p_span AND (t.ends_at IS NULL OR t.ends_at > t.used)

@@ -19,14 +19,7 @@ SELECT
     k.id AS key_id, s.kind, s.id, s.failed_limit,
     ARRAY(
         SELECT m.id FROM model m
-        CROSS JOIN LATERAL (
-            SELECT * FROM price
-            WHERE price.model_id = m.id AND price.effective_from <= clock_timestamp()
-                AND (price.effective_until IS NULL OR price.effective_until > clock_timestamp())
-                AND (price.organization_id IS NULL OR price.organization_id = k.organization_id)
-                AND (price.plan_id IS NULL OR price.plan_id = o.plan_id)
-            ORDER BY price.organization_id, price.plan_id, price.effective_from DESC LIMIT 1
-        ) price
+        CROSS JOIN LATERAL applicable_price(m.id, k.organization_id, o.plan_id, clock_timestamp()) AS price
         WHERE m.removed_at IS NULL AND (
             greatest(price.input_per_million, price.cached_input_per_million) = 0
             OR EXISTS (

@@ -59,6 +59,7 @@ ALLOWED: dict[str, set[str]] = {
         "usage_minute",
     },
     "usage/line_items.py": {"api_key", "usage_hour"},
+    "usage/monthly.py": {"usage_hour"},
     "usage/totals.py": {"organization", "usage_hour"},
 }
 
@@ -67,8 +68,8 @@ _TABLE = re.compile(r"\b(?:FROM|JOIN|INTO|UPDATE|TABLE|USING|ONLY)\s+([a-z_]+)\b
 
 
 def load_models() -> None:
-    for path in PLATFORM.glob("*/models.py"):
-        import_module(f"farebox.{path.parent.name}.models")
+    for path in [*PLATFORM.glob("*/models.py"), *PLATFORM.glob("*/*/models.py")]:
+        import_module(".".join(["farebox", *path.relative_to(PLATFORM).with_suffix("").parts]))
     import_module("farebox.core.outbox")
 
 

@@ -44,4 +44,5 @@ _NOUNS = {
     "key": "API key",
     "req": "request",
     "invite": "invite",
+    "inv": "invoice",
 }

@@ -65,7 +65,19 @@ async def lock_balance(session: AsyncSession, organization_id: UUID) -> Purse:
         .with_for_update(key_share=False)
         .execution_options(populate_existing=True)
     )
-    scope = await session.scalar(query)
+    return _purse(organization_id, await session.scalar(query))
+
+
+async def read_purse(session: AsyncSession, organization_id: UUID) -> Purse:
+    """The organization's money as it is now, not locked; under its own transaction or the meter's.
+
+    Raises NotFound when there is none.
+    """
+    query = select(MeterScope).where(MeterScope.id == organization_id, MeterScope.kind == "organization")
+    return _purse(organization_id, await session.scalar(query))
+
+
+def _purse(organization_id: UUID, scope: MeterScope | None) -> Purse:
     if scope is None:
         raise NotFound("No such organization.", code="not_found")
     return Purse(

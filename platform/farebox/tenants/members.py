@@ -26,6 +26,12 @@ async def organizations_of(session: AsyncSession, user_id: UUID) -> Sequence[UUI
     return (await session.scalars(query)).all()
 
 
+async def is_owner(session: AsyncSession, organization_id: UUID, user_id: UUID) -> bool:
+    """Whether the user owns the organization, in its transaction."""
+    membership = await session.get(Membership, (organization_id, user_id))
+    return membership is not None and membership.role == "owner"
+
+
 async def lock_member(session: AsyncSession, organization_id: UUID, user_id: UUID) -> None:
     """Keep the user a member until this transaction ends. Raises NotFound when they are none."""
     shared = {"read": True, "key_share": True}

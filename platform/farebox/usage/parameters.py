@@ -73,7 +73,7 @@ class CostsParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     page: Annotated[_Name | None, Meta(description="`next_page` of the answer before.")] = None
 
 
-Parameters = TypeVar("Parameters", CompletionsParameters, CostsParameters)
+Parameters = TypeVar("Parameters", bound=msgspec.Struct)
 
 
 def parse(request: Request[Any, Any, Any], kind: type[Parameters]) -> Parameters:

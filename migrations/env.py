@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from farebox.auth import models as auth
 from farebox.billing import models as billing
+from farebox.billing.invoices import models as invoices
 from farebox.core import outbox
 from farebox.core.database import Model
 from farebox.keys import models as keys
@@ -21,7 +22,7 @@ from farebox.tenants import models as tenants
 PARTITION = re.compile(r"usage_event_(\d{4}_\d{2}|rest)")
 
 # Importing the domains' models is what fills the metadata.
-DOMAINS = (outbox, tenants, auth, keys, limits, metering, billing)
+DOMAINS = (outbox, tenants, auth, keys, limits, metering, billing, invoices)
 
 
 def include_name(

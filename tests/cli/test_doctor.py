@@ -3,14 +3,19 @@
 import json
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
+from farebox.billing.months import month_of
 from farebox.cli.doctor.machine_checks import LEAST_FREE_BYTES, judge_clock, judge_disk
+from farebox.core.clock import utc_now
+from farebox.core.database import Database
 from farebox.core.postgres.embedded import EmbeddedPostgres
+from tests.billing.invoices.books import SELLER, Books, day
 from tests.cli.commands import Farebox, shell
 from tests.cli.conftest import MakeDatabase
 from tests.engine.checkpoints import build_checkpoint
@@ -52,6 +57,7 @@ def test_nothing_is_wrong(sound: Farebox) -> None:
         "partitions",
         "signing keys",
         "outbox",
+        "invoices",
         "models",
         "GPU",
         "disk",
@@ -184,6 +190,29 @@ async def test_mails_that_were_given_up(sound: Farebox, url: str) -> None:
     assert "farebox worker --retry" in findings["outbox"]["mend"]
     await connection.execute("DELETE FROM outbox")
     await connection.close()
+
+
+async def test_a_month_that_is_not_closed(make_database: MakeDatabase, tmp_path: Path) -> None:
+    url = await make_database()
+    patient = shell(tmp_path, url)
+    patient.json("migrate")
+    database = Database(url, pool_size=4)
+    books = Books(database, url, SELLER)
+    account = await books.customer(line=10)
+    month = month_of(month_of(month_of(utc_now()).start - timedelta(days=1)).start - timedelta(days=1))
+    await books.use(account, day(20, month), input_tokens=1_000_000)
+    connection = await asyncpg.connect(url)
+    await connection.execute("UPDATE organization SET created_at = $1", month.start)
+    _, findings = examine(patient)
+    assert findings["invoices"]["state"] == "warning"
+    assert str(month) in findings["invoices"]["detail"]
+    assert "FAREBOX_ISSUER_NAME and FAREBOX_ISSUER_ADDRESS" in findings["invoices"]["mend"]
+    named = patient.set(issuer_name="Farebox Ltd", issuer_address="1 Quay Street")
+    assert f"--month {month}" in examine(named)[1]["invoices"]["mend"]
+    await books.close(account, month)
+    assert examine(named)[1]["invoices"]["state"] == "ok"
+    await connection.close()
+    await database.close()
 
 
 async def test_fsync_off(tmp_path: Path) -> None:

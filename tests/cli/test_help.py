@@ -15,7 +15,7 @@ from tests.cli.commands import shell
 
 TOP = (
     *("up", "serve", "worker", "migrate", "doctor"),
-    *("org", "key", "keys", "model", "price", "plan", "usage"),
+    *("org", "key", "keys", "model", "price", "plan", "invoice", "usage"),
     *("reconcile", "verify", "openapi"),
 )
 

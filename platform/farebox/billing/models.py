@@ -14,6 +14,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
+    text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -165,6 +166,22 @@ class LedgerTransfer(Model):
         ),
         CheckConstraint("amount > 0", name="amount"),
         CheckConstraint("debit_account <> credit_account", name="accounts"),
+        # Of what requests move, only what is drawn on a credit line is read one by one.
+        Index(
+            "ix_ledger_transfer_moved",
+            "organization_id",
+            "created_at",
+            postgresql_where=text("request_id IS NULL"),
+        ),
+        Index(
+            "ix_ledger_transfer_drawn",
+            "organization_id",
+            "created_at",
+            postgresql_include=["debit_account", "amount", "currency"],
+            postgresql_where=text(
+                "request_id IS NOT NULL AND (debit_account = 'receivable' OR credit_account = 'receivable')"
+            ),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from farebox.auth import tasks as auth
 from farebox.auth.unverified import remove_unverified
 from farebox.billing import welcome
+from farebox.billing.invoices.months.month_end import keep_invoices
 from farebox.billing.plans import charge_plans
 from farebox.billing.promotions import expire_grants
 from farebox.billing.reconciliation.nightly import reconcile_nightly
@@ -25,7 +26,7 @@ def make_worker(database: Database, settings: Settings) -> Worker:
     # Development lets people in without a confirmed address: there, nobody is removed for lacking one.
     if settings.production:
         sweeps.append(partial(_in_one_transaction, remove_unverified))
-    sweeps += [expire_grants, charge_plans, settle_tiers]
+    sweeps += [expire_grants, charge_plans, settle_tiers, partial(keep_invoices, settings=settings)]
     # Last: it may have to wait for tenants' locks.
     sweeps.append(partial(hold_ceilings, settings=settings))
     handlers = auth.HANDLERS | welcome.HANDLERS

@@ -38,6 +38,7 @@ COMMANDS = {
         "farebox.cli.plans",
         "Plans: prices, limits, a monthly fee, included credit and a credit line, under a name.",
     ),
+    "invoice": ("farebox.cli.invoices", "Invoices, statements and credit notes."),
     "usage": ("farebox.cli.usage", "What was used, and what it cost."),
     "reconcile": (
         "farebox.cli.reconcile",

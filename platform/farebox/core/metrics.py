@@ -1,6 +1,6 @@
 """What Prometheus reads at `/metrics`. No label names a tenant: series stay few and discreet."""
 
-from prometheus_client import CollectorRegistry, Counter, GCCollector, Histogram, PlatformCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector
 from prometheus_client import ProcessCollector as Process
 
 REGISTRY = CollectorRegistry()
@@ -32,5 +32,10 @@ FIRST_TOKEN_SECONDS = Histogram(
     "From submission to the engine to the first token, by model.",
     ("model",),
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+    registry=REGISTRY,
+)
+UNCLOSED_DOCUMENTS = Gauge(
+    "farebox_unclosed_invoices",
+    "Invoices and statements of months that have ended, which this process's worker could not close.",
     registry=REGISTRY,
 )

@@ -16,7 +16,27 @@ from farebox.core.validation import Fault, fault_of
 PREFIX = "FAREBOX_"
 
 Limit = Annotated[int, Meta(ge=0, le=2**53)]
+Language = Literal["en", "zh-Hans"]
 UnitPrice = Annotated[str, Meta(pattern=r"^[0-9]{1,7}(\.[0-9]{1,6})?$")]
+
+
+class Issuer(msgspec.Struct, frozen=True, kw_only=True):
+    """Who sells, as the settings `issuer_…` name it; `address` in lines."""
+
+    name: str | None
+    address: tuple[str, ...]
+    country: str | None
+    tax_id: str | None
+    email: str | None
+    payment: str | None
+    code: str | None
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The settings without which no invoice can be numbered."""
+        return tuple(
+            f"{PREFIX}ISSUER_{name.upper()}" for name in ("name", "address") if not getattr(self, name)
+        )
 
 
 class SettingsError(Exception):
@@ -71,6 +91,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     metrics_address: str | None = None
     trusted_proxies: str = "127.0.0.1"
     cors_origins: str | None = None
+    issuer_name: str | None = None
+    issuer_address: str | None = None
+    issuer_country: Annotated[str, Meta(pattern="^[A-Z]{2}$")] | None = None
+    issuer_tax_id: str | None = None
+    issuer_email: str | None = None
+    issuer_payment: str | None = None
+    issuer_code: Annotated[str, Meta(pattern="^[A-Z0-9]{1,12}$")] | None = None
+    invoice_language: Language = "en"
+    invoice_due_days: Annotated[int, Meta(ge=0, le=365)] = 30
+    invoice_grace_seconds: Annotated[int, Meta(ge=0, le=2_678_400)] = 3600
+
+    @property
+    def issuer(self) -> Issuer:
+        """Who sells: all that invoices say of it."""
+        lines = (line.strip() for line in (self.issuer_address or "").replace("\n", ";").split(";"))
+        return Issuer(
+            name=self.issuer_name,
+            address=tuple(filter(None, lines)),
+            country=self.issuer_country,
+            tax_id=self.issuer_tax_id,
+            email=self.issuer_email,
+            payment=self.issuer_payment,
+            code=self.issuer_code,
+        )
 
     @property
     def public_url(self) -> str:

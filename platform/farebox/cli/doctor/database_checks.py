@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 
+from farebox.billing.invoices.months.month_end import billed_in, months_to_close
 from farebox.billing.models import ModelOffer
 from farebox.billing.offers import active_models
 from farebox.billing.prices import current_price
@@ -48,6 +49,7 @@ async def examine(settings: Settings, url: str) -> list[Finding]:
                 await check_partitions(installation),
                 await check_signing_keys(installation),
                 await check_outbox(installation),
+                await check_invoices(installation),
                 *await check_models(installation),
             ]
         return findings
@@ -120,6 +122,21 @@ async def check_outbox(installation: Installation) -> Finding:
         mend = "Mend the cause, often FAREBOX_SMTP_URL; then run `farebox worker --retry`."
         return Finding("outbox", "warning", f"given up {count}, such as: {error}", mend)
     return Finding("outbox", "ok", "nothing was given up")
+
+
+async def check_invoices(installation: Installation) -> Finding:
+    settings = installation.settings
+    async with installation.database.meter_transaction() as session:
+        months = await months_to_close(session, settings)
+        billed = [month for month in months if await billed_in(session, month)]
+    if not billed:
+        return Finding("invoices", "ok", "every month that is over is closed")
+    detail = f"{', '.join(map(str, billed))}: over, and not closed for everybody"
+    if missing := settings.issuer.missing:
+        mend = f"Set {' and '.join(missing)}: then the worker closes it."
+        return Finding("invoices", "warning", detail, mend)
+    mend = f"Run `farebox invoice close --month {billed[0]}`, which says why; is a worker running?"
+    return Finding("invoices", "warning", detail, mend)
 
 
 async def check_models(installation: Installation) -> list[Finding]:

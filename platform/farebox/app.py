@@ -17,6 +17,7 @@ from litestar.exceptions import HTTPException
 from farebox.auth import routes as auth
 from farebox.auth.documentation import session_cookie
 from farebox.auth.passwords import PasswordHasher
+from farebox.billing.invoices import routes as invoices
 from farebox.billing.proofs import routes as proofs
 from farebox.core.bodies import MAX_BODY_BYTES, StrictRequest
 from farebox.core.database import Database
@@ -65,6 +66,7 @@ ROUTERS: tuple[Router, ...] = (
     inference.router,
     usage.router,
     proofs.router,
+    invoices.router,
     keys.router,
     auth.router,
     dashboard.router,

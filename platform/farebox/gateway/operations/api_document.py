@@ -34,6 +34,7 @@ _TAGS = {
     "Encoders": "Vectors, relevance and labels of texts.",
     "Models": "What may be called.",
     "Usage": "What was used and what it cost, for keys with the scope `admin`.",
+    "Invoices": "What is billed and to whom, for keys with the scope `admin`.",
     "Keys": "Checking the signature of an API key.",
     "Accounts": "Signing up, in and out; for pages of your own in the dashboard's place.",
     "Operations": "For load balancers.",

@@ -194,7 +194,7 @@ async def settle_tiers(world: World, customer: Customer) -> None:
                 customer.purse.repay(beyond, month.next.next.end)
                 expected += 1
             tiers.settled = True
-    assert paid == expected
+    assert paid == expected, (paid, expected)
 
 
 async def change_price(world: World, customer: Customer) -> None:

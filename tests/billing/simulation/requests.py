@@ -73,6 +73,8 @@ async def answer_nobody(world: World, customer: Customer) -> None:
     replica.meter.hand_over(grant, reached=False)
     await expire_handover(world.present, grant.request_id)
     await world.rng.choice(world.replicas).meter.sweep()
+    # What is left of it is a month of which nothing was used.
+    _ = running.contract.months[month_of(grant.admitted_at)]
 
 
 async def die(world: World, _: Customer) -> None:

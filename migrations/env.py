@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from farebox.auth import models as auth
 from farebox.billing import models as billing
+from farebox.billing.exports import models as exports
 from farebox.billing.invoices import models as invoices
 from farebox.core import outbox
 from farebox.core.database import Model
@@ -22,7 +23,7 @@ from farebox.tenants import models as tenants
 PARTITION = re.compile(r"usage_event_(\d{4}_\d{2}|rest)")
 
 # Importing the domains' models is what fills the metadata.
-DOMAINS = (outbox, tenants, auth, keys, limits, metering, billing, invoices)
+DOMAINS = (outbox, tenants, auth, keys, limits, metering, billing, invoices, exports)
 
 
 def include_name(

@@ -18,6 +18,7 @@ from farebox.auth import routes as auth
 from farebox.auth.documentation import session_cookie
 from farebox.auth.passwords import PasswordHasher
 from farebox.billing.invoices import routes as invoices
+from farebox.billing.exports import routes as exports
 from farebox.billing.proofs import routes as proofs
 from farebox.core.bodies import MAX_BODY_BYTES, StrictRequest
 from farebox.core.database import Database
@@ -65,6 +66,7 @@ PROVIDED = (
 ROUTERS: tuple[Router, ...] = (
     inference.router,
     usage.router,
+    exports.router,
     proofs.router,
     invoices.router,
     keys.router,

@@ -182,6 +182,7 @@ class LedgerTransfer(Model):
                 "request_id IS NOT NULL AND (debit_account = 'receivable' OR credit_account = 'receivable')"
             ),
         ),
+        Index("ix_ledger_transfer_created_at", "created_at", postgresql_using="brin"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -8,6 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from farebox.auth import tasks as auth
 from farebox.auth.unverified import remove_unverified
 from farebox.billing import welcome
+from farebox.billing.exports import tasks as exports
+from farebox.billing.exports.service import forget_old_exports
 from farebox.billing.invoices.months.month_end import keep_invoices
 from farebox.billing.plans import charge_plans
 from farebox.billing.promotions import expire_grants
@@ -26,11 +28,12 @@ def make_worker(database: Database, settings: Settings) -> Worker:
     # Development lets people in without a confirmed address: there, nobody is removed for lacking one.
     if settings.production:
         sweeps.append(partial(_in_one_transaction, remove_unverified))
-    sweeps += [expire_grants, charge_plans, settle_tiers, partial(keep_invoices, settings=settings)]
+    sweeps += [expire_grants, charge_plans, settle_tiers, partial(keep_invoices, settings=settings), forget_old_exports]
     # Last: it may have to wait for tenants' locks.
     sweeps.append(partial(hold_ceilings, settings=settings))
-    handlers = auth.HANDLERS | welcome.HANDLERS
-    return Worker(database, settings, handlers, sweeps, long_sweeps=(seal_hours, reconcile_nightly))
+    handlers = auth.HANDLERS | welcome.HANDLERS | exports.HANDLERS
+    long_sweeps: list[Sweep] = [seal_hours, reconcile_nightly]
+    return Worker(database, settings, handlers, sweeps, long_sweeps=long_sweeps)
 
 
 async def _in_one_transaction(sweep: Callable[[AsyncSession], Awaitable[object]], database: Database) -> None:

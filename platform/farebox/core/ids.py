@@ -45,4 +45,5 @@ _NOUNS = {
     "req": "request",
     "invite": "invite",
     "inv": "invoice",
+    "export": "export",
 }

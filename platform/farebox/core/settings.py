@@ -101,6 +101,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     invoice_language: Language = "en"
     invoice_due_days: Annotated[int, Meta(ge=0, le=365)] = 30
     invoice_grace_seconds: Annotated[int, Meta(ge=0, le=2_678_400)] = 3600
+    provider_name: Annotated[str, Meta(min_length=1, max_length=200)] = "Farebox"
+    device_hour_cost: UnitPrice = "0"
+    exports_folder: str | None = None
 
     @property
     def issuer(self) -> Issuer:

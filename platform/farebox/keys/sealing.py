@@ -57,13 +57,23 @@ def load_secret_box(settings: Settings) -> SecretBox:
 
     Raises SettingsError in production without a secret.
     """
+    return SecretBox(_secret(settings))
+
+
+def derived_key(settings: Settings, purpose: bytes) -> bytes:
+    """32 bytes for one purpose, the same on all servers; nothing about the secret can be told from them."""
+    derive = HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose)
+    return derive.derive(_secret(settings).encode())
+
+
+def _secret(settings: Settings) -> str:
     if settings.secret_key:
-        return SecretBox(settings.secret_key)
+        return settings.secret_key
     if settings.production:
         raise SettingsError(
             "FAREBOX_ENV=production also needs FAREBOX_SECRET_KEY; make one with `openssl rand -hex 32`."
         )
-    return SecretBox(_development_secret(development_secret_file(settings)))
+    return _development_secret(development_secret_file(settings))
 
 
 def development_secret_file(settings: Settings) -> Path:

@@ -35,6 +35,7 @@ _TAGS = {
     "Models": "What may be called.",
     "Usage": "What was used and what it cost, for keys with the scope `admin`.",
     "Invoices": "What is billed and to whom, for keys with the scope `admin`.",
+    "Exports": "Usage and costs as files, for keys with the scope `admin`.",
     "Keys": "Checking the signature of an API key.",
     "Accounts": "Signing up, in and out; for pages of your own in the dashboard's place.",
     "Operations": "For load balancers.",

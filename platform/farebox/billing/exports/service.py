@@ -1,0 +1,125 @@
+"""Exports that customers ask for: asked for, looked at, forgotten after a week.
+
+Sessions come from `Database.transaction` of the organization, unless it says otherwise.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import structlog
+from sqlalchemy import delete, func, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import undefer
+
+from farebox.billing.exports.errors import ExportNotFound, ExportUnderWay
+from farebox.billing.exports.kinds import kind_of, period
+from farebox.billing.exports.models import Export, ExportPart
+from farebox.billing.exports.schemas import NewExport
+from farebox.core import outbox
+from farebox.core.database import Database, present
+from farebox.core.ids import new_id
+
+TOPIC = "export.write"
+MAX_UNDER_WAY = 2
+KEPT = timedelta(days=7)
+LISTED = 100
+PARTS_LISTED = 1000
+
+log = structlog.get_logger(__name__)
+
+
+async def request_export(session: AsyncSession, organization_id: UUID, asked: NewExport) -> Export:
+    """Note an export for the worker. Raises InvalidExport, and ExportUnderWay beyond MAX_UNDER_WAY."""
+    kind_of(asked.listing, asked.format)
+    span = period(
+        _moment(asked.start_time),
+        None if asked.end_time is None else _moment(asked.end_time),
+        await present(session),
+    )
+    await _refuse_too_many(session, organization_id)
+    export = Export(
+        id=new_id(),
+        organization_id=organization_id,
+        listing=asked.listing,
+        format=asked.format,
+        starts_at=span.start,
+        ends_at=span.end,
+        rows_per_part=asked.rows_per_part,
+    )
+    session.add(export)
+    await session.flush()
+    await session.refresh(export)
+    await outbox.post(session, TOPIC, {"export_id": export.id.hex})
+    log.info("export.requested", organization_id=str(organization_id), export_id=str(export.id))
+    return export
+
+
+async def list_exports(session: AsyncSession, organization_id: UUID) -> list[Export]:
+    """The newest first, LISTED at most."""
+    query = (
+        select(Export)
+        .where(Export.organization_id == organization_id)
+        .order_by(Export.created_at.desc(), Export.id.desc())
+        .limit(LISTED)
+    )
+    return list(await session.scalars(query))
+
+
+async def find_export(session: AsyncSession, organization_id: UUID, export_id: UUID) -> Export:
+    """Raises ExportNotFound, also for another organization's."""
+    query = select(Export).where(Export.organization_id == organization_id, Export.id == export_id)
+    export = await session.scalar(query)
+    if export is None:
+        raise ExportNotFound
+    return export
+
+
+async def parts_of(session: AsyncSession, export: Export, after: int = 0) -> Sequence[ExportPart]:
+    """Those of a completed export, PARTS_LISTED at most; none of one that may still fail."""
+    if export.status != "completed":
+        return []
+    query = (
+        select(ExportPart)
+        .where(ExportPart.export_id == export.id, ExportPart.number > after)
+        .order_by(ExportPart.number)
+        .limit(PARTS_LISTED)
+    )
+    return list(await session.scalars(query))
+
+
+async def read_part(
+    session: AsyncSession, organization_id: UUID, export_id: UUID, number: int
+) -> tuple[Export, ExportPart]:
+    """A part with its content. Raises ExportNotFound."""
+    export = await find_export(session, organization_id, export_id)
+    query = select(ExportPart).where(ExportPart.export_id == export_id, ExportPart.number == number)
+    part = await session.scalar(query.options(undefer(ExportPart.content)))
+    if part is None or export.status != "completed":
+        raise ExportNotFound
+    return export, part
+
+
+async def forget_old_exports(database: Database) -> int:
+    """The worker's sweep: exports are kept for a week; how many are gone."""
+    async with database.meter_transaction() as session:
+        old = Export.created_at < await present(session) - KEPT
+        gone = await session.scalars(delete(Export).where(old).returning(Export.id))
+        return len(list(gone))
+
+
+async def _refuse_too_many(session: AsyncSession, organization_id: UUID) -> None:
+    # Two requests at once must not both find room.
+    await session.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
+        {"name": f"export {organization_id}"},
+    )
+    query = select(func.count()).where(
+        Export.organization_id == organization_id, Export.status.in_(("queued", "running"))
+    )
+    if (await session.scalar(query) or 0) >= MAX_UNDER_WAY:
+        raise ExportUnderWay(MAX_UNDER_WAY)
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

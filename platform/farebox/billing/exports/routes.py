@@ -6,7 +6,7 @@ from typing import Any
 from litestar import Response, Router, get, post
 from litestar.connection import Request
 from litestar.di import NamedDependency, Provide
-from litestar.params import JSONBody
+from litestar.params import FromPath, JSONBody
 
 from farebox.billing.exports import service
 from farebox.billing.exports.documentation import EXPORT, EXPORT_PART, EXPORTS, NEW_EXPORT
@@ -72,7 +72,7 @@ async def list_exports(
     opt={"documentation": EXPORT},
 )
 async def get_export(
-    export_id: str,
+    export_id: FromPath[str],
     request: Request[Any, Any, Any],
     database: NamedDependency[Database],
     principal: NamedDependency[Principal],
@@ -95,8 +95,8 @@ async def get_export(
     opt={"documentation": EXPORT_PART},
 )
 async def download_part(
-    export_id: str,
-    number: int,
+    export_id: FromPath[str],
+    number: FromPath[int],
     request: Request[Any, Any, Any],
     database: NamedDependency[Database],
     settings: NamedDependency[Settings],

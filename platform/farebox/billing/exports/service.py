@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import structlog
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 
@@ -23,6 +23,8 @@ from farebox.core.ids import new_id
 TOPIC = "export.write"
 MAX_UNDER_WAY = 2
 KEPT = timedelta(days=7)
+LONGEST = timedelta(days=1)
+UNDER_WAY = ("queued", "running")
 LISTED = 100
 PARTS_LISTED = 1000
 
@@ -38,7 +40,8 @@ async def request_export(session: AsyncSession, organization_id: UUID, asked: Ne
         await present(session),
     )
     await _refuse_too_many(session, organization_id)
-    export = Export(
+    # No more columns than these: the others are the worker's to write.
+    adding = insert(Export).values(
         id=new_id(),
         organization_id=organization_id,
         listing=asked.listing,
@@ -47,9 +50,7 @@ async def request_export(session: AsyncSession, organization_id: UUID, asked: Ne
         ends_at=span.end,
         rows_per_part=asked.rows_per_part,
     )
-    session.add(export)
-    await session.flush()
-    await session.refresh(export)
+    export = (await session.scalars(adding.returning(Export))).one()
     await outbox.post(session, TOPIC, {"export_id": export.id.hex})
     log.info("export.requested", organization_id=str(organization_id), export_id=str(export.id))
     return export
@@ -101,9 +102,16 @@ async def read_part(
 
 
 async def forget_old_exports(database: Database) -> int:
-    """The worker's sweep: exports are kept for a week; how many are gone."""
+    """The worker's sweep: exports are kept for a week; how many are gone. What was not completed within a day
+    never will be: the worker has given it up."""
     async with database.meter_transaction() as session:
-        old = Export.created_at < await present(session) - KEPT
+        now = await present(session)
+        await session.execute(
+            update(Export)
+            .where(Export.status.in_(UNDER_WAY), Export.created_at < now - LONGEST)
+            .values(status="failed", failure="It was not completed within a day.")
+        )
+        old = Export.created_at < now - KEPT
         gone = await session.scalars(delete(Export).where(old).returning(Export.id))
         return len(list(gone))
 
@@ -115,7 +123,7 @@ async def _refuse_too_many(session: AsyncSession, organization_id: UUID) -> None
         {"name": f"export {organization_id}"},
     )
     query = select(func.count()).where(
-        Export.organization_id == organization_id, Export.status.in_(("queued", "running"))
+        Export.organization_id == organization_id, Export.status.in_(UNDER_WAY)
     )
     if (await session.scalar(query) or 0) >= MAX_UNDER_WAY:
         raise ExportUnderWay(MAX_UNDER_WAY)

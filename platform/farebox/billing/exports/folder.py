@@ -7,15 +7,18 @@ the check against the ledger.
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 import msgspec
 
+from farebox.billing.exports.accounting import program_of, write_journal
 from farebox.billing.exports.balance import check_balance, ledger_sums
 from farebox.billing.exports.errors import InvalidExport
-from farebox.billing.exports.kinds import Kind, kind_of
+from farebox.billing.exports.kinds import JOURNAL, Kind, kind_of
 from farebox.billing.exports.layouts.layout import Period, Source
 from farebox.billing.exports.manifest import Ask, Manifest, Step, encode, entry, manifest, total
 from farebox.billing.exports.stream import Cut, Limits, Part, Place, reading, write_parts
@@ -50,8 +53,7 @@ async def export_to_folder(
         return finished
     steps = _begun(folder, ask)
     shelf = FolderShelf(folder, ask, steps, watch, max_parts)
-    organization_id = None if ask.organization is None else internal("org", ask.organization)
-    source = Source(Period(ask.start, ask.end), organization_id, provider)
+    source = source_of(ask, provider)
     cut = Cut(
         kind.layout,
         kind.format,
@@ -65,6 +67,40 @@ async def export_to_folder(
             return None
         ledger = await ledger_sums(connection, kind.layout, source, _SECONDS)
     return _finish(folder, ask, kind, steps, ledger)
+
+
+async def export_journal(
+    url: str, ask: Ask, folder: Path, *, provider: str, codes: Mapping[str, str] = MappingProxyType({})
+) -> Manifest:
+    """Write the journal for an accounting program: a line for each day and account, in one part.
+
+    Raises InvalidExport and UnbalancedExport, as above.
+    """
+    if (finished := _finished(folder, ask)) is not None:
+        return finished
+    steps = _begun(folder, ask)
+    layout, source = JOURNAL.layout, source_of(ask, provider)
+    async with reading(url, source) as connection:
+        name = f"journal-{ask.format}.csv"
+        with open_draft(folder, name) as file:
+            part = await write_journal(connection, source, program_of(ask.format), codes, file)
+        ledger = await ledger_sums(connection, layout, source, _SECONDS)
+    steps[:] = [Step(part=entry(layout, name, part), section=0, row=0)]
+    return _finish(folder, ask, JOURNAL, steps, ledger)
+
+
+def source_of(ask: Ask, provider: str) -> Source:
+    organization_id = None if ask.organization is None else internal("org", ask.organization)
+    return Source(Period(ask.start, ask.end), organization_id, provider)
+
+
+@contextmanager
+def open_draft(folder: Path, name: str) -> Iterator[IO[bytes]]:
+    """A file that gets its name when it is whole."""
+    with (folder / DRAFT).open("wb") as file:
+        yield file
+        close(file)
+    (folder / DRAFT).replace(folder / name)
 
 
 def _finish(folder: Path, ask: Ask, kind: Kind, steps: list[Step], ledger: Sums) -> Manifest:

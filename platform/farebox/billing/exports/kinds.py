@@ -40,6 +40,9 @@ KINDS: dict[tuple[str, str], Kind] = {
 }
 
 
+JOURNAL = KINDS["journal", "csv"]
+
+
 def kind_of(table: str, format_: str) -> Kind:
     """Raises InvalidExport."""
     if (table, format_) not in KINDS:

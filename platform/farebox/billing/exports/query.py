@@ -34,6 +34,11 @@ def section_query(layout: Layout, section: int, words: Words) -> str:
     return _TEXT.sub(lambda match: _text(match.group(1), words), query)
 
 
+def plain_text(query: str) -> str:
+    """A query whose texts are as they are, but for line breaks."""
+    return _TEXT.sub(lambda match: _text(match.group(1), "plain"), query)
+
+
 def _value(column: Column) -> str:
     if column.type == "moment":
         # The connection is in UTC and writes ISO 8601 but for these letters: a tenth of what `to_char` costs.

@@ -17,6 +17,8 @@ TOP = (
     *("up", "serve", "worker", "migrate", "doctor"),
     *("org", "key", "keys", "model", "price", "plan", "invoice", "usage"),
     *("reconcile", "verify", "openapi"),
+    *("org", "key", "keys", "model", "price", "plan", "usage"),
+    *("reconcile", "verify", "export", "margin", "openapi"),
 )
 
 

@@ -58,6 +58,7 @@ ALLOWED: dict[str, set[str]] = {
         "usage_hour",
         "usage_minute",
     },
+    "usage/device_time.py": {"organization", "usage_event", "usage_hour"},
     "usage/line_items.py": {"api_key", "usage_hour"},
     "usage/monthly.py": {"usage_hour"},
     "usage/totals.py": {"organization", "usage_hour"},

@@ -48,6 +48,14 @@ COMMANDS = {
         "farebox.cli.verify",
         "Check a receipt offline: its signature, and with a proof that the request is in a sealed hour.",
     ),
+    "export": (
+        "farebox.cli.exports",
+        "Usage, costs and the journal as files, which come to what the ledger says.",
+    ),
+    "margin": (
+        "farebox.cli.margin",
+        "What was earned beside what the devices cost, by day, organization and model.",
+    ),
     "openapi": ("farebox.cli.openapi", "Print the OpenAPI document; no database is needed."),
 }
 

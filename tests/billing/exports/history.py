@@ -16,9 +16,11 @@ from tests.usage.usage_history import add_usage
 _GIVEN_BACK = """
 INSERT INTO usage_hour (organization_id, hour, project_id, api_key_id, model_id, currency, requests,
     input_tokens, cached_input_tokens, output_tokens, amount, input_amount, cached_input_amount)
-SELECT organization_id, :at, project_id, api_key_id, model_id, currency, 0, -input_tokens,
-    -cached_input_tokens, -output_tokens, -amount, -input_amount, -cached_input_amount
+SELECT organization_id, CAST(:at AS timestamptz), project_id, api_key_id, model_id, currency, 0,
+    -sum(input_tokens), -sum(cached_input_tokens), -sum(output_tokens), -sum(amount), -sum(input_amount),
+    -sum(cached_input_amount)
 FROM usage_hour WHERE organization_id = :organization
+GROUP BY organization_id, project_id, api_key_id, model_id, currency
 """
 _TURNED_ROUND = """
 INSERT INTO ledger_transfer (id, organization_id, kind, debit_account, credit_account, amount, currency,

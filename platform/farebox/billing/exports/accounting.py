@@ -9,9 +9,7 @@ debits and credits apart), Xero's of manual journals (an account's code, debits 
 it).
 """
 
-import csv
 import hashlib
-import io
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -20,6 +18,7 @@ from typing import Any, Literal
 
 import asyncpg
 
+from farebox.billing.exports.cells import Cell, csv_lines
 from farebox.billing.exports.errors import InvalidExport
 from farebox.billing.exports.layouts.layout import Source
 from farebox.billing.exports.layouts.plain import JOURNAL_LINES
@@ -103,7 +102,7 @@ async def write_journal(
     """All entries into one part. `codes` are the names or codes that the program has for our accounts."""
     digest, size, rows = hashlib.sha256(), 0, 0
     sums: Sums = {}
-    head: list[list[str]] = [HEADS[program]]
+    head: list[Sequence[Cell]] = [HEADS[program]]
     async for entry in entries(connection, source):
         found = sums.setdefault((entry.currency,), [0, 0])
         for line in entry.lines:
@@ -112,45 +111,29 @@ async def write_journal(
         cells = [*head, *_cells(entry, program, codes)]
         rows += len(cells) - len(head)
         head = []
-        data = _csv(cells)
+        data = csv_lines(cells)
         digest.update(data)
         size += len(data)
         file.write(data)
     if head:
-        data = _csv(head)
+        data = csv_lines(head)
         digest.update(data)
         size += len(data)
         file.write(data)
     return Part(1, rows, size, digest.hexdigest(), sums, Place())
 
 
-def _cells(entry: Entry, program: Program, codes: Mapping[str, str]) -> Iterator[list[str]]:
+def _cells(entry: Entry, program: Program, codes: Mapping[str, str]) -> Iterator[list[Cell]]:
     name = f"Farebox {entry.day:%Y-%m-%d} {entry.currency}"
     for line in entry.rounded():
         account = codes.get(line.account, line.account)
         if program == "quickbooks":
             yield [
-                name, f"{entry.day:%Y-%m-%d}", entry.currency, "Farebox", account,
-                _amount(line.debit), _amount(line.credit), line.account,
+                name, entry.day, entry.currency, "Farebox", account,
+                line.debit or None, line.credit or None, line.account,
             ]  # fmt: skip
         else:
             yield [
-                name, f"{entry.day:%Y-%m-%d}", line.account, account, "Tax Exempt",
-                format(line.debit - line.credit, "f"),
+                name, entry.day, line.account, account, "Tax Exempt",
+                line.debit - line.credit,
             ]  # fmt: skip
-
-
-def _amount(amount: Decimal) -> str:
-    return format(amount, "f") if amount else ""
-
-
-def _csv(rows: list[list[str]]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows([_safe(cell) for cell in row] for row in rows)
-    return text.getvalue().encode()
-
-
-def _safe(cell: str) -> str:
-    """No formula, of what is no number."""
-    is_number = cell.lstrip("-").replace(".", "", 1).isdigit()
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") and not is_number else cell

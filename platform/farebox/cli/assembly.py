@@ -9,6 +9,7 @@ from farebox.auth import tasks as auth
 from farebox.auth.unverified import remove_unverified
 from farebox.billing import welcome
 from farebox.billing.exports import tasks as exports
+from farebox.billing.exports.daily import export_days
 from farebox.billing.exports.service import forget_old_exports
 from farebox.billing.invoices.months.month_end import keep_invoices
 from farebox.billing.plans import charge_plans
@@ -28,7 +29,7 @@ def make_worker(database: Database, settings: Settings) -> Worker:
     # Development lets people in without a confirmed address: there, nobody is removed for lacking one.
     if settings.production:
         sweeps.append(partial(_in_one_transaction, remove_unverified))
-    sweeps += [expire_grants, charge_plans, settle_tiers, partial(keep_invoices, settings=settings), forget_old_exports]
+    sweeps += [expire_grants, charge_plans, settle_tiers, partial(keep_invoices, settings=settings), forget_old_exports, forget_old_exports]
     # Last: it may have to wait for tenants' locks.
     sweeps.append(partial(hold_ceilings, settings=settings))
     handlers = auth.HANDLERS | welcome.HANDLERS | exports.HANDLERS

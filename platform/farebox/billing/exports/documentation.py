@@ -43,7 +43,7 @@ _PART = ExportedPart(
     bytes=1_893_402,
     sha256="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     sums=_SUMS,
-    url=f"https://farebox.example/v1/organization/exports/{_ID}/parts/1?organization={_ORGANIZATION}"
+    url=f"https://models.example/v1/organization/exports/{_ID}/parts/1?organization={_ORGANIZATION}"
     f"&expires={_FEBRUARY + 7200}&signature=tNlYh0pVqM3…",
     expires_at=_FEBRUARY + 7200,
 )

@@ -6,12 +6,13 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 SECONDS ?= 5
 REQUESTS ?= 200000
+SUMS ?= 1000000
 ABUSE ?=
 SIMULATE ?=
 KILLS ?= 40
 EVENTS ?= 10000000
 
-.PHONY: run test check slow bench bench-streams bench-reconcile chaos abuse simulate
+.PHONY: run test check slow bench bench-streams bench-reconcile bench-exports focus-check chaos abuse simulate
 
 run: $(VENV)/installed
 	FAREBOX_HOST=$(HOST) FAREBOX_PORT=$(PORT) $(BIN)/farebox up
@@ -39,6 +40,14 @@ bench-streams: $(VENV)/ready-for-tests
 
 bench-reconcile: $(VENV)/ready-for-tests
 	$(BIN)/python -m tests.bench.reconcile --events $(EVENTS)
+
+# The books of SUMS hourly sums are built first, which takes longer than their export.
+bench-exports: $(VENV)/ready-for-tests
+	$(BIN)/python -m tests.bench.exports --sums $(SUMS)
+
+# A FOCUS export, held against the FinOps Foundation's validator in an environment of its own. Needs Python 3.12.
+focus-check: $(VENV)/ready-for-tests
+	$(BIN)/python -m tests.focus_check
 
 # Ten minutes on two cores. `make chaos KILLS=500` takes an hour and a half.
 chaos: $(VENV)/ready-for-tests

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -73,38 +75,45 @@ async def make_books(url: str, sums: int) -> datetime:
     return end
 
 
-def measure(url: str, ask: Ask, folder: Path) -> tuple[float, float, float]:
-    """Seconds, and the most MiB that the exporting process and Postgres's had."""
+@dataclass
+class Load:
+    """Of a process: the most MiB that it had to itself, and its seconds of CPU."""
+
+    mib: float = 0.0
+    cpu: float = 0.0
+
+    def look(self, process: psutil.Process | None) -> None:
+        with suppress(psutil.Error):
+            if process is not None:
+                self.mib = max(self.mib, process.memory_full_info().uss / (1 << 20))
+                self.cpu = max(self.cpu, sum(process.cpu_times()[:2]))
+
+
+def measure(url: str, ask: Ask, folder: Path) -> tuple[float, Load, Load]:
+    """Seconds, and the load of the exporting process and of Postgres's."""
     arguments = [sys.executable, "-m", "tests.bench.exports", "--export", url, str(folder)]
     begun = time.perf_counter()
-    ours = theirs = 0.0
+    ours, theirs = Load(), Load()
     with subprocess.Popen(arguments, stdin=subprocess.PIPE) as process:  # noqa: S603
         if process.stdin is not None:
             process.stdin.write(msgspec.json.encode(ask))
             process.stdin.close()
         watched = psutil.Process(process.pid)
         while process.poll() is None:
-            ours, theirs = max(ours, memory_of(watched)), max(theirs, memory_of_backend())
-            time.sleep(1)
+            ours.look(watched)
+            theirs.look(backend())
+            time.sleep(0.5)
     if process.returncode:
         raise SystemExit("The export failed; what it said is above.")
     return time.perf_counter() - begun, ours, theirs
 
 
-def memory_of(process: psutil.Process) -> float:
-    try:
-        return float(process.memory_full_info().uss) / (1 << 20)
-    except psutil.Error:
-        return 0.0
-
-
-def memory_of_backend() -> float:
-    """Of what is no shared buffer, in the Postgres process that copies."""
-    found = 0.0
-    for process in psutil.process_iter(["name", "cmdline"]):
-        if "COPY" in " ".join(process.info["cmdline"] or ())[-200:]:
-            found = max(found, memory_of(process))
-    return found
+def backend() -> psutil.Process | None:
+    """The Postgres process that copies."""
+    for process in psutil.process_iter(["cmdline"]):
+        if " ".join(process.info["cmdline"] or ()).rstrip().endswith(" COPY"):
+            return process
+    return None
 
 
 def export(url: str, folder: Path) -> None:
@@ -134,9 +143,11 @@ def main() -> None:
             made = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
             size = sum(part.bytes for part in made.parts) / (1 << 20)
             sys.stdout.write(
-                f"{name}: {asked.sums:,} sums, {made.rows:,} rows, {size:,.0f} MiB in {len(made.parts)}"
-                f" parts, {seconds:.1f} s, {made.rows / seconds:,.0f} rows/s, {ours:.0f} MiB of memory,"
-                f" Postgres {theirs:.0f}\n"
+                f"{name}: {asked.sums:,} sums, {made.rows:,} rows,"
+                f" {size:,.0f} MiB in {len(made.parts)} parts\n"
+                f"  {seconds:.1f} s, {made.rows / seconds:,.0f} rows/s\n"
+                f"  exporting: {ours.cpu:.1f} s of CPU, {ours.mib:.0f} MiB\n"
+                f"  Postgres: {theirs.cpu:.1f} s of CPU, {theirs.mib:.0f} MiB\n"
             )
 
 

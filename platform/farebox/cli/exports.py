@@ -130,10 +130,7 @@ async def _write(operation: Operation, ask: Ask, out: Path, codes: dict[str, str
     # On a terminal alone: a bar in a log is noise.
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("Exporting", total=None)
-        made = await export_to_folder(url, ask, out, provider=provider, watch=_shown(progress, task))
-    if made is None:
-        raise RuntimeError("An export without a bound on its parts has ended before its end.")
-    return made
+        return await export_to_folder(url, ask, out, provider=provider, watch=_shown(progress, task))
 
 
 def _shown(progress: Progress, task: TaskID) -> Callable[[Step], None]:

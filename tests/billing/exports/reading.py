@@ -23,9 +23,7 @@ def ask(account: Account | None, table: str = "cost", format_: str = "focus", **
 
 
 async def export(database: Database, asked: Ask, folder: Path, **more: Any) -> Manifest:
-    made = await export_to_folder(database.url, asked, folder, provider="Acme Models", **more)
-    assert made is not None
-    return made
+    return await export_to_folder(database.url, asked, folder, provider="Acme Models", **more)
 
 
 def rows_of(folder: Path, made: Manifest) -> list[dict[str, Any]]:

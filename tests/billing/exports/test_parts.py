@@ -2,14 +2,13 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from farebox.billing.exports.errors import InvalidExport
-from farebox.billing.exports.folder import UNFINISHED, export_to_folder
+from farebox.billing.exports.folder import UNFINISHED
 from farebox.billing.exports.kinds import KINDS
-from farebox.billing.exports.manifest import Manifest, Step
+from farebox.billing.exports.manifest import Ask, Manifest, Step
 from farebox.core.database import Database
 from tests.billing.exports.history import History
 from tests.billing.exports.reading import ask, export, rows_of
@@ -33,6 +32,20 @@ def same(whole: Manifest, made: Manifest) -> bool:
     return (made.rows, made.sums, [part.sha256 for part in made.parts]) == (
         whole.rows, whole.sums, [part.sha256 for part in whole.parts],
     )  # fmt: skip
+
+
+async def stop_after(parts: int, database: Database, asked: Ask, folder: Path) -> list[Step]:
+    """An export that ends after so many parts; which they were."""
+    seen: list[Step] = []
+
+    def stop(step: Step) -> None:
+        seen.append(step)
+        if len(seen) == parts:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        await export(database, asked, folder, watch=stop)
+    return seen
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 20, 21, 22])
@@ -73,16 +86,8 @@ async def test_an_interrupted_export_goes_on_where_it_stopped(
     asked = ask(history.account, format_=format_, rows_per_part=3)
     whole = await export(database, asked, tmp_path / "whole")
 
-    seen: list[Step] = []
-
-    def kill(step: Step) -> None:
-        seen.append(step)
-        if len(seen) == after:
-            raise Stopped
-
     folder = tmp_path / "stopped"
-    with pytest.raises(Stopped):
-        await export(database, asked, folder, watch=kill)
+    seen = await stop_after(after, database, asked, folder)
     assert not (folder / "manifest.json").exists()
     again: list[Step] = []
     made = await export(database, asked, folder, watch=again.append)
@@ -98,21 +103,17 @@ async def test_a_part_that_was_half_written_is_written_anew(
     asked = ask(history.account, rows_per_part=4)
     whole = await export(database, asked, tmp_path / "whole")
     folder = tmp_path / "torn"
-    assert await export_to_folder(database.url, asked, folder, provider="Acme Models", max_parts=2) is None
+    await stop_after(2, database, asked, folder)
     (folder / ".part").write_bytes(b"half a ro")
     with (folder / UNFINISHED).open("ab") as file:
         file.write(b'{"part":{"name":"cost-foc')
     assert same(whole, await export(database, asked, folder))
 
 
-async def test_so_many_parts_at_a_time(database: Database, history: History, tmp_path: Path) -> None:
+async def test_a_finished_export_is_told_again(database: Database, history: History, tmp_path: Path) -> None:
     asked = ask(history.account, rows_per_part=6)
-    made: list[Any] = [
-        await export_to_folder(database.url, asked, tmp_path, provider="Acme Models", max_parts=1)
-        for _ in range(4)
-    ]
-    assert [each is None for each in made] == [True, True, True, False]
-    assert same(made[-1], await export(database, asked, tmp_path)), "a finished one is told again"
+    made = await export(database, asked, tmp_path)
+    assert await export(database, asked, tmp_path) == made
 
 
 async def test_a_folder_is_of_one_export(database: Database, history: History, tmp_path: Path) -> None:
@@ -121,6 +122,6 @@ async def test_a_folder_is_of_one_export(database: Database, history: History, t
         await export(database, ask(history.account, rows_per_part=1), tmp_path)
     unfinished = tmp_path / "unfinished"
     asked = ask(history.account, rows_per_part=1)
-    await export_to_folder(database.url, asked, unfinished, provider="Acme Models", max_parts=1)
+    await stop_after(1, database, asked, unfinished)
     with pytest.raises(InvalidExport, match="holds another export"):
         await export(database, ask(history.account), unfinished)

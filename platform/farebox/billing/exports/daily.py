@@ -20,13 +20,12 @@ DAY = timedelta(days=1)
 # A worker that was away for a week catches up.
 DAYS = 7
 PART_ROWS = 100_000
-TURN_PARTS = 5
 
 log = structlog.get_logger(__name__)
 
 
 async def export_days(database: Database, settings: Settings) -> int:
-    """Write the parts that are due; how many days have become whole."""
+    """Write the days that are due; how many have become whole."""
     if settings.exports_folder is None:
         return 0
     async with database.meter_transaction() as session:
@@ -50,15 +49,11 @@ async def _write(database: Database, settings: Settings, folder: Path, midnight:
             continue
         ask = Ask(table="cost", format="focus", start=start, end=start + DAY, rows_per_part=PART_ROWS)
         try:
-            made = await export_to_folder(
-                database.url, ask, place, provider=settings.provider_name, max_parts=TURN_PARTS
-            )
+            made = await export_to_folder(database.url, ask, place, provider=settings.provider_name)
         except (UnbalancedExport, InvalidExport, OSError) as error:
             # Other days, and other sweeps, are not to wait for this one.
             log.error("export.day_failed", day=f"{start:%Y-%m-%d}", reason=str(error))
             continue
-        if made is None:
-            break
         log.info("export.day", day=f"{start:%Y-%m-%d}", rows=made.rows)
         whole += 1
     return whole

@@ -42,9 +42,8 @@ async def export_to_folder(
     *,
     provider: str,
     watch: Watch = lambda _: None,
-    max_parts: int | None = None,
-) -> Manifest | None:
-    """Write what lacks of an export, at most `max_parts` of its parts; None: there is more to write.
+) -> Manifest:
+    """Write what lacks of an export.
 
     Raises InvalidExport for a folder that holds another export, and UnbalancedExport.
     """
@@ -52,7 +51,7 @@ async def export_to_folder(
     if (finished := _finished(folder, ask)) is not None:
         return finished
     steps = _begun(folder, ask)
-    shelf = FolderShelf(folder, ask, steps, watch, max_parts)
+    shelf = FolderShelf(folder, ask, steps, watch)
     source = source_of(ask, provider)
     cut = Cut(
         kind.layout,
@@ -63,8 +62,7 @@ async def export_to_folder(
         len(steps) + 1,
     )
     async with reading(url, source) as connection:
-        if not await write_parts(connection, cut, shelf, _SECONDS):
-            return None
+        await write_parts(connection, cut, shelf, _SECONDS)
         ledger = await ledger_sums(connection, kind.layout, source, _SECONDS)
     return _finish(folder, ask, kind, steps, ledger)
 
@@ -115,15 +113,12 @@ def _finish(folder: Path, ask: Ask, kind: Kind, steps: list[Step], ledger: Sums)
 class FolderShelf:
     """Parts as files. A draft gets its name when its bytes are on the disk."""
 
-    def __init__(
-        self, folder: Path, ask: Ask, steps: list[Step], watch: Watch, max_parts: int | None
-    ) -> None:
+    def __init__(self, folder: Path, ask: Ask, steps: list[Step], watch: Watch) -> None:
         self._folder = folder
         self._ask = ask
         self._kind = kind_of(ask.table, ask.format)
         self._steps = steps
         self._watch = watch
-        self._left = max_parts
         self._file: IO[bytes] | None = None
 
     def open(self, number: int) -> IO[bytes]:
@@ -133,9 +128,7 @@ class FolderShelf:
     async def close(self, part: Part) -> bool:
         await asyncio.to_thread(self._keep, part)
         self._watch(self._steps[-1])
-        if self._left is not None:
-            self._left -= 1
-        return self._left != 0
+        return True
 
     def discard(self) -> None:
         if self._file is not None:

@@ -84,3 +84,14 @@ async def test_an_operator_exports_all_organizations_and_each_its_own(
         folder = tmp_path / each.account.model_id
         made = await export(database, ask(each.account, "usage", "csv", **span), folder)
         assert [row["model"] for row in rows_of(folder, made)] == [each.account.model_id]
+
+
+@pytest.mark.parametrize("format_", ["csv", "focus"])
+async def test_what_the_processor_keeps_is_shown_to_no_customer(
+    database: Database, history: History, tmp_path: Path, format_: str
+) -> None:
+    await history.of_everything()
+    made = await export(database, ask(history.account, "cost", format_), tmp_path)
+    kinds = {row.get("kind") or row.get("x_Kind") for row in rows_of(tmp_path, made)}
+    assert kinds >= {"usage", "top_up", "fee", "refund"}
+    assert "processor_fee" not in kinds

@@ -28,11 +28,12 @@ USAGE_LAYOUT = Layout(
     f" WHERE {OF_REQUESTS} AND {IN_PERIOD} GROUP BY t.currency",
 )
 
+# What the payment processor keeps is the operator's cost and nobody else's: it is in the journal alone.
 _LEDGER = f"""
     SELECT
         r.*, NULL::uuid AS project_id, NULL::text AS project, NULL::text AS model, NULL::text AS token_class,
         NULL::bigint AS quantity
-    FROM ({OTHERS}) r ORDER BY organization_id, created_at, id
+    FROM ({OTHERS}) r WHERE r.kind <> 'processor_fee' ORDER BY organization_id, created_at, id
 """  # noqa: S608
 COST_LAYOUT = Layout(
     measures=(_AMOUNT,),
@@ -51,7 +52,7 @@ COST_LAYOUT = Layout(
     expected=f"SELECT t.currency, 'usage', {_EARNED} FROM ledger_transfer t"  # noqa: S608
     f" WHERE {OF_REQUESTS} AND {IN_PERIOD} GROUP BY t.currency"
     " UNION ALL SELECT t.currency, t.kind, sum(t.amount) FROM ledger_transfer t"
-    f" WHERE NOT {OF_REQUESTS} AND {IN_PERIOD} GROUP BY t.currency, t.kind",
+    f" WHERE NOT {OF_REQUESTS} AND {IN_PERIOD} AND t.kind <> 'processor_fee' GROUP BY t.currency, t.kind",
 )
 
 # A line for each day, account and side: what went in is kept apart from what went out.

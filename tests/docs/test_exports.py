@@ -5,15 +5,16 @@ import shlex
 from datetime import timedelta
 from pathlib import Path
 
+import asyncpg
 import pytest
+from sqlalchemy.engine import make_url
 
 from farebox.billing.exports import kinds, service, tasks
 from farebox.billing.exports.accounting import HEADS
 from farebox.billing.exports.daily import DAYS
 from farebox.billing.exports.links import LINK_SECONDS
-from farebox.core.database import Database
 from tests.cli.commands import Farebox, shell
-from tests.conftest import ROOT
+from tests.conftest import ROOT, migrate
 from tests.docs.pages import code
 
 PATH = ROOT / "docs" / "exports.md"
@@ -21,9 +22,19 @@ PAGE = " ".join(PATH.read_text().split())
 COMMANDS = [line for line in code(PATH) if re.match(r"farebox \w+ ", line)]
 
 
-@pytest.fixture(scope="module")
-def operator(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Farebox:
-    return shell(tmp_path_factory.mktemp("operator"), database_url)
+@pytest.fixture(scope="session")
+async def empty_url(postgres_url: str) -> str:
+    """Of books that close: others' tests write usage without a ledger."""
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute("CREATE DATABASE manual")
+    await connection.close()
+    return make_url(postgres_url).set(database="manual").render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def operator(empty_url: str, tmp_path_factory: pytest.TempPathFactory) -> Farebox:
+    migrate(empty_url)
+    return shell(tmp_path_factory.mktemp("operator"), empty_url)
 
 
 def test_there_are_commands() -> None:
@@ -31,9 +42,7 @@ def test_there_are_commands() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_does_what_it_says(
-    operator: Farebox, database: Database, command: str, tmp_path: Path
-) -> None:
+def test_each_command_does_what_it_says(operator: Farebox, command: str, tmp_path: Path) -> None:
     program, *words = shlex.split(command)
     assert program == "farebox"
     answer = Farebox(tmp_path, operator.settings).run(*words)

@@ -17,8 +17,8 @@ from litestar.exceptions import HTTPException
 from farebox.auth import routes as auth
 from farebox.auth.documentation import session_cookie
 from farebox.auth.passwords import PasswordHasher
-from farebox.billing.invoices import routes as invoices
 from farebox.billing.exports import routes as exports
+from farebox.billing.invoices import routes as invoices
 from farebox.billing.proofs import routes as proofs
 from farebox.core.bodies import MAX_BODY_BYTES, StrictRequest
 from farebox.core.database import Database

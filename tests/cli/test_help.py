@@ -16,8 +16,6 @@ from tests.cli.commands import shell
 TOP = (
     *("up", "serve", "worker", "migrate", "doctor"),
     *("org", "key", "keys", "model", "price", "plan", "invoice", "usage"),
-    *("reconcile", "verify", "openapi"),
-    *("org", "key", "keys", "model", "price", "plan", "usage"),
     *("reconcile", "verify", "export", "margin", "openapi"),
 )
 

@@ -29,7 +29,15 @@ def make_worker(database: Database, settings: Settings) -> Worker:
     # Development lets people in without a confirmed address: there, nobody is removed for lacking one.
     if settings.production:
         sweeps.append(partial(_in_one_transaction, remove_unverified))
-    sweeps += [expire_grants, charge_plans, settle_tiers, partial(keep_invoices, settings=settings), forget_old_exports, forget_old_exports, forget_old_exports]
+    sweeps += [
+        expire_grants,
+        charge_plans,
+        settle_tiers,
+        partial(keep_invoices, settings=settings),
+        forget_old_exports,
+        forget_old_exports,
+        forget_old_exports,
+    ]
     # Last: it may have to wait for tenants' locks.
     sweeps.append(partial(hold_ceilings, settings=settings))
     handlers = auth.HANDLERS | welcome.HANDLERS | exports.HANDLERS

@@ -35,8 +35,6 @@ def make_worker(database: Database, settings: Settings) -> Worker:
         settle_tiers,
         partial(keep_invoices, settings=settings),
         forget_old_exports,
-        forget_old_exports,
-        forget_old_exports,
     ]
     # Last: it may have to wait for tenants' locks.
     sweeps.append(partial(hold_ceilings, settings=settings))

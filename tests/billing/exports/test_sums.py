@@ -23,6 +23,20 @@ async def test_every_export_comes_to_what_the_ledger_says(
     assert (tmp_path / "manifest.json").exists()
 
 
+@pytest.mark.parametrize(("table", "format_"), KINDS)
+async def test_what_a_volume_price_pays_back_is_in_every_export(
+    database: Database, history: History, tmp_path: Path, table: str, format_: str
+) -> None:
+    """As money and as credit (`billing.tier_rebates`), less than what was used."""
+    await history.of_everything()
+    revenue = f"revenue:{history.account.model_id}"
+    await history.move(1.3, "adjustment", revenue, "prepaid", "0.0005")
+    await history.move(1.4, "grant", revenue, "promotional", "0.0002")
+    made = await export(database, ask(history.account, table, format_), tmp_path)
+    assert (tmp_path / "manifest.json").exists()
+    assert made.rows > 5
+
+
 async def test_billed_is_what_was_paid_in_and_is_owed_and_effective_what_was_earned(
     database: Database, history: History, tmp_path: Path
 ) -> None:

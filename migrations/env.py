@@ -13,6 +13,7 @@ from farebox.auth import models as auth
 from farebox.billing import models as billing
 from farebox.billing.exports import models as exports
 from farebox.billing.invoices import models as invoices
+from farebox.billing import models_stripe as billing_stripe
 from farebox.core import outbox
 from farebox.core.database import Model
 from farebox.keys import models as keys
@@ -23,7 +24,7 @@ from farebox.tenants import models as tenants
 PARTITION = re.compile(r"usage_event_(\d{4}_\d{2}|rest)")
 
 # Importing the domains' models is what fills the metadata.
-DOMAINS = (outbox, tenants, auth, keys, limits, metering, billing, invoices, exports)
+DOMAINS = (outbox, tenants, auth, keys, limits, metering, billing, billing_stripe, invoices, exports)
 
 
 def include_name(

@@ -20,6 +20,9 @@ from farebox.auth.passwords import PasswordHasher
 from farebox.billing.exports import routes as exports
 from farebox.billing.invoices import routes as invoices
 from farebox.billing.proofs import routes as proofs
+from farebox.billing.stripe.account import Account
+from farebox.billing.stripe.api import routes as payments
+from farebox.billing.stripe.events import routes as webhooks
 from farebox.core.bodies import MAX_BODY_BYTES, StrictRequest
 from farebox.core.database import Database
 from farebox.core.error_answers import error_response
@@ -61,6 +64,7 @@ PROVIDED = (
     "passwords",
     "printers",
     "report_shares",
+    "account",
 )
 
 ROUTERS: tuple[Router, ...] = (
@@ -69,6 +73,8 @@ ROUTERS: tuple[Router, ...] = (
     exports.router,
     proofs.router,
     invoices.router,
+    payments.router,
+    webhooks.router,
     keys.router,
     auth.router,
     dashboard.router,
@@ -163,6 +169,10 @@ async def _opened(
         stack.callback(printers.close)
         # Of reports that are read and wait to be laid out, each with up to 4 MB of rows.
         app.state.report_shares = Shares(4)
+        account = Account.of(settings)
+        if account is not None:
+            stack.callback(account.close)
+        app.state.account = account
         app.state.database = database
         app.state.printers = printers
         app.state.passwords = passwords

@@ -26,6 +26,7 @@ LEASE_SECONDS = 60.0
 MAX_ATTEMPTS = 20  # spread over about nine hours
 LONGEST_PAUSE_SECONDS = 3600.0
 SWEEP_SECONDS = 300.0
+WATCH_SECONDS = 15.0
 
 log = structlog.get_logger(__name__)
 
@@ -33,11 +34,12 @@ log = structlog.get_logger(__name__)
 class Worker:
     """Any number of these may run, in any process: each item is claimed by one at a time.
 
-    `handlers` do the items, by topic; `sweeps` run one after the other. `long_sweeps`, which may take
-    minutes, run beside all that.
+    `handlers` do the items, by topic; `sweeps` run one after the other, and so do `watches`, more often.
+    `long_sweeps`, which may take minutes, run beside all that.
 
     An item is done at least once. One that fails is tried again after a pause that doubles, up to
-    MAX_ATTEMPTS times; then it stays in the table with its last error.
+    MAX_ATTEMPTS times, or as many as `patience` has for its topic; then it stays in the table with its last
+    error. After an hour it is an alarm in the log.
     """
 
     def __init__(
@@ -48,14 +50,18 @@ class Worker:
         sweeps: Sequence[Sweep] = (),
         *,
         long_sweeps: Sequence[Sweep] = (),
+        watches: Sequence[Sweep] = (),
+        patience: Mapping[str, int] | None = None,
     ) -> None:
         self._database = database
         self._settings = settings
         self._handlers = handlers
         self._sweeps = sweeps
         self._long_sweeps = long_sweeps
+        self._watches = watches
+        self._patience = patience or {}
         self._stopping = asyncio.Event()
-        self._sweep_at = time.monotonic()
+        self._sweep_at = self._watch_at = time.monotonic()
 
     async def run(self) -> None:
         """Work until `stop`; what is under way then is finished, but for long sweeps."""
@@ -116,12 +122,20 @@ class Worker:
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
 
+    async def watch(self) -> None:
+        """Look after what cannot wait for the next sweep. Raises Unavailable when Postgres is away."""
+        for watch in self._watches:
+            await watch(self._database)
+
     async def _turn(self) -> bool:
         """Whether there was something to do."""
         try:
             if time.monotonic() >= self._sweep_at:
                 self._sweep_at = time.monotonic() + SWEEP_SECONDS
                 await self._sweep_all(self._sweeps)
+            if time.monotonic() >= self._watch_at:
+                self._watch_at = time.monotonic() + WATCH_SECONDS
+                await self._sweep_all(self._watches)
             return await self.work_off() > 0
         except Unavailable:
             log.warning("worker.database_away")
@@ -146,7 +160,10 @@ class Worker:
 
     async def _postpone(self, item: ClaimedItem, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"[:500]
-        pause = pause_after(item.attempt)
+        pause = pause_after(item.attempt, self._patience.get(item.topic, MAX_ATTEMPTS))
+        if item.overdue:
+            age = int(item.age_seconds)
+            log.error("outbox.overdue", id=item.id, topic=item.topic, reason=reason, seconds=age)
         if pause is None:
             log.error("outbox.given_up", id=item.id, topic=item.topic, reason=reason)
         else:
@@ -155,8 +172,11 @@ class Worker:
             await outbox.postpone(session, item, error=reason, pause_seconds=pause)
 
 
-def pause_after(attempt: int) -> float | None:
-    """Seconds to the next attempt: 2, 4, 8… with a quarter of jitter either way; None for no more."""
-    if attempt >= MAX_ATTEMPTS:
+def pause_after(attempt: int, at_most: int = MAX_ATTEMPTS) -> float | None:
+    """Seconds to the next attempt: 2, 4, 8… with a quarter of jitter either way; None for no more.
+
+    From the twelfth on they are an hour apart.
+    """
+    if attempt >= at_most:
         return None
-    return min(2.0**attempt, LONGEST_PAUSE_SECONDS) * random.uniform(0.75, 1.25)  # noqa: S311  no secret
+    return min(2.0 ** min(attempt, 12), LONGEST_PAUSE_SECONDS) * random.uniform(0.75, 1.25)  # noqa: S311  no secret

@@ -76,6 +76,8 @@ def load_models() -> None:
     """Of each domain, and of the rooms within one."""
     for path in PLATFORM.rglob("models.py"):
         import_module(".".join(("farebox", *path.relative_to(PLATFORM).with_suffix("").parts)))
+    for path in [*PLATFORM.glob("*/models*.py"), *PLATFORM.glob("*/*/models.py")]:
+        import_module(".".join(["farebox", *path.relative_to(PLATFORM).with_suffix("").parts]))
     import_module("farebox.core.outbox")
 
 

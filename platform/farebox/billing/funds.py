@@ -9,9 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from farebox.billing.errors import InvalidAmount
 from farebox.billing.ledger import Transfer, enter, was_entered
 from farebox.core.money import is_payable, plain
+from farebox.core.settings import LARGEST_AMOUNT
 from farebox.limits.balances import Purse, add_to_balance, lock_balance, set_credit_line
 
-MAX_AMOUNT = Decimal("1000000")
+MAX_AMOUNT = Decimal(LARGEST_AMOUNT)
 
 log = structlog.get_logger(__name__)
 

@@ -15,6 +15,8 @@ from farebox.billing.invoices.months.month_end import keep_invoices
 from farebox.billing.plans import charge_plans
 from farebox.billing.promotions import expire_grants
 from farebox.billing.reconciliation.nightly import reconcile_nightly
+from farebox.billing.stripe import tasks as stripe
+from farebox.billing.stripe.account import Account
 from farebox.billing.tier_rebates import settle_tiers
 from farebox.core.database import Database
 from farebox.core.settings import Settings
@@ -24,7 +26,8 @@ from farebox.worker import Sweep, Worker
 
 
 def make_worker(database: Database, settings: Settings) -> Worker:
-    """A worker that does all topics and all sweeps there are."""
+    """A worker that does all topics and all sweeps there are; those of payments where they are on."""
+    account = Account.of(settings)
     sweeps: list[Sweep] = [partial(_in_one_transaction, auth.sweep)]
     # Development lets people in without a confirmed address: there, nobody is removed for lacking one.
     if settings.production:
@@ -40,7 +43,17 @@ def make_worker(database: Database, settings: Settings) -> Worker:
     sweeps.append(partial(hold_ceilings, settings=settings))
     handlers = auth.HANDLERS | welcome.HANDLERS | exports.HANDLERS
     long_sweeps: list[Sweep] = [seal_hours, reconcile_nightly, partial(export_days, settings=settings)]
-    return Worker(database, settings, handlers, sweeps, long_sweeps=long_sweeps)
+    if account is None:
+        return Worker(database, settings, handlers, sweeps, long_sweeps=long_sweeps)
+    return Worker(
+        database,
+        settings,
+        handlers | stripe.handlers(account),
+        sweeps,
+        long_sweeps=[*long_sweeps, *stripe.sweeps(account)],
+        watches=stripe.watches(),
+        patience=stripe.PATIENCE,
+    )
 
 
 async def _in_one_transaction(sweep: Callable[[AsyncSession], Awaitable[object]], database: Database) -> None:

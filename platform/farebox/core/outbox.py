@@ -20,10 +20,14 @@ Handler = Callable[[Database, Settings, dict[str, Any]], Awaitable[None]]
 _CLAIM = text("""
 UPDATE outbox SET attempts = attempts + 1, next_attempt_at = now() + make_interval(secs => :lease)
 WHERE id IN (
-    SELECT id FROM outbox WHERE next_attempt_at <= now()
+    SELECT id FROM outbox o WHERE next_attempt_at <= now() AND NOT EXISTS (
+        -- One at a time, in their order. What was given up holds nobody up.
+        SELECT FROM outbox before
+        WHERE before.serial_key = o.serial_key AND before.id < o.id AND before.next_attempt_at < 'infinity'
+    )
     ORDER BY next_attempt_at LIMIT :batch FOR UPDATE SKIP LOCKED
 )
-RETURNING id, topic, payload, attempts
+RETURNING id, topic, payload, attempts, extract(epoch FROM now() - created_at)::float8 AS age_seconds
 """)
 _DONE = text("DELETE FROM outbox WHERE id = :id")
 # No pause means never: the item stays for the operator to see, with its error.
@@ -32,14 +36,26 @@ UPDATE outbox SET last_error = :error,
     next_attempt_at = coalesce(now() + make_interval(secs => :pause), 'infinity')
 WHERE id = :id
 """)
+_OVERDUE = text("""
+SELECT topic, count(*) AS items FROM outbox
+WHERE created_at <= now() - make_interval(secs => :age) AND attempts > 0 GROUP BY topic
+""")
 _RETRY = text("UPDATE outbox SET attempts = 0, next_attempt_at = now() WHERE next_attempt_at = 'infinity'")
+# What was tried and is not done by then is worth an alarm.
+OVERDUE_SECONDS = 3600.0
 
 
 class OutboxItem(Model):
-    """One job to do at least once; its handler must bear being called twice."""
+    """One job to do at least once; its handler must bear being called twice.
+
+    Of the items with the same `serial_key` one is done at a time, in the order of their posting.
+    """
 
     __tablename__ = "outbox"
-    __table_args__ = (Index("ix_outbox_next_attempt_at", "next_attempt_at"),)
+    __table_args__ = (
+        Index("ix_outbox_next_attempt_at", "next_attempt_at"),
+        Index("ix_outbox_serial_key", "serial_key", "id", postgresql_where=text("serial_key IS NOT NULL")),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     topic: Mapped[str] = mapped_column(Text)
@@ -48,21 +64,36 @@ class OutboxItem(Model):
     attempts: Mapped[int] = mapped_column(server_default="0")
     next_attempt_at: Mapped[datetime] = mapped_column(MOMENT, server_default=func.now())
     last_error: Mapped[str | None] = mapped_column(Text)
+    serial_key: Mapped[str | None] = mapped_column(Text)
 
 
 @dataclass(frozen=True)
 class ClaimedItem:
-    """An outbox item that one worker has to itself for a while; `attempt` counts from 1."""
+    """An outbox item that one worker has to itself for a while; `attempt` counts from 1.
+
+    `age_seconds` is since it was posted.
+    """
 
     id: int
     topic: str
     payload: dict[str, Any]
     attempt: int
+    age_seconds: float = 0.0
+
+    @property
+    def overdue(self) -> bool:
+        return self.age_seconds >= OVERDUE_SECONDS
 
 
-async def post(session: AsyncSession, topic: str, payload: dict[str, Any]) -> None:
-    """Add an item to the outbox; it is done only if this transaction commits."""
-    await session.execute(insert(OutboxItem).values(topic=topic, payload=payload).inline())
+async def post(
+    session: AsyncSession, topic: str, payload: dict[str, Any], *, serial_key: str | None = None
+) -> None:
+    """Add an item to the outbox; it is done only if this transaction commits.
+
+    It waits for those that were posted before with the same `serial_key`.
+    """
+    values = {"topic": topic, "payload": payload} | ({"serial_key": serial_key} if serial_key else {})
+    await session.execute(insert(OutboxItem).values(values).inline())
 
 
 async def claim(session: AsyncSession, *, limit: int, lease_seconds: float) -> list[ClaimedItem]:
@@ -71,7 +102,7 @@ async def claim(session: AsyncSession, *, limit: int, lease_seconds: float) -> l
     This and what follows works under `Database.meter_transaction()`.
     """
     rows = await session.execute(_CLAIM, {"lease": lease_seconds, "batch": limit})
-    return [ClaimedItem(row.id, row.topic, row.payload, row.attempts) for row in rows]
+    return [ClaimedItem(row.id, row.topic, row.payload, row.attempts, row.age_seconds) for row in rows]
 
 
 async def finish(session: AsyncSession, item: ClaimedItem) -> None:
@@ -97,3 +128,9 @@ async def count_given_up(session: AsyncSession) -> tuple[int, str | None]:
     query = select(func.count(), func.max(OutboxItem.last_error)).where(given_up)
     count, error = (await session.execute(query)).one()
     return count, error
+
+
+async def count_overdue(session: AsyncSession) -> dict[str, int]:
+    """How many items of each topic were tried and are still not done after OVERDUE_SECONDS."""
+    rows = await session.execute(_OVERDUE, {"age": OVERDUE_SECONDS})
+    return {row.topic: row.items for row in rows}

@@ -4,6 +4,7 @@ import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from msgspec import Meta
 from farebox.core.validation import Fault, fault_of
 
 PREFIX = "FAREBOX_"
+LARGEST_AMOUNT = 1_000_000  # of a top-up, a grant, a plan's fee
 
 Limit = Annotated[int, Meta(ge=0, le=2**53)]
 Language = Literal["en", "zh-Hans"]
@@ -118,6 +120,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             payment=self.issuer_payment,
             code=self.issuer_code,
         )
+    stripe_api_key: str | None = None
+    stripe_webhook_secret: str | None = None
+    stripe_snapshot_secret: str | None = None
+    stripe_base_url: str | None = None
+    stripe_tax: bool = False
+    smallest_top_up: UnitPrice = "5"
+    largest_top_up: UnitPrice = "10000"
 
     @property
     def public_url(self) -> str:
@@ -159,6 +168,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     except msgspec.ValidationError as error:
         raise SettingsError(f"{_explain(fault_of(error))} See `docs/operating.md` for the names.") from None
     _check_ranges(settings)
+    _check_payments(settings)
     if settings.production:
         _check_production(settings)
     return settings
@@ -210,6 +220,11 @@ def _check_ranges(settings: Settings) -> None:
             ) from None
 
 
+def comma_separated(value: str) -> list[str]:
+    """What a setting lists: of several signing secrets, say, while one follows another."""
+    return [each.strip() for each in value.split(",") if each.strip()]
+
+
 def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
@@ -226,6 +241,37 @@ def _place(address: str) -> tuple[str, int] | None:
     except ValueError:
         return None
     return (host, port) if host and port is not None and parts.netloc == address else None
+
+
+def _check_payments(settings: Settings) -> None:
+    key = settings.stripe_api_key
+    if key is not None and not key.startswith(("sk_test_", "sk_live_", "rk_test_", "rk_live_")):
+        raise SettingsError("FAREBOX_STRIPE_API_KEY is no secret or restricted key: sk_… or rk_….")
+    for name in ("stripe_webhook_secret", "stripe_snapshot_secret"):
+        secrets = getattr(settings, name)
+        if secrets is not None and not all(each.startswith("whsec_") for each in comma_separated(secrets)):
+            raise SettingsError(
+                f"{PREFIX}{name.upper()} is no signing secret of an event destination: whsec_…."
+            )
+        if secrets is not None and key is None:
+            raise SettingsError(f"{PREFIX}{name.upper()} is of no use without FAREBOX_STRIPE_API_KEY.")
+    if settings.stripe_base_url is not None:
+        if not _is_address(settings.stripe_base_url):
+            raise SettingsError("FAREBOX_STRIPE_BASE_URL is not an address such as http://127.0.0.1:12111.")
+        if key is not None and "_live_" in key:
+            raise SettingsError(
+                "FAREBOX_STRIPE_BASE_URL is for a stand-in, and a live key is for Stripe alone: unset one."
+            )
+    if settings.production and key is not None and settings.stripe_webhook_secret is None:
+        raise SettingsError(
+            "FAREBOX_STRIPE_API_KEY also needs FAREBOX_STRIPE_WEBHOOK_SECRET: else payments are seen late."
+        )
+    smallest, largest = Decimal(settings.smallest_top_up), Decimal(settings.largest_top_up)
+    if not 0 < smallest <= largest <= LARGEST_AMOUNT:
+        raise SettingsError(
+            "FAREBOX_SMALLEST_TOP_UP must be above 0 and not above FAREBOX_LARGEST_TOP_UP, which is at most"
+            f" {LARGEST_AMOUNT}."
+        )
 
 
 def _check_production(settings: Settings) -> None:

@@ -154,3 +154,11 @@ async def lock_scopes(session: AsyncSession, organization_ids: Sequence[UUID]) -
         .with_for_update()
     )
     await session.execute(query)
+
+
+async def balances_of(session: AsyncSession, organization_ids: Sequence[UUID]) -> dict[UUID, Balance]:
+    """The balances of some organizations."""
+    query = select(MeterScope.id, MeterScope.balance, MeterScope.currency).where(
+        MeterScope.kind == "organization", MeterScope.id.in_(organization_ids)
+    )
+    return {row.id: Balance(row.balance or Decimal(0), row.currency) for row in await session.execute(query)}

@@ -36,6 +36,7 @@ _TAGS = {
     "Usage": "What was used and what it cost, for keys with the scope `admin`.",
     "Invoices": "What is billed and to whom, for keys with the scope `admin`.",
     "Exports": "Usage and costs as files, for keys with the scope `admin`.",
+    "Payments": "Paying in, for owners' keys with the scope `admin`.",
     "Keys": "Checking the signature of an API key.",
     "Accounts": "Signing up, in and out; for pages of your own in the dashboard's place.",
     "Operations": "For load balancers.",

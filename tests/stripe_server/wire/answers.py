@@ -31,11 +31,12 @@ def page_of(
 ) -> Json:
     """The newest first, of those whose fields equal the parameters named and what is fixed."""
     wanted = {name: call.params[name] for name in by if name in call.params} | fixed
+    created = call.params.get("created")
     things = [
         thing
         for thing in world.books.newest_first(kind)
         if all(thing[name] == value for name, value in wanted.items())
-        and _created_within(thing, call.params.get("created"))
+        and _created_within(thing, created)
         and where(thing)
     ]
     return paged(call, things)

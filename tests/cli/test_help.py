@@ -16,7 +16,7 @@ from tests.cli.commands import shell
 TOP = (
     *("up", "serve", "worker", "migrate", "doctor"),
     *("org", "key", "keys", "model", "price", "plan", "invoice", "usage"),
-    *("reconcile", "verify", "export", "margin", "openapi"),
+    *("reconcile", "verify", "export", "margin", "stripe", "openapi"),
 )
 
 

@@ -142,7 +142,7 @@ async def test_it_works_without_scripts(chromium: Browser, site: RunningServer) 
 async def test_nothing_is_cut_off_on_a_phone(chromium: Browser, site: RunningServer) -> None:
     async with opened(chromium, site, viewport={"width": 360, "height": 740}) as watched:
         await sign_up_and_in(watched.page, an_email())
-        for path in ("/overview", "/keys", "/limits"):
+        for path in ("/overview", "/keys", "/limits", "/billing"):
             await watched.page.goto(path)
             width = await watched.page.evaluate("document.documentElement.scrollWidth")
             assert width <= 360, path

@@ -33,7 +33,7 @@ from tests.usage.usage_history import add_usage
 from tests.waiting import WAIT_SECONDS
 
 DOORS = ["/sign-in", "/sign-up", "/forgot", "/reset?token=x", "/verify?token=x"]
-ROOMS = ["/overview", "/overview?span=30d&show=tokens", "/keys", "/prices", "/limits"]
+ROOMS = ["/overview", "/overview?span=30d&show=tokens", "/keys", "/prices", "/limits", "/billing"]
 
 
 @pytest.mark.parametrize("path", DOORS + ROOMS + ["/limits/key_0", "/overview?span=1y"])

@@ -21,7 +21,7 @@ from tests.usage.usage_history import add_usage
 pytestmark = pytest.mark.browser
 
 NAME = "x" * 90
-PAGES = ["/overview", "/keys", "/prices", "/limits"]
+PAGES = ["/overview", "/keys", "/prices", "/limits", "/billing"]
 # What can be seen or clicked: inside the window, and on top where its middle is.
 LOOK = """
 () => {

@@ -69,13 +69,14 @@ class ServerThread:
         backend_factory: BackendFactory | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
+        port: int = 0,
         **overrides: Any,
     ) -> None:
-        """`overrides` are uvicorn's options."""
+        """On any free port, unless one is given. `overrides` are uvicorn's options."""
         self._app = create_app(
             settings, database_url=database_url, backend_factory=backend_factory, clock=clock
         )
-        self._server = AnnouncedServer(server_config(self._app, settings, port=0, **overrides))
+        self._server = AnnouncedServer(server_config(self._app, settings, port=port, **overrides))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="server")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import delete, func, select, text, update
+from structlog.testing import capture_logs
 
 from farebox.auth.models import EmailToken, SignInThrottle, UserSession
 from farebox.auth.service import MAIL_RESET
@@ -15,7 +16,7 @@ from farebox.core.clock import utc_now
 from farebox.core.database import Database
 from farebox.core.errors import Unavailable
 from farebox.core.ids import new_id
-from farebox.core.outbox import OutboxItem, post
+from farebox.core.outbox import OutboxItem, count_overdue, post
 from farebox.core.settings import Settings
 from farebox.worker import BATCH, LEASE_SECONDS, LONGEST_PAUSE_SECONDS, MAX_ATTEMPTS, Worker, pause_after
 from tests.core.mailbox import Mailbox
@@ -188,6 +189,77 @@ async def test_workers_side_by_side_do_each_job_once(own_database: Database) -> 
     assert sum(done) == jobs
     assert sorted(seen["n"] for seen in doer.seen) == list(range(jobs))
     assert await items(own_database) == []
+
+
+def test_a_topic_may_have_more_patience_and_its_pauses_stay_an_hour() -> None:
+    days = sum(pause_after(attempt, 336) or 0 for attempt in range(1, 336)) / 86_400
+    assert days > 9
+    assert pause_after(335, 336) is not None
+    assert pause_after(336, 336) is None
+    assert (pause_after(5000, 10_000) or 0) <= 1.25 * LONGEST_PAUSE_SECONDS
+
+
+async def test_what_shares_a_key_is_done_one_at_a_time_in_its_order(own_database: Database) -> None:
+    doer = Doer(failures=1)
+    async with own_database.transaction() as session:
+        for n in (1, 2):
+            await post(session, TOPIC, {"n": n}, serial_key="customer")
+        await post(session, TOPIC, {"n": 3}, serial_key="another")
+        await post(session, TOPIC, {"n": 4})
+    assert await worker(own_database, doer).work_off() == 3
+    assert {seen["n"] for seen in doer.seen} == {1, 3, 4}
+    assert await worker(own_database, doer).work_off() == 0, (
+        "the first of the customer failed, and is waited for"
+    )
+    await let_time_pass(own_database)
+    assert await worker(own_database, doer).work_off() == 1
+    assert await worker(own_database, doer).work_off() == 1
+    assert [seen["n"] for seen in doer.seen[3:]] == [1, 2]
+
+
+async def test_what_was_given_up_holds_nobody_up(own_database: Database) -> None:
+    doer = Doer(failures=1)
+    async with own_database.transaction() as session:
+        for n in (1, 2):
+            await post(session, TOPIC, {"n": n}, serial_key="customer")
+    impatient = Worker(own_database, SETTINGS, {TOPIC: doer}, patience={TOPIC: 1})
+    assert await impatient.work_off() == 1
+    assert await impatient.work_off() == 1
+    assert [seen["n"] for seen in doer.seen] == [1, 2]
+
+
+async def test_what_is_not_done_after_an_hour_is_an_alarm(own_database: Database) -> None:
+    doer = Doer(failures=3)
+    await put(own_database, {"n": 1})
+    with capture_logs() as logs:
+        await worker(own_database, doer).work_off()
+        async with own_database.meter_transaction() as session:
+            await session.execute(update(OutboxItem).values(created_at=func.now() - HOUR))
+        await let_time_pass(own_database)
+        await worker(own_database, doer).work_off()
+    alarms = [log for log in logs if log["event"] == "outbox.overdue"]
+    assert [(log["log_level"], log["topic"], log["seconds"] >= 3600) for log in alarms] == [
+        ("error", TOPIC, True)
+    ]
+    async with own_database.meter_transaction() as session:
+        assert await count_overdue(session) == {TOPIC: 1}
+
+
+async def test_watches_run_by_themselves_and_a_failing_one_stops_no_job(own_database: Database) -> None:
+    doer, watched = Doer(), asyncio.Event()
+
+    async def watch(_: Database) -> None:
+        watched.set()
+        raise ZeroDivisionError
+
+    await put(own_database, {"n": 1})
+    running = Worker(own_database, SETTINGS, {TOPIC: doer}, watches=[watch])
+    task = asyncio.create_task(running.run())
+    async with asyncio.timeout(WAIT_SECONDS):
+        await watched.wait()
+        await doer.entered.wait()
+    running.stop()
+    await task
 
 
 async def test_a_claim_that_another_holds_is_passed_over(own_database: Database) -> None:

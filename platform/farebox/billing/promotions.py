@@ -8,6 +8,7 @@ Sessions come from `Database.meter_transaction`.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
@@ -108,6 +109,22 @@ async def live_grants(
     for each, remaining in zip(grants, _shares(grants, promotional), strict=True):
         each.remaining = remaining
     return grants
+
+
+@dataclass(frozen=True)
+class GrantLeft:
+    """What is left of a grant, and until when."""
+
+    amount: Decimal
+    remaining: Decimal
+    expires_at: datetime | None
+
+
+async def grants_left(session: AsyncSession, organization_id: UUID, promotional: Decimal) -> list[GrantLeft]:
+    """As `live_grants`, to be looked at: in the organization's own transaction, and without those used up."""
+    grants = await _unexpired(session, organization_id)
+    left = zip(grants, _shares(grants, promotional), strict=True)
+    return [GrantLeft(each.amount, share, each.expires_at) for each, share in left if share]
 
 
 async def expire(session: AsyncSession, organization_id: UUID) -> Decimal:

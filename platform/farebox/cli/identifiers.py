@@ -24,6 +24,10 @@ def key_id(typed: str | UUID) -> UUID:
     return _internal("key", typed)
 
 
+def top_up_id(typed: str | UUID) -> UUID:
+    return _internal("topup", typed)
+
+
 def amount(typed: str | Decimal) -> Decimal:
     """A plain decimal number; whether it is in range is for the service to say."""
     if isinstance(typed, Decimal):

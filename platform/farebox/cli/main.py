@@ -56,6 +56,7 @@ COMMANDS = {
         "farebox.cli.margin",
         "What was earned beside what the devices cost, by day, organization and model.",
     ),
+    "stripe": ("farebox.cli.payments", "Payments: what Stripe told, what to try again, refunds."),
     "openapi": ("farebox.cli.openapi", "Print the OpenAPI document; no database is needed."),
 }
 

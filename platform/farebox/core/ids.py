@@ -46,4 +46,5 @@ _NOUNS = {
     "invite": "invite",
     "inv": "invoice",
     "export": "export",
+    "topup": "top-up",
 }

@@ -61,6 +61,20 @@ class LimitsForm(msgspec.Struct, frozen=True, kw_only=True):
     concurrent_requests: Whole | None = None
 
 
+class TopUpForm(msgspec.Struct, frozen=True, kw_only=True):
+    """A box that is not ticked is absent."""
+
+    amount: Decimal | None = None
+    save_payment_method: Line = ""
+
+
+class AutoTopUpForm(msgspec.Struct, frozen=True, kw_only=True):
+    enabled: Line = ""
+    threshold: Decimal | None = None
+    amount: Decimal | None = None
+    monthly_ceiling: Decimal | None = None
+
+
 Typed = Mapping[str, str]
 # What a field takes, for people who typed something else; of the others they are told that it is too long.
 Advice = Mapping[str, str]

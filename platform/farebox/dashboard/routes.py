@@ -7,7 +7,7 @@ from litestar.response import Redirect
 
 from farebox.auth.dependencies import provide_signed_in
 from farebox.core.errors import FareboxError
-from farebox.dashboard import account
+from farebox.dashboard import account, billing
 from farebox.dashboard.api_keys import keys_page, make_key, revoke
 from farebox.dashboard.assets import asset
 from farebox.dashboard.errors import error_page
@@ -36,6 +36,11 @@ pages = Router(
         key_limits_page,
         change_limits,
         make_project,
+        billing.billing_page,
+        billing.order,
+        billing.to_checkout,
+        billing.save_automatic,
+        billing.to_portal,
         reference_page,
         account.sign_out,
         account.router,

@@ -1,5 +1,6 @@
 """One stand-in for Stripe and one server of ours, which hears its webhooks; a new customer for each test."""
 
+import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -31,13 +32,20 @@ def stripe_server() -> Iterator[StripeServer]:
         yield server
 
 
-def _destination(stripe_server: StripeServer, payload: str, names: list[str]) -> Any:
+@pytest.fixture(scope="session")
+def site_port() -> int:
+    """Stripe is told our address before we serve there."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _destination(stripe_server: StripeServer, payload: str, names: list[str], port: int) -> Any:
     params: Any = {
         "name": f"Farebox {payload}",
         "type": "webhook_endpoint",
         "event_payload": payload,
         "enabled_events": names,
-        "webhook_endpoint": {"url": "http://127.0.0.1:1/not-yet"},
+        "webhook_endpoint": {"url": f"http://127.0.0.1:{port}/webhooks/stripe"},
         "include": ["webhook_endpoint.signing_secret"],
     }
     if payload == "snapshot":
@@ -46,37 +54,35 @@ def _destination(stripe_server: StripeServer, payload: str, names: list[str]) ->
 
 
 @pytest.fixture(scope="session")
-def destinations(stripe_server: StripeServer) -> dict[str, Any]:
+def destinations(stripe_server: StripeServer, site_port: int) -> dict[str, Any]:
     """Thin events, as they are recommended; snapshots of a few of them, at a destination that rests."""
-    snapshot = _destination(stripe_server, "snapshot", [name.removeprefix("v1.") for name in TOLD])
+    names = [name.removeprefix("v1.") for name in TOLD]
+    snapshot = _destination(stripe_server, "snapshot", names, site_port)
     stripe_server.client().v2.core.event_destinations.disable(snapshot.id)
-    return {"thin": _destination(stripe_server, "thin", [*TOLD]), "snapshot": snapshot}
+    return {"thin": _destination(stripe_server, "thin", [*TOLD], site_port), "snapshot": snapshot}
 
 
 @pytest.fixture(scope="session")
 def shop_settings(
-    stripe_server: StripeServer, destinations: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+    stripe_server: StripeServer,
+    destinations: dict[str, Any],
+    site_port: int,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Settings:
     return make_settings(
         tmp_path_factory.mktemp("shop"),
+        base_url=f"http://127.0.0.1:{site_port}",
         stripe_api_key=KEY,
         stripe_base_url=stripe_server.url,
         stripe_webhook_secret=destinations["thin"].webhook_endpoint.signing_secret,
         stripe_snapshot_secret=destinations["snapshot"].webhook_endpoint.signing_secret,
-        base_url="http://127.0.0.1:8000",
     )
 
 
 @pytest.fixture(scope="session")
-def site(
-    shop_settings: Settings, database_url: str, stripe_server: StripeServer, destinations: dict[str, Any]
-) -> Iterator[RunningServer]:
-    thread = ServerThread(shop_settings, database_url)
-    running = thread.start()
-    for destination in destinations.values():
-        endpoint: Any = {"webhook_endpoint": {"url": f"{running.url}/webhooks/stripe"}}
-        stripe_server.client().v2.core.event_destinations.update(destination.id, endpoint)
-    yield running
+def site(shop_settings: Settings, database_url: str, site_port: int) -> Iterator[RunningServer]:
+    thread = ServerThread(shop_settings, database_url, port=site_port)
+    yield thread.start()
     thread.stop()
 
 
@@ -89,8 +95,8 @@ def account(shop_settings: Settings) -> Iterator[Account]:
 
 
 @pytest.fixture
-async def keyring(database: Database) -> Keyring:
-    return await make_keyring(database)
+async def keyring(database: Database, shop_settings: Settings) -> Keyring:
+    return await make_keyring(database, shop_settings)
 
 
 @pytest.fixture

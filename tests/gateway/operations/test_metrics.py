@@ -2,16 +2,18 @@
 
 import asyncio
 from contextlib import AsyncExitStack
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import delete
+from sqlalchemy import delete, func, update
 
 from farebox.billing.models import Reconciliation
 from farebox.core.database import Database
+from farebox.core.ids import new_id
+from farebox.core.outbox import OutboxItem, post
 from farebox.core.postgres.embedded import EmbeddedPostgres
 from farebox.metering.meter import Meter
 from tests.conftest import migrate
@@ -62,6 +64,20 @@ async def test_an_idle_engine(http: httpx.AsyncClient) -> None:
     assert samples.keys() >= ENGINE
     assert samples["farebox_engine_kv_blocks"] >= samples["farebox_engine_kv_blocks_free"] > 0
     assert samples["farebox_spooled_settlements"] == 0
+    assert "farebox_outbox_overdue_items" not in samples  # one for each topic that has any
+
+
+async def test_jobs_that_are_overdue(http: httpx.AsyncClient, database: Database) -> None:
+    topic = f"overdue {new_id()}"
+    async with database.meter_transaction() as session:
+        await post(session, topic, {})
+        an_hour_ago = {"created_at": func.now() - timedelta(hours=1), "attempts": 3}
+        due = {"next_attempt_at": func.now() + timedelta(hours=1)}
+        await session.execute(update(OutboxItem).where(OutboxItem.topic == topic).values(an_hour_ago | due))
+    answer = await http.get("/metrics")
+    assert f'farebox_outbox_overdue_items{{topic="{topic}"}} 1.0' in answer.text
+    async with database.meter_transaction() as session:
+        await session.execute(delete(OutboxItem).where(OutboxItem.topic == topic))
 
 
 async def test_counters_grow_with_an_answer(http: httpx.AsyncClient) -> None:

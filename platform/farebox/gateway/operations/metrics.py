@@ -13,6 +13,7 @@ from farebox.core.bodies import StrictRequest
 from farebox.core.database import Database
 from farebox.core.errors import Unavailable
 from farebox.core.metrics import REGISTRY
+from farebox.core.outbox import count_overdue
 from farebox.gateway.gateway import Gateway
 
 # Whoever scrapes must not wait for a Postgres that hangs.
@@ -111,6 +112,23 @@ async def _reconciliation(database: Database) -> list[Metric]:
     ]
 
 
+async def _overdue(database: Database) -> list[Metric]:
+    """What the outbox has tried for an hour or longer, by topic; nothing while Postgres is away."""
+    try:
+        async with asyncio.timeout(ASK_SECONDS), database.meter_transaction() as session:
+            found = await count_overdue(session)
+    except (Unavailable, TimeoutError):
+        return []
+    gauge = GaugeMetricFamily(
+        "farebox_outbox_overdue_items",
+        "Jobs of the worker that were tried and are not done after an hour.",
+        labels=["topic"],
+    )
+    for topic, items in found.items():
+        gauge.add_metric([topic], items)
+    return [gauge]
+
+
 class _Asked(Collector):
     """What Postgres was asked for just now."""
 
@@ -129,7 +147,9 @@ async def metrics(request: StrictRequest) -> Response[bytes]:
         raise Unavailable("The server is starting.")
     live = CollectorRegistry()
     live.register(GatewayCollector(gateway))
-    live.register(_Asked(await _reconciliation(request.app.state.database)))
+    database = request.app.state.database
+    asked = await asyncio.gather(_reconciliation(database), _overdue(database))
+    live.register(_Asked([metric for each in asked for metric in each]))
     return Response(generate_latest(REGISTRY) + generate_latest(live), media_type=CONTENT_TYPE_LATEST)
 
 

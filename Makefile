@@ -12,7 +12,7 @@ SIMULATE ?=
 KILLS ?= 40
 EVENTS ?= 10000000
 
-.PHONY: run test check slow bench bench-streams bench-reconcile bench-exports focus-check chaos abuse simulate
+.PHONY: run test check slow bench bench-streams bench-reconcile bench-exports focus-check chaos abuse simulate stripe-demo
 
 run: $(VENV)/installed
 	FAREBOX_HOST=$(HOST) FAREBOX_PORT=$(PORT) $(BIN)/farebox up
@@ -60,6 +60,10 @@ simulate: $(VENV)/ready-for-tests
 # A quarter of an hour. `make abuse ABUSE="--only rerank-bomb --replicas 1"` tries one attacker.
 abuse: $(VENV)/ready-for-tests
 	$(BIN)/python -m tests.abuse $(ABUSE)
+
+# Farebox beside a stand-in for Stripe: nobody pays anything. Ctrl-C stops both.
+stripe-demo: $(VENV)/ready-for-tests
+	$(BIN)/python -m tests.stripe_demo --host $(HOST) --port $(PORT)
 
 $(VENV)/installed: pyproject.toml
 	@echo "Making a virtual environment in $(VENV)."

@@ -20,7 +20,7 @@ from farebox.core.outbox import OutboxItem
 from farebox.core.settings import Settings
 from farebox.limits.balances import balances_of
 from farebox.worker import Worker
-from tests.stripe_server.control import Control
+from tests.stripe_server.control.control import Control
 from tests.stripe_server.server import StripeServer
 from tests.tenants.factories import Tenant
 

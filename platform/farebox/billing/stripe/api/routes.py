@@ -119,6 +119,7 @@ async def top_ups(
     limit: Annotated[int, QueryParameter(ge=1, le=100)] = 20,
     after: Annotated[str | None, QueryParameter(max_length=50)] = None,
 ) -> TopUpList:
+    """Those by hand and the automatic ones; takes an owner's key with the scope `admin`."""
     switched_on(account)
     last = None if after is None else _internal(after)
     async with database.transaction(organization_id=owner.organization_id) as session:
@@ -144,6 +145,7 @@ async def top_up(
     account: NamedDependency[Account | None],
     owner: NamedDependency[Principal],
 ) -> TopUpShown:
+    """As it stands here: Stripe is not asked."""
     switched_on(account)
     async with database.transaction(organization_id=owner.organization_id) as session:
         return show_top_up(await find_top_up(session, owner.organization_id, _internal(top_up_id)))
@@ -161,6 +163,7 @@ async def auto_top_up(
     account: NamedDependency[Account | None],
     owner: NamedDependency[Principal],
 ) -> AutoTopUpShown:
+    """As it is set, and what the month's automatic top-ups come to so far."""
     switched_on(account)
     async with database.transaction(organization_id=owner.organization_id) as session:
         row = await find_auto_top_up(session, owner.organization_id)
@@ -216,6 +219,7 @@ async def billing_portal(
     account: NamedDependency[Account | None],
     owner: NamedDependency[Principal],
 ) -> BillingPortal:
+    """Payment methods, invoices and tax ids; nothing that is sold can be cancelled there."""
     url = await open_portal(database, switched_on(account), settings, owner.organization_id)
     return BillingPortal(url=url)
 

@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from farebox.auth import models as auth
 from farebox.billing import models as billing
+from farebox.billing import models_stripe as billing_stripe
 from farebox.billing.exports import models as exports
 from farebox.billing.invoices import models as invoices
-from farebox.billing import models_stripe as billing_stripe
 from farebox.core import outbox
 from farebox.core.database import Model
 from farebox.keys import models as keys

@@ -120,6 +120,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             payment=self.issuer_payment,
             code=self.issuer_code,
         )
+
     stripe_api_key: str | None = None
     stripe_webhook_secret: str | None = None
     stripe_snapshot_secret: str | None = None

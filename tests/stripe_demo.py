@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,8 @@ def main() -> int:
         with subprocess.Popen(
             [sys.executable, "-m", "farebox.cli", "up"], env=os.environ | settings
         ) as farebox:
+            # Whoever ends this one ends both.
+            signal.signal(signal.SIGTERM, lambda *_: farebox.terminate())
             with suppress(KeyboardInterrupt):
                 return farebox.wait()
             return farebox.wait()

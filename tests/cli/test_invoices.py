@@ -15,7 +15,7 @@ from tests.cli.commands import Farebox
 from tests.conftest import ROOT
 from tests.metering.factories import Account
 
-GUIDE = ROOT / "docs" / "invoices.md"
+GUIDE, TUTORIAL = ROOT / "docs" / "invoices.md", ROOT / "docs" / "first-invoice.md"
 
 
 @pytest.fixture
@@ -35,16 +35,15 @@ async def debtor(shop_database: Database, shop_url: str) -> Account:
     return account
 
 
-def commands() -> list[str]:
-    blocks = re.findall(r"^```sh\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+def commands(page: Path) -> list[str]:
+    blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
     return [line for block in blocks for line in block.splitlines() if line.strip()]
 
 
-async def test_the_commands_of_the_guide_work_in_their_order(seller: Farebox, debtor: Account) -> None:
-    organization = external("org", debtor.organization_id)
+def run_all(seller: Farebox, page: Path, organization: str) -> dict[str, str]:
+    """The page's commands in their order; what stands for its names in them."""
     told = {"ORG": organization, "MONTH": str(MONTH)}
-    assert len(commands()) >= 10
-    for command in commands():
+    for command in commands(page):
         if "$NUMBER" in command and "NUMBER" not in told:
             (row,) = seller.json("invoice", "list", "--organization", organization)
             told["NUMBER"] = row["number"]
@@ -53,10 +52,22 @@ async def test_the_commands_of_the_guide_work_in_their_order(seller: Farebox, de
         answer = seller.run(*words[1:])
         assert answer.status == 0, (command, answer.err)
         assert answer.out, command
+    return told
+
+
+async def test_the_commands_of_the_guide_work_in_their_order(seller: Farebox, debtor: Account) -> None:
+    assert len(commands(GUIDE)) >= 10
+    told = run_all(seller, GUIDE, external("org", debtor.organization_id))
     after = seller.json("invoice", "show", told["NUMBER"])
     assert (after["status"], after["amount_credited"]) == ("void", "12.00")
     assert after["document"]["customer"]["name"] == "Acme GmbH"
     assert (Path(seller.directory) / "invoice.pdf").read_bytes().startswith(b"%PDF")
+
+
+async def test_the_tutorial_ends_with_an_invoice_that_somebody_pays(seller: Farebox, debtor: Account) -> None:
+    told = run_all(seller, TUTORIAL, external("org", debtor.organization_id))
+    after = seller.json("invoice", "show", told["NUMBER"])
+    assert (after["status"], after["amount_open"]) == ("open", "11.00")
 
 
 async def test_what_is_closed_is_listed_paid_and_credited(seller: Farebox, debtor: Account) -> None:

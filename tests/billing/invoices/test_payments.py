@@ -1,18 +1,26 @@
 """Payments of invoices: each goes where it should, and is counted once."""
 
+from datetime import datetime
 from decimal import Decimal
 from random import Random
+from typing import Any
 
 import pytest
 
 from farebox.billing.errors import OtherTransfer
+from farebox.billing.funds import top_up
 from farebox.billing.invoices.credit_notes import credit
 from farebox.billing.invoices.errors import NotPayable, UnknownInvoice
 from farebox.billing.invoices.models import Invoice
 from farebox.billing.invoices.months.month_end import assign_payments, keep_invoices
 from farebox.billing.invoices.payments import pay, write_off
+from farebox.billing.models import LedgerTransfer
 from farebox.billing.months import Month
+from farebox.billing.withdrawals import restore, withdraw
 from farebox.core.clock import utc_now
+from farebox.core.ids import new_id
+from farebox.limits.balances import add_to_balance
+from farebox.metering.models import UsageHour
 from tests.billing.invoices.books import MONTH, Books, day
 from tests.metering.factories import Account
 
@@ -153,3 +161,92 @@ async def test_what_invoices_have_open_is_what_is_receivable(books: Books, seed:
             assert (each.status == "paid") == (each.outstanding == 0)
         month = month.next
     assert invoices
+
+
+async def test_a_dispute_that_is_won_pays_no_invoice(books: Books) -> None:
+    account, invoice = await owing(books, 100)
+    await dispute(books, account, 100)
+    async with books.database.meter_transaction() as session:
+        await restore(session, account.organization_id, amount=D(100), reference="d1, won", **DISPUTE)
+    await assign_payments(books.database, account.organization_id, "USD")
+    assert (await books.reload(invoice)).outstanding == 100
+    assert (await books.accounts(account))["receivable"] == -100
+
+
+async def test_what_clears_a_chargeback_pays_no_later_invoice(books: Books) -> None:
+    account, invoice = await owing(books, 100)
+    await receive(books, account, 100, "stripe 1")
+    assert (await books.reload(invoice)).status == "paid"
+    await dispute(books, account, 100)
+    await receive(books, account, 100, "stripe 2")
+    await books.use(account, day(2, MONTH.next), input_tokens=100_000_000)
+    second = await books.close(account, MONTH.next)
+    assert (second.status, second.outstanding) == ("open", D(100))
+
+
+async def test_a_month_in_which_more_was_given_back_than_used_pays_the_one_before(books: Books) -> None:
+    account, invoice = await owing(books, 100)
+    await give_back_usage(books, account, 30, day(1, MONTH.next))
+    second = await books.close(account, MONTH.next)
+    assert second.due == -30
+    await assign_payments(books.database, account.organization_id, "USD")
+    assert (await books.reload(invoice)).outstanding == 70
+    paid, _ = await pay_for(books, invoice, "70")
+    assert paid.status == "paid"
+    assert "receivable" not in await books.accounts(account)
+
+
+DISPUTE: Any = {"currency": "USD", "kind": "dispute", "account": "disputed"}
+
+
+async def dispute(books: Books, account: Account, dollars: int) -> None:
+    async with books.database.meter_transaction() as session:
+        await withdraw(session, account.organization_id, amount=D(dollars), reference="d1", **DISPUTE)
+
+
+async def receive(books: Books, account: Account, dollars: int, reference: str) -> None:
+    async with books.database.meter_transaction() as session:
+        await top_up(
+            session,
+            organization_id=account.organization_id,
+            amount=D(dollars),
+            currency="USD",
+            reference=reference,
+        )
+    await assign_payments(books.database, account.organization_id, "USD")
+
+
+async def give_back_usage(books: Books, account: Account, dollars: int, at: datetime) -> None:
+    """As a credit of answers that nobody got, which the line had paid for."""
+    async with books.database.meter_transaction() as session:
+        session.add(
+            UsageHour(
+                organization_id=account.organization_id,
+                hour=at,
+                project_id=account.project_id,
+                api_key_id=account.key_id,
+                model_id=account.model_id,
+                currency="USD",
+                requests=0,
+                input_tokens=-dollars * 1_000_000,
+                cached_input_tokens=0,
+                output_tokens=0,
+                amount=D(-dollars),
+                input_amount=D(-dollars),
+                cached_input_amount=D(0),
+            )
+        )
+        session.add(
+            LedgerTransfer(
+                id=new_id(),
+                organization_id=account.organization_id,
+                request_id=new_id(),
+                kind="adjustment",
+                debit_account=f"revenue:{account.model_id}",
+                credit_account="receivable",
+                amount=D(dollars),
+                currency="USD",
+                created_at=at,
+            )
+        )
+        await add_to_balance(session, account.organization_id, amount=D(dollars), currency="USD")

@@ -46,14 +46,22 @@ async def note_payments(session: AsyncSession, organization_id: UUID, currency: 
 
 
 async def unassigned(session: AsyncSession, organization_id: UUID, currency: str) -> Decimal:
-    """What was paid on the credit line and went to no invoice yet."""
+    """What was paid on the credit line and went to no invoice yet.
+
+    A month in which more was given back than used has a document that asks for less than nothing: that is
+    paid to the others.
+    """
     query = (
         select(func.coalesce(func.sum(InvoicePayment.amount), 0))
         .join(Invoice, Invoice.id == InvoicePayment.invoice_id)
         .where(InvoicePayment.organization_id == organization_id, Invoice.currency == currency)
     )
     assigned = Decimal(await session.scalar(query) or 0)
-    return max(await paid_off(session, organization_id, currency) - assigned, Decimal(0))
+    given = select(func.coalesce(func.sum(-Invoice.due), 0)).where(
+        Invoice.organization_id == organization_id, Invoice.currency == currency, Invoice.due < 0
+    )
+    given_back = Decimal(await session.scalar(given) or 0)
+    return max(await paid_off(session, organization_id, currency) + given_back - assigned, Decimal(0))
 
 
 async def assign(

@@ -133,11 +133,15 @@ async def currencies_moved(
 
 
 async def paid_off(session: AsyncSession, organization_id: UUID, currency: str) -> Decimal:
-    """What payments have settled of what was drawn on the credit line, ever."""
+    """What payments have settled of what was drawn on the credit line, ever.
+
+    What a dispute or a refund has moved onto the line is no usage, and no invoice asks for it: so what pays
+    that off pays no invoice.
+    """
     columns = (Transfer.kind, Transfer.debit_account, Transfer.credit_account)
     query = (
         select(*columns, func.sum(Transfer.amount))
-        .where(*_other(organization_id, currency), Transfer.kind == "application")
+        .where(*_other(organization_id, currency), Transfer.kind.in_(("application", "dispute", "refund")))
         .group_by(*columns)
     )
     return sum((-Moved(*row).drawn for row in await session.execute(query)), Decimal(0))

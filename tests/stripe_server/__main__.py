@@ -1,6 +1,7 @@
 """`python -m tests.stripe_server`: the stand-in by hand, until interrupted."""
 
 import argparse
+import signal
 import sys
 import threading
 
@@ -22,15 +23,17 @@ def main() -> None:
     parser.add_argument("--signing-secret", help="what to sign them with; one is made otherwise")
     chosen = parser.parse_args()
     settings = Settings(api_key=chosen.api_key) if chosen.api_key else Settings()
+    stopped = threading.Event()
+    # Said here, since a shell starts what runs in its background deaf to interrupts.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
     with StripeServer(host=chosen.host, port=chosen.port, settings=settings) as stripe_server:
         say(f"Stripe's stand-in serves {stripe_server.url} with the key {stripe_server.api_key}")
         if chosen.webhooks:
             made = stripe_server.control.send_events_to(chosen.webhooks, secret=chosen.signing_secret)
             say(f"Events go to {chosen.webhooks}, signed with {made['secret']}")
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            say("stopped")
+        stopped.wait()
+        say("stopped")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ ORG, KEY = "org_0199d3f04a7c7b52a6e1c4d2f8b09a31", "key_0199d3f04a7c7b52a6e1c4d2
         (("org", "credit", ORG, "five", "--reference", "r"), "'five' is not an amount"),
         (("org", "credit", ORG, "NaN", "--reference", "r"), "'NaN' is not an amount"),
         (("org", "credit", ORG, "1e3", "--reference", "r"), "'1e3' is not an amount"),
-        (("org", "credit", ORG, "0.001", "--reference", "r"), "positive amount in whole cents"),
+        (("org", "credit", ORG, "0.001", "--reference", "r"), "positive amount in what USD can be paid in"),
         (("org", "credit", ORG, "1_000", "--reference", "r"), "'1_000' is not an amount"),
         (("org", "debit", ORG, "1e1", "--reason", "r"), "'1e1' is not an amount"),
         (("org", "debit", ORG, "5", "--reason", "r"), "No such organization"),

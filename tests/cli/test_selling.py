@@ -170,7 +170,7 @@ def test_signing_keys_are_rotated_listed_and_retired(shop: Farebox) -> None:
     former = shop.json("keys", "rotate")["kid"]
     present = shop.json("keys", "rotate")["kid"]
     assert [row["kid"] for row in shop.json("keys", "list")][:2] == [present, former]
-    assert "stops working" in shop.run("keys", "retire", former).out, "it asks first"
+    assert "is good no longer. Go on?" in shop.run("keys", "retire", former).out, "it asks first"
     assert shop.json("keys", "list")[1]["retired_at"] is None
     assert shop.json("keys", "retire", former, "--yes") == {"kid": former, "retired": True}
     assert shop.json("keys", "list")[1]["retired_at"]

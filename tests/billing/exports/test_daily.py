@@ -16,7 +16,8 @@ from tests.billing.clock import Clock
 from tests.billing.exports.history import HOUR, START, History
 
 # A week before which no other test has written.
-FIRST = START - timedelta(days=50)
+BACK = 3650
+FIRST = START - timedelta(days=BACK)
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def settings(tmp_path: Path) -> Settings:
 async def test_each_day_that_is_over_gets_a_folder_once(
     database: Database, history: History, clock: Clock, settings: Settings, tmp_path: Path
 ) -> None:
-    await history.use(-50 * 24 + 3)
+    await history.use(-BACK * 24 + 3)
     clock.now = FIRST + timedelta(days=1, seconds=59)
     assert await daily.export_days(database, settings) == daily.DAYS
     days, day = tmp_path / "days", f"{FIRST:%Y-%m-%d}"
@@ -43,7 +44,7 @@ async def test_each_day_that_is_over_gets_a_folder_once(
 async def test_a_day_that_does_not_come_to_the_ledger_holds_no_other_up(
     database: Database, history: History, clock: Clock, settings: Settings, tmp_path: Path
 ) -> None:
-    await history.move(-60 * 24 + 3, "usage", "prepaid", "revenue:nothing", "1")
+    await history.move(-(BACK + 10) * 24 + 3, "usage", "prepaid", "revenue:nothing", "1")
     clock.now = FIRST - timedelta(days=8)
     assert await daily.export_days(database, settings) == daily.DAYS - 1
     assert not (tmp_path / "days" / f"{FIRST - timedelta(days=10):%Y-%m-%d}" / "manifest.json").exists()

@@ -86,11 +86,12 @@ def test_sync_client(server: RunningServer, tenant: Tenant) -> None:
         assert "tiny" in [model.id for model in client.models.list()]
         model = client.models.retrieve("tiny")
         assert model.owned_by == "tests"
-        price = {"input": "1.00", "cached_input": "0.50", "output": "2.00"}
+        price = {"input": "1.00", "cached_input": "0.50", "output": "2.00", "item": "0.00"}
         assert model.model_extra == {
             "kind": "generation",
             "context_length": 2048,
-            "price": {f"{name}_per_million": amount for name, amount in price.items()} | {"currency": "USD"},
+            "price": {f"{name}_per_million": amount for name, amount in price.items()}
+            | {"currency": "USD", "scheme": "flat", "package_tokens": None, "tiers": []},
         }
 
 

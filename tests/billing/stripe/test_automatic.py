@@ -9,6 +9,9 @@ import pytest
 from farebox.billing.errors import InvalidAmount
 from farebox.billing.models_stripe import AutoTopUp, TopUp
 from farebox.billing.stripe.automatic.decisions import find_auto_top_up, save_auto_top_up, spent_this_month
+from farebox.billing.stripe.checkout import open_checkout
+from farebox.billing.stripe.errors import UnknownTopUp
+from farebox.billing.stripe.top_ups import bind
 from tests.billing.clock import Clock
 from tests.billing.stripe.shop import Shop
 from tests.billing.stripe.test_reversals import spend
@@ -203,6 +206,32 @@ async def test_what_was_switched_off_meanwhile_is_not_collected(shop: Shop) -> N
     await shop.work()
     assert [row.state for row in await automatic(shop)] == ["expired"]
     assert await shop.balance() == 5
+
+
+async def test_a_page_opens_for_no_automatic_top_up(shop: Shop) -> None:
+    await ready(shop)
+    await shop.worker().watch()
+    (row,) = await automatic(shop)
+    with pytest.raises(UnknownTopUp):
+        await open_checkout(shop.database, shop.account, shop.settings, row)
+    await shop.work()
+    row = await shop.fresh(row)
+    assert (row.state, row.session_id, await shop.balance()) == ("paid", None, Decimal(25))
+
+
+async def test_an_automatic_top_up_is_what_its_invoice_is(shop: Shop) -> None:
+    """Whatever session may be bound to it as well."""
+    await ready(shop)
+    await shop.worker().watch()
+    (row,) = await automatic(shop)
+    other = await shop.order("20")
+    session_id = other.session_id
+    async with shop.database.meter_transaction() as session:
+        await bind(session, other.id, session_id=None)
+        await bind(session, row.id, session_id=session_id)
+    shop.stripe.client().v1.checkout.sessions.expire(str(session_id))
+    await shop.work()
+    assert ((await shop.fresh(row)).state, await shop.balance()) == ("paid", Decimal(25))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from farebox.core.database import Database, present
 from farebox.core.ids import external
 from farebox.tenants.models import Membership
 from tests.billing.stripe.shop import Shop
-from tests.billing.stripe.test_automatic import saved
+from tests.billing.stripe.test_automatic import automatic, ready, saved
 from tests.dashboard.browsers import FormBrowser, Forms, sign_in_by_cookie, text_of
 from tests.dashboard.chromium import chromium as chromium
 from tests.dashboard.chromium import opened
@@ -110,6 +110,14 @@ async def test_another_organizations_top_up_is_not_there(
     name = external("topup", row.id)
     for path in (f"/billing/top-ups/{name}", f"/billing?top_up={name}", "/billing?top_up=topup_x"):
         assert (await browser.get(path)).status_code == 404, path
+
+
+async def test_an_automatic_top_up_has_no_page_to_pay_it(shop: Shop, browser: FormBrowser) -> None:
+    await ready(shop)
+    await shop.worker().watch()
+    (row,) = await automatic(shop)
+    assert (await browser.get(f"/billing/top-ups/{external('topup', row.id)}")).status_code == 404
+    assert (await shop.fresh(row)).session_id is None
 
 
 @pytest.mark.browser

@@ -8,7 +8,7 @@ from farebox.billing.models_stripe import TopUp
 from farebox.billing.stripe.account import Account, Json, options
 from farebox.billing.stripe.amounts import to_minor
 from farebox.billing.stripe.customers import ensure_customer
-from farebox.billing.stripe.errors import ProcessorRefused
+from farebox.billing.stripe.errors import ProcessorRefused, UnknownTopUp
 from farebox.billing.stripe.top_ups import MARK, bind
 from farebox.core.database import Database
 from farebox.core.ids import external
@@ -22,11 +22,14 @@ log = structlog.get_logger(__name__)
 async def open_checkout(
     database: Database, account: Account, settings: Settings, top_up: TopUp, email: str | None = None
 ) -> TopUp:
-    """The top-up with the address of its page. Raises as `Account.ask`.
+    """The top-up with the address of its page. Raises as `Account.ask`, and UnknownTopUp for an automatic
+    one: its invoice charges it, and a page would charge it again.
 
     A crash between Stripe's answer and our note of it is mended by the next click, and by the first
     webhook: the same key gets the same session.
     """
+    if top_up.kind != "checkout":
+        raise UnknownTopUp
     if top_up.session_id is not None or top_up.state != "open":
         return top_up
     customer = await ensure_customer(database, account, top_up.organization_id, email)

@@ -27,11 +27,13 @@ class Payment:
 
 async def read_payment(account: Account, top_up: TopUp) -> Payment | None:
     """None where nothing was made at Stripe yet. Raises as `Account.ask`."""
-    if top_up.session_id is not None:
-        return await _of_session(account, top_up.session_id)
-    if top_up.invoice_id is not None:
-        return await _of_invoice(account, top_up.invoice_id)
-    return None
+    match top_up.kind, top_up.session_id, top_up.invoice_id:
+        case "checkout", str(session_id), _:
+            return await _of_session(account, session_id)
+        case "automatic", _, str(invoice_id):
+            return await _of_invoice(account, invoice_id)
+        case _:
+            return None
 
 
 async def _of_session(account: Account, session_id: str) -> Payment:

@@ -129,6 +129,21 @@ async def test_a_refund_that_stripe_refuses_comes_back(shop: Shop) -> None:
     assert sum(each["amount"] for each in at_stripe(shop, row)) == 2500
 
 
+async def test_two_refunds_that_stripe_refuses_both_come_back(shop: Shop) -> None:
+    row = await shop.paid("25")
+    shop.control.hold_events()
+    for amount in ("5", "7"):
+        await refund(shop, row, amount)
+    shop.stripe.client().v1.refunds.create({"payment_intent": str(row.payment_intent)})
+    await shop.work()
+    assert [(each.credit, each.state) for each in await refunds(shop)] == [(5, "failed"), (7, "failed")]
+    assert await shop.balance() == 25
+    assert "refunds" not in await shop.accounts()
+    shop.control.release_events()
+    await shop.work()
+    assert await shop.balance() == 0
+
+
 async def test_tax_goes_back_in_proportion_and_to_the_last_cent(shop: Shop) -> None:
     shop.settings = msgspec.structs.replace(shop.settings, stripe_tax=True)
     shop.control.set_tax_rate("0.19")

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.billing.errors import InvalidAmount
@@ -154,10 +154,16 @@ async def _settle(database: Database, row: TopUp, own: UUID | None, found: Json)
         return refund.state
 
 
+def _named(own: UUID | None, refund_id: str | None) -> ColumnElement[bool]:
+    """Our row by either name. One that Stripe refused has none of Stripe's, as others have that wait."""
+    names = [TopUpRefund.id == own] if own is not None else []
+    names += [TopUpRefund.refund_id == refund_id] if refund_id is not None else []
+    return or_(*names)
+
+
 async def _refund_row(session: AsyncSession, row: TopUp, own: UUID | None, found: Json) -> TopUpRefund:
-    query = select(TopUpRefund).where(TopUpRefund.top_up_id == row.id)
-    by_id = query.where((TopUpRefund.refund_id == found["id"]) | (TopUpRefund.id == own))
-    known = await session.scalar(by_id.with_for_update())
+    query = select(TopUpRefund).where(TopUpRefund.top_up_id == row.id, _named(own, found["id"]))
+    known = await session.scalar(query.with_for_update())
     if known is not None:
         known.refund_id = found["id"] or known.refund_id
         return known

@@ -71,7 +71,7 @@ async def order_refund(
     session.add(made)
     await session.flush()
     await take(session, row, Part(made.credit, made.tax), "refund", "refunds", f"refund {made.id}")
-    await post(session, REFUND, {"refund": str(made.id)}, serial_key=str(row.organization_id))
+    await post(session, REFUND, {"refund": str(made.id)}, serial_key=str(row.id))
     log.info("refund.ordered", refund=str(made.id), top_up=str(row.id), amount=amount)
     return made
 

@@ -14,7 +14,7 @@ from farebox.billing.stripe.errors import UnknownTopUp
 from farebox.billing.stripe.top_ups import bind
 from tests.billing.clock import Clock
 from tests.billing.stripe.shop import Shop
-from tests.billing.stripe.test_reversals import spend
+from tests.billing.stripe.test_reversals import refund, refunds, spend
 from tests.core.mailbox import Mailbox, text_of
 
 STEPS = [
@@ -234,12 +234,96 @@ async def test_an_automatic_top_up_is_what_its_invoice_is(shop: Shop) -> None:
     assert ((await shop.fresh(row)).state, await shop.balance()) == ("paid", Decimal(25))
 
 
+async def test_what_was_switched_off_after_its_invoice_was_made_is_not_charged(shop: Shop) -> None:
+    await ready(shop)
+    shop.control.fail("server_error", method="POST", path="/v1/invoices/*/pay")
+    await watch(shop)
+    await save(shop, enabled=False)
+    await shop.work_later()
+    (row,) = await automatic(shop)
+    assert (row.state, await shop.balance()) == ("expired", 5)
+    assert [each["status"] for each in invoices(shop, row)] == ["void"]
+
+
+async def test_a_draft_of_what_was_switched_off_is_deleted(shop: Shop) -> None:
+    await ready(shop)
+    shop.control.fail("server_error", method="POST", path="/v1/invoiceitems")
+    await watch(shop)
+    await save(shop, enabled=False)
+    shop.control.fail("lost_answer", method="DELETE", path="/v1/invoices/*")
+    await shop.work_later()
+    await shop.work_later()
+    (row,) = await automatic(shop)
+    assert (row.state, invoices(shop, row)) == ("expired", [])
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+async def test_what_was_paid_before_it_was_switched_off_is_credited(shop: Shop, enabled: bool) -> None:
+    await ready(shop)
+    shop.control.hold_events()
+    shop.control.fail("lost_answer", method="POST", path="/v1/invoices/*/pay")
+    await watch(shop)
+    await save(shop, enabled=enabled)
+    await shop.work_later()
+    (row,) = await automatic(shop)
+    assert (row.state, await shop.balance()) == ("paid", Decimal(25))
+
+
+async def test_what_stripe_refuses_is_given_up_and_told_and_holds_up_no_refund(
+    shop: Shop, mailbox: Mailbox
+) -> None:
+    await ready(shop)
+    (first,) = await shop.top_ups()
+    shop.control.hold_events()
+    _take_method_away(shop)
+    await watch(shop)
+    (row,) = await automatic(shop)
+    assert (row.state, (await saved(shop)).paused) == ("failed", "declined")
+    assert {each["status"] for each in invoices(shop, row)} <= {"void"}
+    (told,) = mailbox.of(shop.tenant.email)
+    assert "20.00 USD could not be charged" in text_of(told)
+    assert await shop.waiting() == []
+    await watch(shop)
+    assert [each.id for each in await automatic(shop)] == [row.id]
+    await refund(shop, first, "3")
+    await shop.work()
+    assert [each.state for each in await refunds(shop)] == ["succeeded"]
+
+
+async def test_an_invoice_that_stripe_refuses_to_charge_is_void(shop: Shop) -> None:
+    await ready(shop)
+    shop.control.hold_events()
+    shop.control.fail("server_error", method="POST", path="/v1/invoices/*/pay")
+    await watch(shop)
+    _take_method_away(shop)
+    await shop.work_later()
+    (row,) = await automatic(shop)
+    assert (row.state, (await saved(shop)).paused) == ("failed", "declined")
+    assert [each["status"] for each in invoices(shop, row)] == ["void"]
+
+
+async def test_a_collection_that_waits_holds_up_no_refund(shop: Shop) -> None:
+    await ready(shop)
+    (first,) = await shop.top_ups()
+    shop.control.fail("server_error", method="POST", path="/v1/invoices", times=100)
+    await watch(shop)
+    await refund(shop, first, "3")
+    await shop.work()
+    assert [each.state for each in await refunds(shop)] == ["succeeded"]
+    assert [row.state for row in await automatic(shop)] == ["open"]
+
+
 @pytest.mark.parametrize(
     "amounts", [{"amount": "4"}, {"monthly_ceiling": "19"}, {"threshold": "-1"}, {"threshold": "1.001"}]
 )
 async def test_settings_that_make_no_sense_are_refused(shop: Shop, amounts: dict[str, str]) -> None:
     with pytest.raises(InvalidAmount):
         await save(shop, **amounts)
+
+
+def _take_method_away(shop: Shop) -> None:
+    method = [each for each in shop.control.things("payment_method") if each["customer"]][-1]
+    shop.stripe.client().v1.payment_methods.detach(method["id"])
 
 
 def _intent_of(shop: Shop, invoice: str) -> str:

@@ -15,7 +15,8 @@ from farebox.core.settings import Settings
 from farebox.tenants.members import owner_addresses
 
 MAIL = "stripe.mail"
-FAILED, ACTION, DECLINED, PAUSED, NO_METHOD = "failed", "action", "declined", "paused", "no_method"
+FAILED, ACTION, DECLINED, PAUSED = "failed", "action", "declined", "paused"
+NO_METHOD, REFUSED = "no_method", "refused"
 
 _SUBJECTS: Mapping[str, str] = {
     FAILED: "Your payment to Farebox has failed",
@@ -23,6 +24,7 @@ _SUBJECTS: Mapping[str, str] = {
     DECLINED: "Your automatic top-up was declined",
     PAUSED: "Your automatic top-up is paused",
     NO_METHOD: "Your automatic top-up is paused",
+    REFUSED: "Your automatic top-up is paused",
 }
 _TEXTS: Mapping[str, str] = {
     FAILED: "Your payment of {amount} {currency} has failed. Nothing was added to your balance.\n\n"
@@ -36,6 +38,8 @@ _TEXTS: Mapping[str, str] = {
     "Farebox tries no more until you save the settings of automatic top-up anew:\n\n{billing}",
     NO_METHOD: "Your balance ran low, and there is no payment method to charge {amount} {currency} to.\n\n"
     "Pay once by hand, and allow Farebox to keep the payment method:\n\n{billing}",
+    REFUSED: "Your balance ran low, and {amount} {currency} could not be charged to your payment method.\n"
+    "Farebox tries no more until you save the settings of automatic top-up anew:\n\n{billing}",
 }
 
 

@@ -9,9 +9,10 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from farebox.billing.models_stripe import UNDER_WAY, StripeSweep, TopUp
-from farebox.billing.stripe.account import Account, options
+from farebox.billing.stripe.account import Account
 from farebox.billing.stripe.errors import ProcessorAway
 from farebox.billing.stripe.events.inbox import forget
+from farebox.billing.stripe.invoices import void_invoice
 from farebox.billing.stripe.reversals.disputes import follow_dispute
 from farebox.billing.stripe.reversals.refunds import follow_refund
 from farebox.billing.stripe.settling import follow_invoice, follow_session, follow_top_up
@@ -99,10 +100,7 @@ async def _followed(follow: Follow, database: Database, account: Account, identi
 def _own(row: TopUp, now: datetime) -> Follow:
     async def follow(database: Database, account: Account, _: str) -> str | None:
         if row.state == "requires_action" and row.created_at < now - UNCONFIRMED and row.invoice_id:
-            name = row.invoice_id
-            await account.ask(
-                lambda client: client.v1.invoices.void_invoice(name, None, options("void", row.id))
-            )
+            await void_invoice(account, row)
         return (await follow_top_up(database, account, row)).state
 
     return follow

@@ -7,46 +7,87 @@ any crash, also when Stripe has forgotten the key (it does after a day).
 from typing import Any
 from uuid import UUID
 
+import structlog
+
 from farebox.billing.models_stripe import StripeCustomer, TopUp
 from farebox.billing.stripe.account import Account, Json, options
 from farebox.billing.stripe.amounts import to_minor
 from farebox.billing.stripe.automatic.decisions import due, give_up
 from farebox.billing.stripe.customers import find_customer, method_on_file
-from farebox.billing.stripe.errors import Declined
+from farebox.billing.stripe.errors import Declined, ProcessorRefused
+from farebox.billing.stripe.invoices import read_invoice, void_invoice, withdraw_invoice
 from farebox.billing.stripe.payments import intent_of, read_intent
 from farebox.billing.stripe.settling import follow_top_up
 from farebox.billing.stripe.top_ups import MARK, bind, lock_top_up, marked
 from farebox.core.database import Database
 from farebox.core.settings import Settings
 
+log = structlog.get_logger(__name__)
+
 
 async def collect(account: Account, database: Database, settings: Settings, payload: dict[str, Any]) -> None:
-    """The handler of the topic. Raises as `Account.ask`, to be called again."""
-    row, customer = await _still_wanted(database, UUID(payload["top_up"]))
-    if row is None:
+    """The handler of the topic. Raises as `Account.ask`, to be called again.
+
+    What Stripe refuses it would refuse for good: the top-up ends there.
+    """
+    row, customer, wanted = await _standing(database, UUID(payload["top_up"]))
+    if row.state != "open":
         return
+    try:
+        if wanted:
+            await _charge(database, account, settings, row, customer)
+        else:
+            await _leave(database, account, row, "expired")
+    except ProcessorRefused as refused:
+        log.error("top_up.refused", top_up=str(row.id), reason=refused.reason)
+        await _leave(database, account, row, "failed", refused.reason, paused="declined")
+
+
+async def _standing(database: Database, top_up_id: UUID) -> tuple[TopUp, StripeCustomer | None, bool]:
+    """The top-up, who is to pay it, and whether it is still wanted."""
+    async with database.meter_transaction() as session:
+        row = await lock_top_up(session, top_up_id)
+        wanted = await due(session, row.organization_id) is not None
+        return row, await find_customer(session, row.organization_id), wanted
+
+
+async def _charge(
+    database: Database, account: Account, settings: Settings, row: TopUp, customer: StripeCustomer | None
+) -> None:
     method = await method_on_file(account, customer) if customer is not None else None
     if customer is None or method is None:
-        await _give_up(database, row, "failed", "There is no payment method to charge.")
+        await _leave(
+            database, account, row, "failed", "There is no payment method to charge.", paused="no_method"
+        )
         return
     invoice = await _open_invoice(database, account, settings, row, customer, method)
+    row = await _fresh(database, row)
     if invoice["status"] == "open":
         await _pay(account, row, invoice, method)
-    async with database.meter_transaction() as session:
-        row = await session.get_one(TopUp, row.id)
     await follow_top_up(database, account, row)
 
 
-async def _still_wanted(database: Database, top_up_id: UUID) -> tuple[TopUp | None, StripeCustomer | None]:
-    """The top-up, if it is to be collected; before anything is at Stripe, it may still be dropped."""
+async def _leave(
+    database: Database,
+    account: Account,
+    row: TopUp,
+    state: str,
+    failure: str | None = None,
+    *,
+    paused: str | None = None,
+) -> None:
+    """End what is not to be charged, or not any more; what is paid by now, or being paid, goes on."""
+    row = await _fresh(database, row)
+    if not await withdraw_invoice(account, row):
+        await follow_top_up(database, account, row)
+        return
     async with database.meter_transaction() as session:
-        row = await lock_top_up(session, top_up_id)
-        if row.state != "open":
-            return None, None
-        if row.invoice_id is None and await due(session, row.organization_id) is None:
-            await give_up(session, row, "expired")
-            return None, None
-        return row, await find_customer(session, row.organization_id)
+        await give_up(session, await lock_top_up(session, row.id), state, failure, paused=paused)
+
+
+async def _fresh(database: Database, row: TopUp) -> TopUp:
+    async with database.meter_transaction() as session:
+        return await session.get_one(TopUp, row.id)
 
 
 async def _open_invoice(
@@ -75,13 +116,13 @@ async def _open_invoice(
                 name, {"auto_advance": False}, options("finalize", row.id)
             )
         )
-    return await _read(account, name)
+    return await read_invoice(account, name)
 
 
 async def _find_invoice(account: Account, row: TopUp, customer: StripeCustomer) -> Json | None:
     """The one that was made before, if the answer was lost or this process died."""
     if row.invoice_id is not None:
-        return await _read(account, row.invoice_id)
+        return await read_invoice(account, row.invoice_id)
     since: Any = {
         "customer": customer.customer_id,
         "created": {"gte": int(row.created_at.timestamp()) - 3600},
@@ -121,8 +162,7 @@ def _item(settings: Settings, row: TopUp, customer: StripeCustomer, invoice: str
 
 
 async def _pay(account: Account, row: TopUp, invoice: Json, method: str) -> None:
-    """Ask the bank once. What it wants to ask its customer waits for them; what it declines is void, so that
-    it is not paid some time later, beside the next one."""
+    """Ask the bank once. What it wants to ask its customer waits for them; what it declines is void."""
     name = str(invoice["id"])
     intent = await read_intent(account, intent_of(invoice))
     if intent.get("status") in ("requires_action", "processing", "succeeded"):
@@ -135,14 +175,4 @@ async def _pay(account: Account, row: TopUp, invoice: Json, method: str) -> None
     except Declined as declined:
         if declined.wants_action:
             return
-    await account.ask(lambda client: client.v1.invoices.void_invoice(name, None, options("void", row.id)))
-
-
-async def _give_up(database: Database, row: TopUp, state: str, failure: str) -> None:
-    async with database.meter_transaction() as session:
-        await give_up(session, await lock_top_up(session, row.id), state, failure)
-
-
-async def _read(account: Account, name: str) -> Json:
-    params: Any = {"expand": ["payments"]}
-    return await account.ask(lambda client: client.v1.invoices.retrieve(name, params))
+    await void_invoice(account, row)

@@ -17,8 +17,8 @@ from farebox.billing.errors import InvalidAmount
 from farebox.billing.funds import check_amount, lock_purse
 from farebox.billing.models_stripe import UNDER_WAY, AutoTopUp, TopUp
 from farebox.billing.months import month_of
-from farebox.billing.stripe.mails import ACTION, DECLINED, NO_METHOD, PAUSED, post_mail
-from farebox.billing.stripe.top_ups import LIFETIME, check_top_up
+from farebox.billing.stripe.mails import ACTION, DECLINED, NO_METHOD, PAUSED, REFUSED, post_mail
+from farebox.billing.stripe.top_ups import LIFETIME, check_top_up, comes_before
 from farebox.core.database import Database, present
 from farebox.core.ids import new_id
 from farebox.core.outbox import post
@@ -28,6 +28,8 @@ from farebox.limits.balances import balances_of
 COLLECT = "stripe.collect"
 FAILURES_UNTIL_PAUSE = 3
 FIRST_PAUSE = timedelta(hours=1)
+# Which mail tells of a pause without a decline.
+_TOLD = {"no_method": NO_METHOD, "declined": REFUSED}
 
 log = structlog.get_logger(__name__)
 
@@ -147,9 +149,7 @@ async def note_outcome(session: AsyncSession, top_up: TopUp) -> None:
 
 async def _note_failure(session: AsyncSession, row: AutoTopUp, top_up: TopUp) -> None:
     row.failures += 1
-    if row.paused == "no_method":
-        await post_mail(session, NO_METHOD, top_up)
-    elif row.failures >= FAILURES_UNTIL_PAUSE:
+    if row.failures >= FAILURES_UNTIL_PAUSE:
         row.paused = "declined"
         await post_mail(session, PAUSED, top_up)
     else:
@@ -158,14 +158,25 @@ async def _note_failure(session: AsyncSession, row: AutoTopUp, top_up: TopUp) ->
         await post_mail(session, DECLINED, top_up)
 
 
-async def give_up(session: AsyncSession, top_up: TopUp, state: str, failure: str | None = None) -> None:
-    """End an automatic top-up that was not collected: `failed` for want of a method, else `expired`."""
+async def give_up(
+    session: AsyncSession,
+    top_up: TopUp,
+    state: str,
+    failure: str | None = None,
+    *,
+    paused: str | None = None,
+) -> None:
+    """End an automatic top-up that was not collected, unless it has ended by now. With `paused`, `no_method`
+    or `declined`, no other begins until somebody acts, and its owners get a mail."""
+    if not comes_before(top_up.state, state):
+        return
     top_up.state, top_up.failure = state, failure
-    if state == "failed":
-        row = await session.get_one(AutoTopUp, top_up.organization_id)
-        row.paused = "no_method"
-        await note_outcome(session, top_up)
+    row = await session.get(AutoTopUp, top_up.organization_id, with_for_update=True, populate_existing=True)
+    if paused is not None and row is not None:
+        row.failures, row.paused = row.failures + 1, paused
+        await post_mail(session, _TOLD[paused], top_up)
     await session.flush()
+    log.info("auto_top_up.given_up", top_up=str(top_up.id), state=state, paused=paused)
 
 
 async def _under_way(session: AsyncSession, organization_id: UUID) -> bool:

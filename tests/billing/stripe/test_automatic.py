@@ -313,12 +313,59 @@ async def test_a_collection_that_waits_holds_up_no_refund(shop: Shop) -> None:
     assert [row.state for row in await automatic(shop)] == ["open"]
 
 
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_bank_debit_that_fails_days_later_is_void_and_told(
+    shop: Shop, mailbox: Mailbox, clock: Clock, told: bool
+) -> None:
+    await _ready_by_bank_debit(shop)
+    await watch(shop)
+    (row,) = await automatic(shop)
+    assert row.state == "processing"
+    if not told:
+        shop.control.hold_events()
+        clock.advance(days=8)
+    shop.control.settle(_intent_of(shop, str(row.invoice_id)), succeeded=False)
+    await shop.worker().sweep()
+    await shop.work()
+    assert ((await shop.fresh(row)).state, await shop.balance()) == ("failed", Decimal(5))
+    assert [each["status"] for each in invoices(shop, row)] == ["void"]
+    subjects = [message["Subject"] for message in mailbox.of(shop.tenant.email)]
+    assert subjects == ["Your automatic top-up was declined"]
+    await watch(shop)
+    assert len(await automatic(shop)) == 1
+    clock.advance(hours=2)
+    await watch(shop)
+    assert [each.state for each in await automatic(shop)] == ["failed", "processing"]
+
+
+async def test_who_is_asked_by_their_bank_may_try_again(shop: Shop) -> None:
+    """They are on the invoice's page: a first attempt that fails does not end it."""
+    await ready(shop)
+    shop.control.require_authentication(off_session_only=True)
+    await watch(shop)
+    (row,) = await automatic(shop)
+    shop.control.authenticate(_intent_of(shop, str(row.invoice_id)), agreed=False)
+    await shop.work()
+    assert (await shop.fresh(row)).state == "requires_action"
+    assert [each["status"] for each in invoices(shop, row)] == ["open"]
+
+
 @pytest.mark.parametrize(
     "amounts", [{"amount": "4"}, {"monthly_ceiling": "19"}, {"threshold": "-1"}, {"threshold": "1.001"}]
 )
 async def test_settings_that_make_no_sense_are_refused(shop: Shop, amounts: dict[str, str]) -> None:
     with pytest.raises(InvalidAmount):
         await save(shop, **amounts)
+
+
+async def _ready_by_bank_debit(shop: Shop) -> None:
+    row = await shop.order("25", keeps_method=True)
+    shop.pay(row, method="us_bank_account")
+    session: Any = shop.control.thing(str(row.session_id))
+    shop.control.settle(session["payment_intent"])
+    await shop.work()
+    await save(shop)
+    await spend(shop, "20")
 
 
 def _take_method_away(shop: Shop) -> None:

@@ -12,7 +12,8 @@ _INTENT = ["latest_charge.balance_transaction"]
 @dataclass(frozen=True, kw_only=True)
 class Payment:
     """`state` is a top-up's. Amounts are in minor units of `currency`; `fee` is None until it is known, or
-    where Stripe counts it in another currency. `before_tax` is what the top-up itself comes to."""
+    where Stripe counts it in another currency. `before_tax` is what the top-up itself comes to.
+    `declined`: an invoice is open, and its payment has failed."""
 
     state: str
     currency: str
@@ -23,6 +24,7 @@ class Payment:
     payment_method: str | None = None
     failure: str | None = None
     url: str | None = None
+    declined: bool = False
 
 
 async def read_payment(account: Account, top_up: TopUp) -> Payment | None:
@@ -71,6 +73,7 @@ async def _of_invoice(account: Account, invoice_id: str) -> Payment:
         before_tax=invoice["subtotal"],
         tax=sum(each["amount"] for each in taxes),
         url=invoice.get("hosted_invoice_url"),
+        declined=invoice["status"] == "open" and _fell_back(intent),
         **_told_by(intent, str(invoice["currency"])),
     )
 
@@ -87,6 +90,11 @@ def _state_of_invoice(invoice: Json, intent: Json) -> str:
             return "processing"
         case _:
             return "open"
+
+
+def _fell_back(intent: Json) -> bool:
+    """To where it wants a payment method again: a bank debit does so days later."""
+    return intent.get("status") == "requires_payment_method" and intent.get("last_payment_error") is not None
 
 
 def intent_of(invoice: Json) -> str | None:

@@ -5,6 +5,7 @@ Stripe is asked before the transaction, and the row is locked in it. Between bot
 later and written earlier. So a state only goes forward, and `paid` is the last.
 """
 
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,8 @@ from farebox.billing.stripe.account import Account, Json
 from farebox.billing.stripe.amounts import from_minor, to_minor
 from farebox.billing.stripe.automatic.decisions import note_outcome
 from farebox.billing.stripe.customers import keep_method
-from farebox.billing.stripe.errors import DeadLetter, NotBound
+from farebox.billing.stripe.errors import DeadLetter, NotBound, ProcessorRefused
+from farebox.billing.stripe.invoices import void_invoice
 from farebox.billing.stripe.mails import FAILED, post_mail
 from farebox.billing.stripe.payments import Payment, read_intent, read_payment
 from farebox.billing.stripe.top_ups import bind, comes_before, find_bound, lock_top_up, marked
@@ -30,12 +32,22 @@ log = structlog.get_logger(__name__)
 async def follow_top_up(database: Database, account: Account, top_up: TopUp) -> TopUp:
     """Raises as `Account.ask`, and DeadLetter for a payment that is not what was ordered."""
     payment = await read_payment(account, top_up)
+    if payment is not None and payment.declined and top_up.state != "requires_action":
+        payment = await _void_declined(account, top_up)
     if payment is None:
         return top_up
     async with database.meter_transaction() as session:
         row = await lock_top_up(session, top_up.id)
         await _apply(session, row, payment)
         return row
+
+
+async def _void_declined(account: Account, top_up: TopUp) -> Payment | None:
+    """Nobody is there to try another method, unless the customer was sent to the invoice's page. Should
+    somebody have paid it meanwhile, it is read as paid."""
+    with suppress(ProcessorRefused):
+        await void_invoice(account, top_up)
+    return await read_payment(account, top_up)
 
 
 async def _apply(session: AsyncSession, row: TopUp, payment: Payment) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.dialects.postgresql import insert
 
 from farebox.billing.models_stripe import UNDER_WAY, StripeSweep, TopUp
@@ -68,8 +68,7 @@ async def sweep_account(account: Account, database: Database, since: datetime) -
         for thing in await account.list(_LISTS[name](params)):
             found += await _followed(follow, database, account, thing["id"])
     async with database.meter_transaction() as session:
-        unsettled = TopUp.state.in_(UNDER_WAY) | ((TopUp.state == "paid") & TopUp.fee.is_(None))
-        rows = list(await session.scalars(select(TopUp).where(unsettled, TopUp.created_at >= since)))
+        rows = list(await session.scalars(select(TopUp).where(_unsettled(since))))
         now = await present(session)
     for row in rows:
         found += await _followed(_own(row, now), database, account, str(row.id))
@@ -85,6 +84,13 @@ _LISTS: dict[str, Callable[[Any], Callable[[Any], Any]]] = {
 }
 
 Follow = Callable[[Database, Account, str], Awaitable[str | None]]
+
+
+def _unsettled(since: datetime) -> ColumnElement[bool]:
+    """An automatic one holds up the next for as long as it is under way: a bank debit can take weeks."""
+    under_way = TopUp.state.in_(UNDER_WAY)
+    recent = (under_way | ((TopUp.state == "paid") & TopUp.fee.is_(None))) & (TopUp.created_at >= since)
+    return recent | (under_way & (TopUp.kind == "automatic"))
 
 
 async def _followed(follow: Follow, database: Database, account: Account, identifier: str) -> bool:

@@ -111,6 +111,24 @@ async def test_a_payment_that_fails_later_credits_nothing_and_its_payer_is_told(
     assert "25.00 USD" in text_of(told)
 
 
+@pytest.mark.parametrize("status", ["requires_action", "requires_confirmation", "succeeded"])
+async def test_a_payment_under_way_is_not_told_as_failed(shop: Shop, mailbox: Mailbox, status: str) -> None:
+    """A transfer that its payer has yet to make, or one that arrives between two questions to Stripe."""
+    shop.control.hold_events()
+    row = await shop.order("25")
+    shop.pay(row, method="us_bank_account")
+    world = shop.stripe.app.world
+    intent = world.books.get("payment_intent", _intent(shop, row.session_id))
+    intent["status"], before = status, intent["status"]
+    assert (await follow_top_up(shop.database, shop.account, row)).state == "processing"
+    intent["status"] = before
+    shop.control.settle(intent["id"])
+    shop.control.release_events()
+    await shop.work()
+    assert ((await shop.fresh(row)).state, await shop.balance()) == ("paid", Decimal(25))
+    assert mailbox.of(shop.tenant.email) == []
+
+
 async def test_a_declined_card_leaves_the_page_open(shop: Shop) -> None:
     row = await shop.order("25")
     assert "declined" in str(shop.pay(row, card="4000000000000002"))

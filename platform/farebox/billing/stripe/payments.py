@@ -6,6 +6,8 @@ from typing import Any
 from farebox.billing.models_stripe import TopUp
 from farebox.billing.stripe.account import Account, Json
 
+# All other states of an intent, vouchers and transfers among them, still lead to money.
+_FAILED = ("requires_payment_method", "canceled")
 _INTENT = ["latest_charge.balance_transaction"]
 
 
@@ -59,7 +61,7 @@ def _state_of_session(session: Json, intent: Json) -> str:
         return "expired"
     if session["status"] != "complete":
         return "open"
-    return "processing" if intent.get("status") == "processing" else "failed"
+    return "failed" if intent.get("status") in _FAILED else "processing"
 
 
 async def _of_invoice(account: Account, invoice_id: str) -> Payment:

@@ -30,12 +30,11 @@ async def ensure_customer(
         organization = await find_organization(session, organization_id)
     if known is not None:
         return known.customer_id
-    params: Any = {"metadata": {MARK: external("org", organization_id)}}
-    params |= {"name": organization.name} if organization is not None else {}
-    params |= {"email": email} if email else {}
-    made = await account.ask(
-        lambda client: client.v1.customers.create(params, options("customer", organization_id))
-    )
+    made = await _make_customer(account, organization_id)
+    shown: Any = {"name": organization.name} if organization is not None else {}
+    shown |= {"email": email} if email else {}
+    if shown:
+        await account.ask(lambda client: client.v1.customers.update(made["id"], shown))
     async with database.meter_transaction() as session:
         await session.execute(
             insert(StripeCustomer)
@@ -46,6 +45,14 @@ async def ensure_customer(
             select(StripeCustomer.customer_id).where(StripeCustomer.organization_id == organization_id)
         )
     return str(bound)
+
+
+async def _make_customer(account: Account, organization_id: UUID) -> Json:
+    """With what never changes alone: the key allows no other parameters the next time, whoever asks then."""
+    params: Any = {"metadata": {MARK: external("org", organization_id)}}
+    return await account.ask(
+        lambda client: client.v1.customers.create(params, options("customer", organization_id))
+    )
 
 
 async def keep_method(session: AsyncSession, organization_id: UUID, payment_method: str) -> None:

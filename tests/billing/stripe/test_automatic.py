@@ -241,7 +241,7 @@ async def test_what_was_switched_off_after_its_invoice_was_made_is_not_charged(s
     await save(shop, enabled=False)
     await shop.work_later()
     (row,) = await automatic(shop)
-    assert (row.state, await shop.balance()) == ("expired", 5)
+    assert (row.state, await shop.balance()) == ("expired", Decimal(5))
     assert [each["status"] for each in invoices(shop, row)] == ["void"]
 
 

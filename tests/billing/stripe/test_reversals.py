@@ -136,7 +136,10 @@ async def test_two_refunds_that_stripe_refuses_both_come_back(shop: Shop) -> Non
         await refund(shop, row, amount)
     shop.stripe.client().v1.refunds.create({"payment_intent": str(row.payment_intent)})
     await shop.work()
-    assert [(each.credit, each.state) for each in await refunds(shop)] == [(5, "failed"), (7, "failed")]
+    assert [(each.credit, each.state) for each in await refunds(shop)] == [
+        (Decimal(5), "failed"),
+        (Decimal(7), "failed"),
+    ]
     assert await shop.balance() == 25
     assert "refunds" not in await shop.accounts()
     shop.control.release_events()

@@ -35,8 +35,8 @@ CONNECT_TIMEOUT_SECONDS = 2.0
 POOL_TIMEOUT_SECONDS = 2.0
 KEY_CONNECTIONS = 4
 LONG_READING_SECONDS = 3600.0
-# What is added up and sorted is large; between two answers the reader may have much to compute.
-_LONG_READING = {"work_mem": "128MB", "idle_in_transaction_session_timeout": "600000"}
+# What is added up and sorted is large. Between two answers the reader may compute, or hold a lock, for hours.
+_LONG_READING = {"work_mem": "128MB", "idle_in_transaction_session_timeout": "0"}
 _CLOCK = "farebox.clock"
 _CANCELLED = ("57014",)
 _AWAY = ("08", "25006", "53", "57", "58")

@@ -19,6 +19,7 @@ from farebox.billing.reconciliation.nightly import BEGINS, last_run, reconcile_n
 from farebox.billing.reconciliation.reconcile import CHECKS, Reconciled, reconcile
 from farebox.billing.reconciliation.seals import seals
 from farebox.core.database import Database
+from farebox.core.errors import Unavailable
 from farebox.core.settings import Settings
 from farebox.metering.meter import Meter
 from tests.billing.clock import Clock
@@ -28,6 +29,10 @@ from tests.metering.seals.sealed_books import NOON, Customer
 from tests.owner import owner_transaction
 
 CloseTheBooks = Callable[[], Awaitable[int]]
+END_WHO_HOLDS_THE_LOCK = text("""
+SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+WHERE locktype = 'advisory' AND granted AND datname = current_database()
+""")
 
 
 def spoiled(done: Reconciled) -> set[str]:
@@ -268,3 +273,26 @@ async def test_what_differs_at_night_is_an_error_in_the_log(database: Database, 
     (told,) = [each for each in logs if each["event"] == "reconciliation.differences"]
     assert (told["log_level"], told["check"], told["count"]) == ("error", "requests", 1)
     assert told["differences"] == [{"request_id": "ab", "usage_events": "1", "ledger": "2"}]
+
+
+async def test_what_differs_is_told_though_the_lock_is_lost(database: Database, clock: Clock) -> None:
+    """As when Postgres ends the connection that has been idle since the run began."""
+
+    async def requests(_: Books) -> Finding:
+        async with owner_transaction(database) as session:
+            await session.execute(END_WHO_HOLDS_THE_LOCK)
+        return Finding("requests", 1, [])
+
+    # A night of its own, that no other test has done.
+    night = Database(database.url, clock=lambda: clock.now - timedelta(days=30))
+    with structlog.testing.capture_logs() as logs, pytest.raises(Unavailable):
+        await reconcile_nightly(night, (requests,))
+    assert "reconciliation.differences" in [each["event"] for each in logs]
+    async with owner_transaction(database) as session:
+        await session.execute(delete(Reconciliation))
+    await night.close()
+
+
+async def test_who_reads_long_is_not_ended_while_computing(database: Database) -> None:
+    async with database.long_reading() as connection:
+        assert await connection.fetchval("SHOW idle_in_transaction_session_timeout") == "0"

@@ -46,9 +46,10 @@ async def reconcile_nightly(database: Database, checks: tuple[Check, ...] = CHEC
             if await _due(session) is None:
                 return False
         done = await reconcile(database, checks=checks)
+        # At once: what was found must not go with the lock's connection.
+        _tell(done)
         async with database.meter_transaction() as session:
             await _note(session, day, done)
-    _tell(done)
     return True
 
 

@@ -15,6 +15,7 @@ from uuid import UUID
 import httpx
 import msgspec
 import pytest
+import structlog
 from click.testing import CliRunner, Result
 
 from farebox.billing.offers import add_model
@@ -24,7 +25,7 @@ from farebox.core.clock import utc_now
 from farebox.core.database import Database
 from farebox.keys.jws import read_jwks
 from farebox.metering.receipts.verification import verify_receipt
-from farebox.metering.seals.proofs import sealed_period
+from farebox.metering.seals.proofs import NotAsSealed, sealed_entries, sealed_period
 from farebox.metering.seals.sealing import hour_of
 from farebox.metering.seals.verification import InvalidProof, compare, verify_proof
 from tests.bench.instant import MODEL
@@ -94,18 +95,40 @@ async def test_a_customer_checks_a_request_offline(
 
 
 async def test_one_row_that_is_changed_after_sealing_fails_the_check(
-    http: httpx.AsyncClient, database: Database, close_the_books: CloseTheBooks, tmp_path: Path
+    http: httpx.AsyncClient, close_the_books: CloseTheBooks, tmp_path: Path
 ) -> None:
+    """As of a server that gives a proof all the same."""
     (first, first_receipt), (second, second_receipt) = await ask(http), await ask(http)
     await close_the_books()
-    await alter(database, UUID(hex=first.removeprefix("req_")))
     files = Files(tmp_path)
-    # Neither the request that was changed, nor any other of its hour.
     for request_id, receipt in ((first, first_receipt), (second, second_receipt)):
         await files.keep(http, request_id, receipt)
+        kept = files.proof.read_text()
+        changed = kept.replace('\\"output_tokens\\":5', '\\"output_tokens\\":6')
+        assert changed != kept
+        files.proof.write_text(changed)
         told = files.by_command()
         assert (told.exit_code, "not under its organization's root" in told.output) == (1, True)
         assert (await files.by_example(tmp_path)).returncode == 1
+
+
+async def test_nothing_is_signed_of_an_hour_in_which_a_row_was_changed(
+    http: httpx.AsyncClient, database: Database, tenant: Tenant, close_the_books: CloseTheBooks
+) -> None:
+    """Neither of the request that was changed, nor of any other of its hour."""
+    (first, _), (second, _) = await ask(http), await ask(http)
+    await close_the_books()
+    changed = UUID(hex=first.removeprefix("req_"))
+    await alter(database, changed)
+    for request_id in (first, second):
+        for kind in ("proofs", "receipts"):
+            answer = await http.get(f"/v1/organization/{kind}/{request_id}")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (500, "not_as_sealed")
+    with structlog.testing.capture_logs() as logs, pytest.raises(NotAsSealed):
+        async with database.transaction(organization_id=tenant.organization_id) as session:
+            await sealed_entries(session, tenant.organization_id, changed)
+    (told,) = [each for each in logs if each["event"] == "seals.books_changed"]
+    assert (told["log_level"], told["request_id"]) == ("error", str(changed))
 
 
 @pytest.mark.parametrize("part", ["leaf", "path", "organization", "organization_path"])

@@ -4,7 +4,7 @@ from farebox.billing.proofs.schemas import ProofAnswer, ReceiptAnswer
 from farebox.core.errors import NotFound
 from farebox.core.openapi.documentation import REQUEST_ID, SERVER_ERRORS, Content, Documentation, Reply
 from farebox.keys.errors import DuplicateHeader, InsufficientScope, InvalidApiKey
-from farebox.metering.seals.proofs import Chain, ChainedHour, EntryProof, NotSealed
+from farebox.metering.seals.proofs import Chain, ChainedHour, EntryProof, NotAsSealed, NotSealed
 from farebox.usage.errors import ReportTooSlow
 
 _ERRORS = (
@@ -13,6 +13,7 @@ _ERRORS = (
     InsufficientScope("admin"),
     NotFound("No such request.", code="not_found"),
     NotSealed(),
+    NotAsSealed(),
     ReportTooSlow(),
     *SERVER_ERRORS,
 )

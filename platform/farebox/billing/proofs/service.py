@@ -26,7 +26,7 @@ CHANGEOVER = timedelta(hours=1)
 async def prove(
     session: AsyncSession, keys: ReceiptKeys, organization_id: UUID, request_id: UUID
 ) -> ProofAnswer:
-    """That the request is in a sealed hour. Raises NotFound and NotSealed."""
+    """That the request is in a sealed hour. Raises NotFound, NotSealed and NotAsSealed."""
     sealed = await sealed_entries(session, organization_id, request_id)
     return ProofAnswer(
         request_id=external("req", request_id),
@@ -39,7 +39,10 @@ async def prove(
 async def make_receipt(
     session: AsyncSession, keys: ReceiptKeys, organization_id: UUID, request_id: UUID
 ) -> ReceiptAnswer:
-    """A receipt from the books, also of what had none when it was answered. Raises NotFound and NotSealed."""
+    """A receipt from the books, also of what had none when it was answered.
+
+    Raises NotFound, NotSealed and NotAsSealed.
+    """
     event, amendment = await find_entries(session, organization_id, request_id)
     entries: Sequence[UsageEvent | UsageAmendment] = [event] if amendment is None else [event, amendment]
     await require_sealed(session, entries)

@@ -5,13 +5,14 @@ from datetime import datetime
 from uuid import UUID
 
 import msgspec
+import structlog
 from sqlalchemy import ColumnElement, func, literal_column, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from farebox.core import base64url
 from farebox.core.clock import iso
-from farebox.core.errors import Conflict, NotFound
-from farebox.core.merkle import MerkleStream
+from farebox.core.errors import Conflict, FareboxError, NotFound
+from farebox.core.merkle import MerkleStream, climb, leaf_hash
 from farebox.metering.models import UsageAmendment, UsageEvent, UsageOrganizationSeal, UsageSeal
 from farebox.metering.seals.chain import HOUR, OrganizationRoot, organization_leaf
 from farebox.metering.seals.roots import LEAVES
@@ -26,6 +27,8 @@ _SLICE = 1_000
 
 Entry = UsageEvent | UsageAmendment
 
+log = structlog.get_logger(__name__)
+
 
 class NotSealed(Conflict):
     """Its hour is not over, or not sealed yet."""
@@ -35,6 +38,18 @@ class NotSealed(Conflict):
     def __init__(self) -> None:
         super().__init__(
             "This request's hour is not sealed yet; ask again ten minutes after the hour.", code=self.code
+        )
+
+
+class NotAsSealed(FareboxError):
+    """The books are no more what was sealed: nothing is signed that is read from them."""
+
+    code = "not_as_sealed"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The books of this request's hour are not what was sealed. Please tell the operator.",
+            code=self.code,
         )
 
 
@@ -95,7 +110,8 @@ class SealedPeriod(msgspec.Struct, frozen=True):
 
 
 async def sealed_entries(session: AsyncSession, organization_id: UUID, request_id: UUID) -> SealedEntries:
-    """The proof for one request. Raises NotFound, for foreign requests as for absent ones; NotSealed.
+    """The proof for one request. Raises NotFound, for foreign requests as for absent ones; NotSealed, and
+    NotAsSealed.
 
     `session` sees the organization alone.
     """
@@ -127,9 +143,9 @@ async def find_entries(
 
 
 async def require_sealed(session: AsyncSession, entries: Sequence[Entry]) -> None:
-    """Raises NotSealed."""
+    """That entries are in the books as they were sealed. Raises NotSealed and NotAsSealed."""
     for each in entries:
-        await _organization_seal(session, each)
+        await _prove(session, each)
 
 
 async def sealed_period(
@@ -163,9 +179,23 @@ async def _chain(session: AsyncSession, start: datetime, end: datetime) -> tuple
 
 
 async def _prove(session: AsyncSession, entry: Entry) -> EntryProof:
-    seal = _organization_proof(await _organization_seal(session, entry))
+    seal = await _organization_seal(session, entry)
     leaf, path = await _text_of(session, entry), await _path_of(session, entry)
-    return EntryProof(seal.organization, seal.organization_path, leaf, base64url.encode(path))
+    # The path comes from all the hour's entries: whichever was changed, it leads elsewhere.
+    if climb(leaf_hash(leaf.encode()), path) != seal.root:
+        _tell_changed(entry)
+        raise NotAsSealed
+    own = _organization_proof(seal)
+    return EntryProof(own.organization, own.organization_path, leaf, base64url.encode(path))
+
+
+def _tell_changed(entry: Entry) -> None:
+    log.error(
+        "seals.books_changed",
+        organization_id=str(entry.organization_id),
+        hour=hour_of(entry.created_at).isoformat(),
+        request_id=str(entry.request_id),
+    )
 
 
 async def _organization_seal(session: AsyncSession, entry: Entry) -> UsageOrganizationSeal:

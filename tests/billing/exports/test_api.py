@@ -16,7 +16,7 @@ from sqlalchemy import select, text, update
 from farebox.billing.exports import tasks
 from farebox.billing.exports.models import Export, ExportPart
 from farebox.billing.exports.routes import router
-from farebox.billing.exports.service import MAX_UNDER_WAY, forget_old_exports
+from farebox.billing.exports.service import MAX_KEPT, MAX_KEPT_BYTES, MAX_UNDER_WAY, forget_old_exports
 from farebox.core.bodies import StrictRequest
 from farebox.core.database import Database
 from farebox.core.errors import FareboxError
@@ -26,10 +26,18 @@ from tests.billing.clock import Clock
 from tests.billing.exports.history import START, History
 from tests.billing.exports.reading import ask, export
 from tests.metering.factories import Account
+from tests.owner import owner_transaction
 from tests.tenants.factories import SETTINGS, Tenant, make_keyring, make_tenant
 
 DAY = 86_400
 FROM = int(START.timestamp())
+FAILED_EXPORTS = text("""
+INSERT INTO export
+    (id, organization_id, listing, format, starts_at, ends_at, rows_per_part, status, created_at)
+SELECT gen_random_uuid(), :organization, 'cost', 'csv', to_timestamp(0), to_timestamp(3600), 1000, 'failed',
+    :now
+FROM generate_series(1, :number)
+""")
 
 
 @pytest.fixture
@@ -86,14 +94,22 @@ async def work_off(database: Database) -> None:
         pass
 
 
+async def cut(database: Database, asked: dict[str, Any], rows: int) -> None:
+    """Have the worker cut parts smaller than anybody may ask for: a history has few rows."""
+    async with database.meter_transaction() as session:
+        export_id = internal("export", asked["id"])
+        await session.execute(update(Export).where(Export.id == export_id).values(rows_per_part=rows))
+
+
 async def get(http: httpx2.AsyncClient, tenant: Tenant, path: str) -> httpx2.Response:
     return await http.get(path, headers=by(tenant))
 
 
 async def completed(
-    http: httpx2.AsyncClient, database: Database, tenant: Tenant, **more: Any
+    http: httpx2.AsyncClient, database: Database, tenant: Tenant, *, rows_per_part: int = 10_000, **more: Any
 ) -> dict[str, Any]:
     asked = (await ask_for(http, tenant, **more)).json()
+    await cut(database, asked, rows_per_part)
     await work_off(database)
     found: dict[str, Any] = (await get(http, tenant, f"/exports/{asked['id']}")).json()
     assert found["status"] == "completed", found
@@ -109,9 +125,10 @@ async def test_what_is_asked_for_is_what_an_operator_would_export(
     tmp_path: Any,
     format_: str,
 ) -> None:
-    asked = await ask_for(http, tenant, format=format_, rows_per_part=6)
+    asked = await ask_for(http, tenant, format=format_, rows_per_part=1_000)
     assert asked.status_code == 202
-    assert (asked.json()["status"], asked.json()["rows"]) == ("queued", 0)
+    assert [asked.json()[name] for name in ("status", "rows", "rows_per_part")] == ["queued", 0, 1_000]
+    await cut(database, asked.json(), 6)
     await work_off(database)
     found = (await get(http, tenant, f"/exports/{asked.json()['id']}")).json()
     made = await export(database, ask(history.account, format_=format_, rows_per_part=6), tmp_path)
@@ -151,7 +168,8 @@ async def test_a_slice_done_twice_writes_nothing_twice(
     http: httpx2.AsyncClient, database: Database, tenant: Tenant, history: History
 ) -> None:
     """As when an item's lease ran out: two workers write the same export at once."""
-    asked = (await ask_for(http, tenant, rows_per_part=2)).json()
+    asked = (await ask_for(http, tenant)).json()
+    await cut(database, asked, 2)
     payload = {"export_id": internal("export", asked["id"]).hex}
     done = await asyncio.gather(
         *(tasks.write_export(database, SETTINGS, payload) for _ in range(2)), return_exceptions=True
@@ -244,6 +262,47 @@ async def test_so_many_exports_are_under_way_at_once(
     assert (await ask_for(http, tenant)).status_code == 202
 
 
+async def refused(http: httpx2.AsyncClient, tenant: Tenant) -> str:
+    answer = await ask_for(http, tenant)
+    assert answer.status_code == 409
+    code: str = answer.json()["error"]["code"]
+    return code
+
+
+async def test_so_many_exports_are_kept_at_a_time(
+    http: httpx2.AsyncClient,
+    database: Database,
+    tenant: Tenant,
+    history: History,
+    stranger: Tenant,
+    clock: Clock,
+) -> None:
+    await completed(http, database, tenant)
+    async with owner_transaction(database) as session:
+        more = {"organization": tenant.organization_id, "number": MAX_KEPT - 2, "now": clock.now}
+        await session.execute(FAILED_EXPORTS, more)
+    answers = await asyncio.gather(*(ask_for(http, tenant) for _ in range(2)))
+    assert sorted(answer.status_code for answer in answers) == [202, 409]
+    assert await refused(http, tenant) == "too_many_exports"
+    assert (await ask_for(http, stranger)).status_code == 202
+    clock.advance(days=8)
+    await forget_old_exports(database)
+    assert (await ask_for(http, tenant)).status_code == 202
+
+
+async def test_so_many_bytes_of_exports_are_kept_at_a_time(
+    http: httpx2.AsyncClient, database: Database, tenant: Tenant, history: History, stranger: Tenant
+) -> None:
+    await completed(http, database, tenant)
+    async with owner_transaction(database) as session:
+        await session.execute(update(ExportPart).values(size=MAX_KEPT_BYTES - 1))
+    assert (await ask_for(http, tenant)).status_code == 202
+    async with owner_transaction(database) as session:
+        await session.execute(update(ExportPart).values(size=MAX_KEPT_BYTES))
+    assert await refused(http, tenant) == "too_many_exports"
+    assert (await ask_for(http, stranger)).status_code == 202
+
+
 @pytest.mark.parametrize(
     ("wrong", "param"),
     [
@@ -256,6 +315,7 @@ async def test_so_many_exports_are_under_way_at_once(
         ({"end_time": 4_000_000_000 // 3600 * 3600}, "end_time"),
         ({"start_time": FROM - 400 * DAY}, "start_time"),
         ({"rows_per_part": 0}, "rows_per_part"),
+        ({"rows_per_part": 999}, "rows_per_part"),
         ({"rows_per_part": 10_001}, "rows_per_part"),
         ({"colour": "red"}, "colour"),
     ],

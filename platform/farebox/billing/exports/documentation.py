@@ -2,7 +2,13 @@
 
 from typing import Any
 
-from farebox.billing.exports.errors import ExportNotFound, ExportUnderWay, InvalidExport, LinkExpired
+from farebox.billing.exports.errors import (
+    ExportNotFound,
+    ExportUnderWay,
+    InvalidExport,
+    LinkExpired,
+    TooManyExports,
+)
 from farebox.billing.exports.schemas import (
     ExportedPart,
     ExportObject,
@@ -57,7 +63,7 @@ NEW_EXPORT = Documentation(
         "format": "The `focus` ones, of costs alone, are those of the FinOps Foundation.",
         "start_time": "Unix seconds of a whole hour, inclusive.",
         "end_time": "The same, exclusive; by default the newest hour that is over.",
-        "rows_per_part": "A part has at most so many rows, and two megabytes.",
+        "rows_per_part": "A part has at most so many rows, a thousand or more, and two megabytes.",
     },
     replies=[
         Reply(
@@ -70,6 +76,7 @@ NEW_EXPORT = Documentation(
         *BODY_ERRORS,
         InvalidExport("Hours are exported when they are over: up to 2026-01-31T17:00:00Z.", param="end_time"),
         ExportUnderWay(2),
+        TooManyExports(100, 5_000_000_000, 7),
         *_ERRORS,
     ),
     security="apiKey",

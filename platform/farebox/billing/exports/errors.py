@@ -2,6 +2,7 @@
 
 InvalidExport      400  a format that does not fit, a period that is empty, too long, or not over
 ExportUnderWay     409  an organization has as many exports under way as it may
+TooManyExports     409  an organization has as many exports, or as much of them, as is kept
 ExportNotFound     404  also for one of somebody else
 LinkExpired        403  a link to a part that is old, or that nobody signed
 UnbalancedExport   500  what was written is not what the ledger says: nothing is finished
@@ -19,6 +20,16 @@ class ExportUnderWay(Conflict):
 
     def __init__(self, bound: int) -> None:
         super().__init__(f"{bound} exports are under way; wait until one is completed.")
+
+
+class TooManyExports(Conflict):
+    code = "too_many_exports"
+
+    def __init__(self, number: int, size: int, days: int) -> None:
+        super().__init__(
+            f"An organization has at most {number} exports and {size / 1e9:g} GB in {days} days; "
+            "ask again when older ones are gone."
+        )
 
 
 class ExportNotFound(NotFound):

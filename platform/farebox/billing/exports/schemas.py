@@ -20,7 +20,7 @@ class NewExport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     format: ExportFormat
     start_time: _Moment
     end_time: _Moment | None = None
-    rows_per_part: Annotated[int, Meta(ge=1, le=10_000)] = 10_000
+    rows_per_part: Annotated[int, Meta(ge=1_000, le=10_000)] = 10_000
 
 
 class ExportedPart(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 
-from farebox.billing.exports.errors import ExportNotFound, ExportUnderWay
+from farebox.billing.exports.errors import ExportNotFound, ExportUnderWay, TooManyExports
 from farebox.billing.exports.kinds import kind_of, period
 from farebox.billing.exports.models import Export, ExportPart
 from farebox.billing.exports.schemas import NewExport
@@ -23,6 +23,9 @@ from farebox.core.ids import new_id
 TOPIC = "export.write"
 MAX_UNDER_WAY = 2
 KEPT = timedelta(days=7)
+# Of one organization, at a time.
+MAX_KEPT = 100
+MAX_KEPT_BYTES = 5_000_000_000
 LONGEST = timedelta(days=1)
 UNDER_WAY = ("queued", "running")
 LISTED = 100
@@ -32,14 +35,17 @@ log = structlog.get_logger(__name__)
 
 
 async def request_export(session: AsyncSession, organization_id: UUID, asked: NewExport) -> Export:
-    """Note an export for the worker. Raises InvalidExport, and ExportUnderWay beyond MAX_UNDER_WAY."""
+    """Note an export for the worker. Raises InvalidExport, ExportUnderWay beyond MAX_UNDER_WAY, and
+    TooManyExports beyond what is kept: exports under way may still go over MAX_KEPT_BYTES."""
     kind_of(asked.listing, asked.format)
     span = period(
         _moment(asked.start_time),
         None if asked.end_time is None else _moment(asked.end_time),
         await present(session),
     )
-    await _refuse_too_many(session, organization_id)
+    await _one_at_a_time(session, organization_id)
+    await _refuse_too_many_under_way(session, organization_id)
+    await _refuse_too_much(session, organization_id)
     # No more columns than these: the others are the worker's to write.
     adding = insert(Export).values(
         id=new_id(),
@@ -116,17 +122,32 @@ async def forget_old_exports(database: Database) -> int:
         return len(list(gone))
 
 
-async def _refuse_too_many(session: AsyncSession, organization_id: UUID) -> None:
-    # Two requests at once must not both find room.
+async def _one_at_a_time(session: AsyncSession, organization_id: UUID) -> None:
+    """Two requests at once must not both find room."""
     await session.execute(
         text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
         {"name": f"export {organization_id}"},
     )
+
+
+async def _refuse_too_many_under_way(session: AsyncSession, organization_id: UUID) -> None:
     query = select(func.count()).where(
         Export.organization_id == organization_id, Export.status.in_(UNDER_WAY)
     )
     if (await session.scalar(query) or 0) >= MAX_UNDER_WAY:
         raise ExportUnderWay(MAX_UNDER_WAY)
+
+
+async def _refuse_too_much(session: AsyncSession, organization_id: UUID) -> None:
+    """Whatever is there counts, failed exports too: `forget_old_exports` takes away what is old."""
+    own = Export.organization_id == organization_id
+    number = select(func.count()).where(own)
+    size = select(func.coalesce(func.sum(ExportPart.size), 0)).join(Export, Export.id == ExportPart.export_id)
+    if (await session.scalar(number) or 0) < MAX_KEPT and (
+        await session.scalar(size.where(own)) or 0
+    ) < MAX_KEPT_BYTES:
+        return
+    raise TooManyExports(MAX_KEPT, MAX_KEPT_BYTES, KEPT.days)
 
 
 def _moment(seconds: int) -> datetime:

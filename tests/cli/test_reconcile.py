@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from farebox.core.database import Database
+from farebox.metering.seals.sealing import seal_hours
 from tests.cli.commands import Farebox, shell
 from tests.cli.conftest import MakeDatabase
 from tests.conftest import migrate
@@ -29,6 +30,7 @@ async def test_differences_are_named_and_tell_by_the_exit_status(books: Farebox,
     database = Database(books_url)
     customer = Customer(database)
     await customer.use(datetime(2025, 3, 1, tzinfo=UTC))
+    assert await seal_hours(database) > 0
     async with database.meter_transaction() as session:
         await session.execute(text("UPDATE usage_hour SET requests = requests + 1"))
     told = books.run("reconcile")

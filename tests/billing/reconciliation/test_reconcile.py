@@ -46,7 +46,8 @@ async def compare(database: Database, account: Account) -> Reconciled:
 async def forget(database: Database, organization_id: UUID) -> None:
     """Take what a test has spoiled out of the way of the others."""
     async with owner_transaction(database) as session:
-        for table in ("ledger_transfer", "usage_event", "usage_hour", "usage_minute", "hold"):
+        tables = ("ledger_transfer", "usage_event", "usage_amendment", "usage_hour", "usage_minute", "hold")
+        for table in tables:
             statement = f"DELETE FROM {table} WHERE organization_id = :id"  # noqa: S608
             await session.execute(text(statement), {"id": organization_id})
         await session.execute(text("DELETE FROM organization WHERE id = :id"), {"id": organization_id})
@@ -157,6 +158,15 @@ SPOILS = {
         "UPDATE usage_organization_seal SET root = sha256('') WHERE organization_id = :organization",
         {"seals"},
     ),
+    "a path": (
+        "UPDATE usage_organization_seal SET path = path || decode('00', 'hex') || sha256('')"
+        " WHERE organization_id = :organization",
+        {"seals"},
+    ),
+    "what is no path": (
+        "UPDATE usage_organization_seal SET path = path || sha256('') WHERE organization_id = :organization",
+        {"seals"},
+    ),
 }
 
 
@@ -197,6 +207,7 @@ async def test_the_chain_itself_is_compared(database: Database, close_the_books:
         "UPDATE usage_seal SET root = sha256('x') WHERE hour = :at",
         "UPDATE usage_seal SET seal = sha256('x') WHERE hour = :at",
         "UPDATE usage_seal SET previous = sha256('x') WHERE hour = :at",
+        "UPDATE usage_seal SET entries = entries + 1 WHERE hour = :at",
         "DELETE FROM usage_seal WHERE hour = :at",
     ):
         await close_the_books()
@@ -212,6 +223,59 @@ async def test_the_chain_itself_is_compared(database: Database, close_the_books:
     assert difference.of["organization_id"] == customer.organization_id.hex
     assert late
     await forget(database, customer.organization_id)
+
+
+async def only_difference(database: Database, *span: object) -> dict[str, str]:
+    (finding,) = (await reconcile(database, *span, checks=(seals,))).findings  # type: ignore[arg-type]
+    (difference,) = finding.differences
+    return difference.of | difference.says
+
+
+async def test_what_is_booked_before_the_chain_is_named(
+    database: Database, close_the_books: CloseTheBooks
+) -> None:
+    customer = Customer(database)
+    await customer.use(NOON)
+    await close_the_books()
+    before = NOON - timedelta(hours=5)
+    await customer.amend(await customer.use(before, number=2), before)
+    for organization_id in (None, customer.organization_id):
+        found = await only_difference(database, organization_id)
+        assert (found["hour"], found["sealed"]) == (before.isoformat(), "nothing")
+        assert found["organization_id"] == customer.organization_id.hex
+        assert found["usage_events"] == "3 entries before the chain"
+    assert spoiled(await reconcile(database, start=NOON, checks=(seals,))) == set()
+    await forget(database, customer.organization_id)
+
+
+async def test_hours_that_wait_long_for_their_seals_are_named(
+    database: Database, close_the_books: CloseTheBooks
+) -> None:
+    customer = Customer(database)
+    await customer.use(NOON)
+    await close_the_books()
+    async with owner_transaction(database) as session:
+        await session.execute(text("DELETE FROM usage_seal WHERE hour > :at"), {"at": NOON})
+        await session.execute(text("DELETE FROM usage_organization_seal WHERE hour > :at"), {"at": NOON})
+    found = await only_difference(database)
+    assert (found["hour"], found["sealed"]) == ((NOON + timedelta(hours=1)).isoformat(), "nothing")
+    span = (None, NOON + timedelta(hours=3), NOON + timedelta(hours=5))
+    assert (await only_difference(database, *span))["usage_events"] == "2 hours that wait for their seals"
+    async with owner_transaction(database) as session:
+        await session.execute(text("TRUNCATE usage_seal, usage_organization_seal"))
+    assert (await only_difference(database))["hour"] == NOON.isoformat(), "the books begin there"
+    await forget(database, customer.organization_id)
+
+
+async def test_hours_that_are_just_over_may_wait_for_their_seals(
+    database: Database, meter: Meter, close_the_books: CloseTheBooks
+) -> None:
+    account = await open_account(database)
+    await meter.settle(await meter.admit(account.admission()), used(10, 20))
+    async with owner_transaction(database) as session:
+        await session.execute(text("TRUNCATE usage_seal, usage_organization_seal"))
+    assert spoiled(await reconcile(database, checks=(seals,))) == set()
+    await forget(database, account.organization_id)
 
 
 async def test_a_month_is_compared_by_itself(database: Database) -> None:

@@ -25,13 +25,19 @@ from farebox.core.clock import utc_now
 from farebox.core.database import Database
 from farebox.keys.jws import read_jwks
 from farebox.metering.receipts.verification import verify_receipt
-from farebox.metering.seals.proofs import NotAsSealed, sealed_entries, sealed_period
+from farebox.metering.seals.proofs import (
+    BookedTwice,
+    NotAsSealed,
+    find_entries,
+    sealed_entries,
+    sealed_period,
+)
 from farebox.metering.seals.sealing import hour_of
 from farebox.metering.seals.verification import InvalidProof, compare, verify_proof
 from tests.bench.instant import MODEL
 from tests.billing.proofs.conftest import WEIGHTS
 from tests.conftest import ROOT
-from tests.metering.seals.sealed_books import Customer, alter
+from tests.metering.seals.sealed_books import Customer, alter, book_twice
 from tests.tenants.factories import Tenant
 
 CloseTheBooks = Callable[[], Awaitable[int]]
@@ -129,6 +135,22 @@ async def test_nothing_is_signed_of_an_hour_in_which_a_row_was_changed(
             await sealed_entries(session, tenant.organization_id, changed)
     (told,) = [each for each in logs if each["event"] == "seals.books_changed"]
     assert (told["log_level"], told["request_id"]) == ("error", str(changed))
+
+
+async def test_of_a_request_that_is_booked_twice_nothing_is_said(
+    http: httpx.AsyncClient, database: Database, tenant: Tenant, close_the_books: CloseTheBooks
+) -> None:
+    request_id, _ = await ask(http)
+    twice = UUID(hex=request_id.removeprefix("req_"))
+    await book_twice(database, twice)
+    await close_the_books()
+    for kind in ("proofs", "receipts"):
+        answer = await http.get(f"/v1/organization/{kind}/{request_id}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "booked_twice")
+    with structlog.testing.capture_logs() as logs, pytest.raises(BookedTwice):
+        async with database.transaction(organization_id=tenant.organization_id) as session:
+            await find_entries(session, tenant.organization_id, twice)
+    assert [(each["log_level"], each["event"]) for each in logs] == [("error", "seals.booked_twice")]
 
 
 @pytest.mark.parametrize("part", ["leaf", "path", "organization", "organization_path"])

@@ -18,6 +18,7 @@ from farebox.billing.reconciliation.books import Books, Difference, Finding
 from farebox.billing.reconciliation.nightly import BEGINS, last_run, reconcile_nightly
 from farebox.billing.reconciliation.reconcile import CHECKS, Reconciled, reconcile
 from farebox.billing.reconciliation.seals import seals
+from farebox.billing.reconciliation.transfers import requests
 from farebox.core.database import Database
 from farebox.core.errors import Unavailable
 from farebox.core.settings import Settings
@@ -25,7 +26,7 @@ from farebox.metering.meter import Meter
 from tests.billing.clock import Clock
 from tests.metering.factories import Account, open_account, used
 from tests.metering.outages import expire_handover, expire_leases
-from tests.metering.seals.sealed_books import NOON, Customer
+from tests.metering.seals.sealed_books import NOON, Customer, book_twice
 from tests.owner import owner_transaction
 
 CloseTheBooks = Callable[[], Awaitable[int]]
@@ -223,6 +224,20 @@ async def test_the_chain_itself_is_compared(database: Database, close_the_books:
     assert difference.of["organization_id"] == customer.organization_id.hex
     assert late
     await forget(database, customer.organization_id)
+
+
+async def test_a_request_that_is_booked_twice_is_named(database: Database, meter: Meter) -> None:
+    """Also where the sums agree."""
+    account = await open_account(database)
+    granted = await meter.admit(account.admission())
+    await meter.settle(granted, used(10, 20))
+    await book_twice(database, granted.request_id)
+    (finding,) = (await reconcile(database, account.organization_id, checks=(requests,))).findings
+    (difference,) = finding.differences
+    assert difference.of["request_id"] == granted.request_id.hex
+    assert difference.says["events"] == "2"
+    assert difference.says["usage_events"] == difference.says["ledger"]
+    await forget(database, account.organization_id)
 
 
 async def only_difference(database: Database, *span: object) -> dict[str, str]:

@@ -30,7 +30,7 @@ from farebox.gateway.errors import TooMuchWork
 from farebox.gateway.models.checkpoints import UnusableCheckpoint
 from farebox.keys.documentation import PublicKeySet
 from farebox.keys.errors import InsufficientScope
-from farebox.metering.seals.proofs import NotSealed
+from farebox.metering.seals.proofs import BookedTwice, NotAsSealed, NotSealed
 from tests.gateway.operations.openapi_objects import OpenAPI
 from tests.gateway.servers import RunningServer
 
@@ -41,8 +41,8 @@ ERRORS_OF_INFERENCE = {"400", "401", "402", "404", "413", "415", "429", "500", "
 ERRORS_OF_ALL = {"400": "malformed_request", "405": "method_not_allowed", "408": "request_timeout"} | {
     "431": "headers_too_large"
 }
-# Nobody is there to see the first; the next two are of other endpoints, the last is told to the operator.
-NOT_OF_INFERENCE = {ClientGone, InsufficientScope, NotSealed, UnusableCheckpoint}
+# Nobody is there to see the first; the next four are of other endpoints, the last is told to the operator.
+NOT_OF_INFERENCE = {ClientGone, InsufficientScope, NotSealed, NotAsSealed, BookedTwice, UnusableCheckpoint}
 RATE_LIMITS = {
     f"x-ratelimit-{word}-{kind}"
     for word in ("limit", "remaining", "reset")

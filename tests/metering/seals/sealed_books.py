@@ -15,6 +15,14 @@ from farebox.metering.models import UsageAmendment, UsageEvent
 from tests.owner import owner_transaction
 from tests.usage.usage_history import add_usage
 
+_AGAIN = """
+CREATE TEMPORARY TABLE again ON COMMIT DROP AS SELECT * FROM usage_event WHERE request_id = :id
+"""
+_OF_NOTHING = """
+UPDATE again SET created_at = created_at + interval '1 microsecond', input_tokens = 0,
+    cached_input_tokens = 0, output_tokens = 0, items = 0, amount = 0, input_amount = 0,
+    cached_input_amount = 0, item_amount = 0
+"""
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 
 
@@ -74,6 +82,14 @@ async def alter(database: Database, request_id: UUID) -> None:
             text("UPDATE usage_event SET output_tokens = output_tokens + 1 WHERE request_id = :id"),
             {"id": request_id},
         )
+
+
+async def book_twice(database: Database, request_id: UUID) -> None:
+    """The same event again, of nothing, a moment later: only the moment keeps the two apart."""
+    async with owner_transaction(database) as session:
+        await session.execute(text(_AGAIN), {"id": request_id})
+        await session.execute(text(_OF_NOTHING))
+        await session.execute(text("INSERT INTO usage_event SELECT * FROM again"))
 
 
 def leaf_of(entry: UsageEvent | UsageAmendment) -> bytes:

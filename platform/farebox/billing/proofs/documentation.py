@@ -4,7 +4,7 @@ from farebox.billing.proofs.schemas import ProofAnswer, ReceiptAnswer
 from farebox.core.errors import NotFound
 from farebox.core.openapi.documentation import REQUEST_ID, SERVER_ERRORS, Content, Documentation, Reply
 from farebox.keys.errors import DuplicateHeader, InsufficientScope, InvalidApiKey
-from farebox.metering.seals.proofs import Chain, ChainedHour, EntryProof, NotAsSealed, NotSealed
+from farebox.metering.seals.proofs import BookedTwice, Chain, ChainedHour, EntryProof, NotAsSealed, NotSealed
 from farebox.usage.errors import ReportTooSlow
 
 _ERRORS = (
@@ -14,6 +14,7 @@ _ERRORS = (
     NotFound("No such request.", code="not_found"),
     NotSealed(),
     NotAsSealed(),
+    BookedTwice(),
     ReportTooSlow(),
     *SERVER_ERRORS,
 )

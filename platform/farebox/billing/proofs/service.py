@@ -26,7 +26,7 @@ CHANGEOVER = timedelta(hours=1)
 async def prove(
     session: AsyncSession, keys: ReceiptKeys, organization_id: UUID, request_id: UUID
 ) -> ProofAnswer:
-    """That the request is in a sealed hour. Raises NotFound, NotSealed and NotAsSealed."""
+    """That the request is in a sealed hour. Raises as `sealed_entries`."""
     sealed = await sealed_entries(session, organization_id, request_id)
     return ProofAnswer(
         request_id=external("req", request_id),
@@ -41,7 +41,7 @@ async def make_receipt(
 ) -> ReceiptAnswer:
     """A receipt from the books, also of what had none when it was answered.
 
-    Raises NotFound, NotSealed and NotAsSealed.
+    Raises as `sealed_entries`.
     """
     event, amendment = await find_entries(session, organization_id, request_id)
     entries: Sequence[UsageEvent | UsageAmendment] = [event] if amendment is None else [event, amendment]

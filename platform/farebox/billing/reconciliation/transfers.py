@@ -16,16 +16,17 @@ _HERE = _WITHIN.format(moment="created_at")
 # A request's transfers have the moment of the event or the amendment that they pay.
 _REQUESTS = f"""
 WITH entry AS (
-    SELECT organization_id, request_id, amount AS used, 0::numeric AS paid FROM usage_event WHERE {_HERE}
+    SELECT organization_id, request_id, 1 AS event, amount AS used, 0::numeric AS paid
+    FROM usage_event WHERE {_HERE}
     UNION ALL
-    SELECT organization_id, request_id, amount, 0 FROM usage_amendment WHERE {_HERE}
+    SELECT organization_id, request_id, 0, amount, 0 FROM usage_amendment WHERE {_HERE}
     UNION ALL
-    SELECT organization_id, request_id, 0, {_REVENUE} FROM ledger_transfer
+    SELECT organization_id, request_id, 0, 0, {_REVENUE} FROM ledger_transfer
     WHERE request_id IS NOT NULL AND {_HERE}
 )
-SELECT organization_id, request_id, sum(used) AS usage_events, sum(paid) AS ledger,
+SELECT organization_id, request_id, sum(used) AS usage_events, sum(paid) AS ledger, sum(event) AS events,
     count(*) OVER () AS differences
-FROM entry GROUP BY organization_id, request_id HAVING sum(used) <> sum(paid)
+FROM entry GROUP BY organization_id, request_id HAVING sum(used) <> sum(paid) OR sum(event) > 1
 """  # noqa: S608  of constants
 _REVENUES = f"""
 WITH used AS (
@@ -76,7 +77,7 @@ WHERE coalesce(ledger.accounts, 0) <> 0 OR coalesce(ledger.balance, 0) <> coales
 
 
 async def requests(books: Books) -> Finding:
-    """What each request came to = what the ledger has of it."""
+    """What each request came to = what the ledger has of it; and no request has two events."""
     span = (books.organization_id, books.start, books.end)
     return await compare(books, "requests", _REQUESTS, ("organization_id", "request_id"), *span)
 

@@ -53,6 +53,17 @@ class NotAsSealed(FareboxError):
         )
 
 
+class BookedTwice(FareboxError):
+    """A request has two events: what it came to cannot be said."""
+
+    code = "booked_twice"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This request is in the books more than once. Please tell the operator.", code=self.code
+        )
+
+
 class OrganizationProof(msgspec.Struct, frozen=True):
     """An organization's part in an hour: the text of its leaf, and the leaf's path to the hour's root."""
 
@@ -110,8 +121,8 @@ class SealedPeriod(msgspec.Struct, frozen=True):
 
 
 async def sealed_entries(session: AsyncSession, organization_id: UUID, request_id: UUID) -> SealedEntries:
-    """The proof for one request. Raises NotFound, for foreign requests as for absent ones; NotSealed, and
-    NotAsSealed.
+    """The proof for one request. Raises NotFound, for foreign requests as for absent ones; NotSealed,
+    NotAsSealed and BookedTwice.
 
     `session` sees the organization alone.
     """
@@ -127,15 +138,17 @@ async def sealed_entries(session: AsyncSession, organization_id: UUID, request_i
 async def find_entries(
     session: AsyncSession, organization_id: UUID, request_id: UUID
 ) -> tuple[UsageEvent, UsageAmendment | None]:
-    """What was booked of a request. Raises NotFound, for foreign requests as for absent ones."""
-    event = await session.scalar(
-        select(UsageEvent).where(
-            UsageEvent.request_id == request_id, UsageEvent.organization_id == organization_id
-        )
+    """What was booked of a request. Raises NotFound, for foreign requests as for absent ones; BookedTwice."""
+    query = select(UsageEvent).where(
+        UsageEvent.request_id == request_id, UsageEvent.organization_id == organization_id
     )
-    if event is None:
+    events = (await session.scalars(query.limit(2))).all()
+    if not events:
         raise NotFound("No such request.", code="not_found")
-    return event, await session.scalar(
+    if len(events) > 1:
+        log.error("seals.booked_twice", organization_id=str(organization_id), request_id=str(request_id))
+        raise BookedTwice
+    return events[0], await session.scalar(
         select(UsageAmendment).where(
             UsageAmendment.request_id == request_id, UsageAmendment.organization_id == organization_id
         )

@@ -1,17 +1,24 @@
 """Rows in each format, read by other people's readers."""
 
+import copy
 import csv
 import sys
+import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow.parquet
 import pytest
 from sqlalchemy import update
 
 from farebox.billing.exports.errors import InvalidExport
+from farebox.billing.exports.folder import FolderShelf, source_of
+from farebox.billing.exports.formats import PARQUET, ParquetWriter
+from farebox.billing.exports.kinds import kind_of
+from farebox.billing.exports.stream import Cut, reading, write_parts
 from farebox.core.database import Database
 from farebox.tenants.models import Organization, Project
 from tests.billing.exports.history import START, History
@@ -136,3 +143,32 @@ async def test_what_lies_outside_the_period_is_not_exported(
     made = await export(database, ask(history.account, "usage", "csv"), tmp_path)
     assert [row["quantity"] for row in rows_of(tmp_path, made)] == ["100", "171"]
     assert START.hour == 0
+
+
+class ThreadsTold(ParquetWriter):
+    """Parquet, and by which threads it was written."""
+
+    seen: ClassVar[set[int]] = set()
+
+    def write(self, lines: Sequence[bytes]) -> None:
+        self.seen.add(threading.get_ident())
+        super().write(lines)
+
+    def finish(self) -> None:
+        self.seen.add(threading.get_ident())
+        super().finish()
+
+
+async def test_parquet_is_written_beside_the_loop(
+    database: Database, history: History, tmp_path: Path
+) -> None:
+    await history.use(1)
+    told = copy.copy(PARQUET)
+    told.writer = ThreadsTold
+    asked = ask(history.account, "cost", "parquet")
+    source = source_of(asked, "Acme Models")
+    cut = Cut(kind_of("cost", "parquet").layout, told, source)
+    async with reading(database.url, source) as connection:
+        assert await write_parts(connection, cut, FolderShelf(tmp_path, asked, [], lambda _: None), 60)
+    assert ThreadsTold.seen
+    assert threading.get_ident() not in ThreadsTold.seen

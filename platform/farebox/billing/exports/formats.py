@@ -89,19 +89,22 @@ class ParquetWriter:
 
 
 class Format:
-    """How a format is asked of Postgres, summed and written."""
+    """How a format is asked of Postgres, summed and written; `slow` if that would hold up the loop."""
 
-    def __init__(self, suffix: str, words: Words, tally: Any, writer: Any, media_type: str) -> None:
+    def __init__(
+        self, suffix: str, words: Words, tally: Any, writer: Any, media_type: str, *, slow: bool = False
+    ) -> None:
         self.suffix = suffix
         self.words: Words = words
         self.tally = tally
         self.writer = writer
         self.media_type = media_type
+        self.slow = slow
 
 
 CSV = Format("csv", "csv", CsvTally, CsvWriter, "text/csv")
 JSONL = Format("jsonl", "json", JsonTally, JsonWriter, "application/jsonl")
-PARQUET = Format("parquet", "plain", CsvTally, ParquetWriter, "application/vnd.apache.parquet")
+PARQUET = Format("parquet", "plain", CsvTally, ParquetWriter, "application/vnd.apache.parquet", slow=True)
 
 
 def _arrow() -> Any:

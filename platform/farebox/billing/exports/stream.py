@@ -3,11 +3,12 @@
 Postgres sends whole rows, each ended by one line feed: texts have none (`query`). So a line is a row.
 """
 
+import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, TypeVar
 
 import asyncpg
 
@@ -17,6 +18,8 @@ from farebox.billing.exports.layouts.rows import PLANNER
 from farebox.billing.exports.query import section_query
 from farebox.billing.exports.tally import Sums
 from farebox.core.database import open_connection
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -138,9 +141,9 @@ class _Cutter:
         """Raises _Paused."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         while lines:
-            part = self._part()
+            part = await self._part()
             taken = part.room(lines)
-            part.write(lines[:taken])
+            await self._work(part.write, lines[:taken])
             self._place = Place(self._place.section, self._place.row + taken)
             lines = lines[taken:]
             if lines:
@@ -149,15 +152,21 @@ class _Cutter:
     async def end(self) -> None:
         """Close the last part. An export without rows has one part all the same."""
         if self._open is not None or self._number == 1:
-            await self._close(self._part(), last=True)
+            await self._close(await self._part(), last=True)
 
-    def _part(self) -> "_OpenPart":
+    async def _part(self) -> "_OpenPart":
         if self._open is None:
-            self._open = _OpenPart(self._cut, self._shelf.open(self._number))
+            self._open = await self._work(_OpenPart, self._cut, self._shelf.open(self._number))
         return self._open
 
+    async def _work(self, work: Callable[..., T], *arguments: object) -> T:
+        """Out of the loop's way, if it takes long. Postgres waits meanwhile."""
+        if self._cut.format.slow:
+            return await asyncio.to_thread(work, *arguments)
+        return work(*arguments)
+
     async def _close(self, part: "_OpenPart", *, last: bool = False) -> None:
-        whole = part.finish(self._number, self._place)
+        whole = await self._work(part.finish, self._number, self._place)
         self._open = None
         self._number += 1
         if not await self._shelf.close(whole) and not last:

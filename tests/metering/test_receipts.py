@@ -6,14 +6,20 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from farebox.core.clock import utc_now
 from farebox.core.database import Database
+from farebox.core.ids import new_id
 from farebox.core.settings import Settings
 from farebox.keys.jws import StatementSigner
 from farebox.keys.receipt_keys import ROOT_TYPE
+from farebox.metering.admission import FrozenPrice
+from farebox.metering.backlog import Booked
 from farebox.metering.meter import Meter
+from farebox.metering.receipts.batch import LATER
+from farebox.metering.receipts.issuing import Submission, issue_receipts
 from farebox.metering.receipts.statement import PENDING
 from farebox.metering.receipts.verification import verify_receipt
-from farebox.metering.settlement import Settled
+from farebox.metering.settlement import Posting, Settled
 from tests.metering.factories import assert_books_close, open_account, used
 from tests.metering.outages import Outage
 
@@ -101,3 +107,11 @@ async def test_a_bill_does_not_fail_with_its_receipt(
     assert text_of(settled) == PENDING
     await meter.close()
     assert len((await assert_books_close(database, account, funded=Decimal(100))).events) == 1
+
+
+def test_a_batch_does_not_fail_with_what_cannot_be_stated() -> None:
+    price = FrozenPrice(new_id(), Decimal(1), Decimal(1), Decimal(1), "USD")
+    terms = (new_id(), new_id(), new_id(), "demo", price, utc_now(), Decimal(1), new_id())
+    posting = Posting(*terms, "completed", 1, 0, 1)
+    strange = Booked("a lot", as_asked=True)  # type: ignore[arg-type]
+    assert issue_receipts([Submission(posting, None)], [strange], Signer()) == [LATER]

@@ -34,22 +34,33 @@ def issue_receipts(
     Raises nothing: what is booked must not fail for lack of a receipt.
     """
     issued: list[Receipt | None] = [None if each.posting.status == "void" else LATER for each in batch]
-    now = utc_now()
-    billed = [
-        (place, statement_of(each.posting, was.amount, each.model_sha256, now))
+    places = [
+        place
         for place, (each, was) in enumerate(zip(batch, booked, strict=True))
         if was is not None and was.as_asked and each.posting.status != "void"
     ]
-    if not billed:
+    if not places:
         return issued
     try:
-        receipts = ReceiptBatch([statement for _, statement in billed], sign)
+        receipts = ReceiptBatch(_statements(batch, booked, places), sign)
     except Exception:
-        log.exception("receipts.not_signed", receipts=len(billed))
+        log.exception("receipts.not_signed", receipts=len(places))
         return issued
-    for index, (place, _) in enumerate(billed):
+    for index, place in enumerate(places):
         issued[place] = Receipt(receipts, index)
     return issued
+
+
+def _statements(
+    batch: Sequence[Submission], booked: Sequence[Booked | None], places: Sequence[int]
+) -> list[Statement]:
+    now = utc_now()
+    billed = [(batch[place], booked[place]) for place in places]
+    return [
+        statement_of(each.posting, was.amount, each.model_sha256, now)
+        for each, was in billed
+        if was is not None
+    ]
 
 
 def statement_of(

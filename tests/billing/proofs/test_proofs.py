@@ -17,13 +17,17 @@ import msgspec
 import pytest
 import structlog
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from farebox.billing.offers import add_model
 from farebox.billing.proofs.schemas import ProofAnswer
 from farebox.cli.main import farebox
+from farebox.core import base64url
 from farebox.core.clock import utc_now
 from farebox.core.database import Database
-from farebox.keys.jws import read_jwks
+from farebox.keys.jws import StatementSigner, read_jwks
+from farebox.keys.receipt_keys import ROOT_TYPE
+from farebox.metering.receipts.batch import ReceiptBatch
 from farebox.metering.receipts.verification import verify_receipt
 from farebox.metering.seals.proofs import (
     BookedTwice,
@@ -116,6 +120,60 @@ async def test_one_row_that_is_changed_after_sealing_fails_the_check(
         told = files.by_command()
         assert (told.exit_code, "not under its organization's root" in told.output) == (1, True)
         assert (await files.by_example(tmp_path)).returncode == 1
+
+
+class Forger:
+    """Who holds a key that the customer takes for the operator's, and states what was not booked."""
+
+    def __init__(self) -> None:
+        private = Ed25519PrivateKey.generate()
+        self._sign = StatementSigner(private, kid="own", typ=ROOT_TYPE).sign
+        self._public = base64url.encode(private.public_key().public_bytes_raw())
+
+    def state(self, files: Files, **changed: Any) -> None:
+        receipt = files.receipt.read_text()
+        keys = msgspec.json.decode(files.jwks.read_bytes())
+        stated = msgspec.structs.replace(
+            verify_receipt(receipt, read_jwks(files.jwks.read_bytes())), **changed
+        )
+        files.receipt.write_text(ReceiptBatch([stated], self._sign).text(0))
+        keys["keys"].append({**keys["keys"][0], "kid": "own", "x": self._public})
+        files.jwks.write_bytes(msgspec.json.encode(keys))
+
+    def repeat_the_event(self, files: Files) -> None:
+        proof = msgspec.json.decode(files.proof.read_bytes())
+        proof["entries"] *= 2
+        files.proof.write_bytes(msgspec.json.encode(proof))
+
+
+@pytest.mark.parametrize("name", [None, "model", "currency", "price_id", "amount"])
+async def test_a_receipt_that_states_anything_else_fails_both_checks(
+    http: httpx.AsyncClient, close_the_books: CloseTheBooks, tmp_path: Path, name: str | None
+) -> None:
+    request_id, receipt = await ask(http)
+    await close_the_books()
+    files = Files(tmp_path)
+    await files.keep(http, request_id, receipt)
+    Forger().state(files, **({} if name is None else {name: "1"}))
+    status = 0 if name is None else 1
+    assert (files.by_command().exit_code, (await files.by_example(tmp_path)).returncode) == (status, status)
+
+
+async def test_a_proof_of_an_event_twice_fails_both_checks(
+    http: httpx.AsyncClient, close_the_books: CloseTheBooks, tmp_path: Path
+) -> None:
+    request_id, receipt = await ask(http)
+    await close_the_books()
+    files, forger = Files(tmp_path), Forger()
+    await files.keep(http, request_id, receipt)
+    stated = verify_receipt(receipt, read_jwks(files.jwks.read_bytes()))
+    counts = {name: 2 * getattr(stated, name) for name in ("input_tokens", "cached_input_tokens")}
+    counts["output_tokens"] = 2 * stated.output_tokens
+    forger.state(files, **counts, amount=str(2 * Decimal(stated.amount)))
+    forger.repeat_the_event(files)
+    example = await files.by_example(tmp_path)
+    assert (files.by_command().exit_code, example.returncode) == (1, 1)
+    assert example.stderr == "Not proven: the entries.\n"
 
 
 async def test_nothing_is_signed_of_an_hour_in_which_a_row_was_changed(

@@ -6,6 +6,7 @@ asyncpg's `copy_from_query` takes `COPY (…) TO STDOUT`: Postgres writes the te
 import re
 from typing import Literal
 
+from farebox.billing.exports.cells import FORMULA_AHEAD, FORMULA_WITHIN
 from farebox.billing.exports.layouts.layout import Column, Layout, Type
 
 Words = Literal["csv", "plain", "json"]
@@ -52,9 +53,13 @@ def _text(value: str, words: Words) -> str:
     For spreadsheets an apostrophe is put before what they would take for a formula.
     """
     line = f"nullif(translate({value}, E'\\r\\n', '  '), '')"
+    within = f"regexp_replace({line}, '{FORMULA_WITHIN}', '\\1''\\2', 'g')"
     match words:
         case "json":
             return f"nullif({value}, '')"
         case "csv":
-            return f"CASE WHEN {value} ~ '^[=+@\\t\\r-]' THEN '''' || {line} ELSE {line} END"
+            return (
+                f"CASE WHEN {value} !~ '{FORMULA_AHEAD}|{FORMULA_WITHIN}' THEN {line}"
+                f" WHEN {value} ~ '{FORMULA_AHEAD}' THEN '''' || {within} ELSE {within} END"
+            )
     return line

@@ -19,7 +19,6 @@ import structlog
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from farebox.billing.offers import add_model
 from farebox.billing.proofs.schemas import ProofAnswer
 from farebox.cli.main import farebox
 from farebox.core import base64url
@@ -287,26 +286,6 @@ async def test_what_was_taken_back_is_in_the_receipt_and_in_the_proof(
         compare(verify_receipt(receipt, keys), leaves)
     with pytest.raises(InvalidProof):
         verify_proof(msgspec.structs.replace(proof, entries=proof.entries[1:]), keys)
-
-
-async def test_weights_that_changed_are_not_guessed(
-    http: httpx.AsyncClient, database: Database, close_the_books: CloseTheBooks
-) -> None:
-    request_id, _ = await ask(http)
-    await close_the_books()
-    async with database.meter_transaction() as session:
-        for sha256 in ("6b" * 32, WEIGHTS):
-            await add_model(
-                session, model_id=MODEL, path="/", sha256=sha256, context_length=4096, owned_by="tests"
-            )
-    later, _ = await ask(http)
-    await close_the_books()
-    keys = read_jwks((await http.get("/.well-known/jwks.json")).content)
-    told = [
-        verify_receipt((await fetch(http, "receipts", each))["receipt"], keys).model_sha256
-        for each in (request_id, later)
-    ]
-    assert told == [WEIGHTS, None]
 
 
 async def test_a_period_has_the_roots_that_its_invoice_is_counted_from(

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 
-from farebox.billing.models_stripe import StripeEvent, StripeSweep
+from farebox.billing.models_stripe import AutoTopUp, StripeEvent, StripeSweep
 from farebox.billing.stripe.account import Account
 from farebox.billing.stripe.events.processing import TOLD
 from farebox.core.database import Database
@@ -129,6 +129,8 @@ async def shop(
     async with database.meter_transaction() as session:
         await session.execute(delete(OutboxItem))
         await session.execute(delete(StripeEvent))
+        # Whoever looks next finds nobody to collect from but their own customer.
+        await session.execute(update(AutoTopUp).values(enabled=False))
     async with owner_transaction(database) as owner:
         await owner.execute(delete(StripeSweep))
     stripe_server.check()
